@@ -1,0 +1,1 @@
+//! The audit chain: canonical entries, hashes, verification. Pure.

@@ -1,0 +1,1 @@
+//! Use cases of trust: first boot, enrolment, authentication, tokens.

@@ -1,0 +1,3 @@
+//! Measures floors and scenarios against the budgets of the design.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Every setting of a Mastio, read once from the environment and proxy.env.

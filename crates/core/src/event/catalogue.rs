@@ -1,0 +1,79 @@
+//! The events that Mastio writes. Names that operators and the seeds use win over our own
+//! (contract `audit-and-database.md` §1.6).
+
+use super::events;
+use crate::{Jkt, Kid, SpiffeId, Stamp, Thumbprint};
+
+events! {
+    /// The organisation's root certificate was made at first boot.
+    "ca.generate" Ok RootMinted { org_id: String, fingerprint_sha256: Thumbprint, not_after: Stamp }
+
+    /// The organisation's root certificate was taken over from the key pair found beside the TLS files.
+    "ca.import" Ok RootImported { org_id: String, fingerprint_sha256: Thumbprint, not_after: Stamp, source: String }
+
+    /// An issuing certificate was made below the root.
+    "pki.intermediate_created" Ok IntermediateMinted { fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp }
+
+    /// A key that signs tokens was made and is active.
+    "admin.mastio_key_created" Ok SigningKeyMinted { kid: Kid, not_after: Stamp }
+
+    /// The TLS server certificate was made or renewed.
+    "pki.nginx_server_cert_rotated" Ok ServerCertificateMinted { fingerprint_sha256: Thumbprint, sans: Vec<String>, not_after: Stamp, reason: &'static str }
+
+    /// A certificate request was signed by the root from the command line, for an agent that brings its own CA.
+    "pki.csr_signed" Ok CsrSigned { fingerprint_sha256: Thumbprint, subject: String, ca: bool, not_after: Stamp }
+
+    /// A database written by the Python implementation was adopted.
+    "database.adopted" Ok DatabaseAdopted { schema: String, backup: String }
+
+    /// A chain that this Mastio does not write any more is covered by this entry from here on.
+    "audit.legacy_chain_sealed" Ok LegacyChainSealed { chain: String, last_seq: u64, last_hash: String, rows: u64, unchained_rows: u64, unchained_sha256: String }
+
+    /// A stored chain does not verify. Serving goes on; the operator must look.
+    "audit.chain_break_detected" Error ChainBreakDetected { chain: String, seq: u64, problem: String }
+
+    /// The admin secret in the environment changed; the stored hash follows it and lock-outs are cleared.
+    "admin.secret_rebootstrapped" Ok AdminSecretRebootstrapped {}
+
+    /// Wrong or missing admin secrets were refused.
+    "admin.auth_denied" Denied AdminAuthDenied { reason: &'static str, source: String, count: u64, since: Stamp }
+
+    /// An agent was made by an operator, key included.
+    "agent.create" Ok AgentCreated { method: &'static str, cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, not_after: Stamp, key_escrowed: bool, by: String }
+
+    /// An agent was enrolled with a certificate from the organisation's own PKI.
+    "admin.agent_enroll_byoca" Ok AgentEnrolledByoca { cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, by: String }
+
+    /// An agent was switched off; its tokens and certificate stop working at once.
+    "agent.deactivated" Ok AgentDeactivated { by: String }
+
+    /// An agent's DPoP key was registered for the first time, or registered again unchanged.
+    "agent.dpop_jwk_set" Ok DpopKeySet { dpop_jkt: Jkt, by: String }
+
+    /// An agent's DPoP key was replaced.
+    "agent.dpop_jwk_rotated" Ok DpopKeyRotated { previous_dpop_jkt: Jkt, new_dpop_jkt: Jkt, grace_period_expires_at: Option<Stamp>, by: String }
+
+    /// A certificate of the grace slot was accepted in place of the pinned one.
+    "agent.cert_pinning_grace_match" Ok CertificateGraceMatch { cert_thumbprint: Thumbprint, expires_at: Stamp }
+
+    /// An access token was issued.
+    "auth.token_issued" Ok TokenIssued { jti: String, kid: Kid, cnf_jkt: Option<Jkt>, cnf_x5t: Option<Thumbprint>, method: &'static str, expires_at: Stamp, request_id: String }
+
+    /// The Mastio signed a login assertion with the agent's key that it keeps.
+    "auth.assertion_signed" Ok AssertionSigned { jti: String, request_id: String }
+
+    /// Requests were refused because their credentials did not hold.
+    "auth.denied" Denied AuthDenied { reason: &'static str, source: String, count: u64, since: Stamp }
+
+    /// More denials arrived than are written one by one; this entry counts the rest.
+    "auth.denied_summary" Denied AuthDeniedSummary { count: u64, since: Stamp }
+
+    /// A one-shot message was accepted for delivery.
+    "oneshot_sent" Ok OneshotSent { correlation_id: String, msg_id: String, recipient: String, reply_to: Option<String>, mode: &'static str, payload_sha256: Thumbprint, bytes: u64, request_id: String }
+
+    /// A one-shot message was refused.
+    "oneshot_denied" Denied OneshotDenied { reason: &'static str, recipient: String }
+
+    /// The recipient acknowledged a one-shot message; it is not delivered again.
+    "oneshot_delivered" Ok OneshotDelivered { msg_id: String, correlation_id: String, sender_agent_id: String }
+}

@@ -1,0 +1,19 @@
+//! The words that every layer of Mastio shares: identities, digests, time, randomness, canonical JSON and events.
+//!
+//! Nothing here does I/O. Time and randomness come in as [`Clock`] and [`Rng`], so that everything above can be
+//! tested by vectors.
+
+pub mod canonical;
+mod digest;
+pub mod event;
+mod id;
+mod rng;
+mod spiffe;
+mod stamp;
+
+pub use digest::{DigestError, Jkt, Kid, Thumbprint, sha256};
+pub use event::Event;
+pub use id::{AgentId, AgentName, IdError, OrgId, Principal, PrincipalKind};
+pub use rng::{Rng, SeededRng, SystemRng};
+pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};
+pub use stamp::{Clock, ManualClock, Stamp, StampError, SystemClock};

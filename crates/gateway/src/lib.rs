@@ -1,0 +1,1 @@
+//! Use cases of calls: who may reach whom, messages.

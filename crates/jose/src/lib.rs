@@ -1,0 +1,1 @@
+//! JWK, JWT, DPoP proofs, client assertions and access tokens. Pure.

@@ -1,0 +1,1 @@
+//! Certificates: reading, issuing by profile, path validation. Pure.

@@ -1,0 +1,1 @@
+//! Rows, migrations and the one writer, on SQLite.
