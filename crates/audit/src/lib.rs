@@ -1,1 +1,20 @@
-//! The audit chain: canonical entries, hashes, verification. Pure.
+//! The audit chain: entries, their canonical text, their hashes, and the proof that a stored chain is intact.
+//!
+//! Writing: an event becomes a [`Draft`], [`Head::append`] gives it its place and makes it [`Sealed`]. Reading: a
+//! verifier ([`LocalVerifier`], [`AdminVerifier`]) walks stored rows in order and stops at the first [`Break`].
+//! [`Unchained`] fingerprints the rows that no chain covers. Nothing here does I/O: rows come in as borrowed text,
+//! whatever database or file they are from. The formats are those of contract `audit-and-database.md` §1.3.
+
+mod chain;
+mod entry;
+mod problem;
+mod row;
+mod unchained;
+mod verify;
+
+pub use chain::Head;
+pub use entry::{Draft, Sealed};
+pub use problem::{Break, Problem};
+pub use row::{AdminRow, LocalRow};
+pub use unchained::{Unchained, UnchainedReport};
+pub use verify::{Admin, AdminVerifier, ChainReport, Local, LocalVerifier, Verifier};

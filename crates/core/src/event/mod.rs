@@ -80,8 +80,8 @@ impl Event {
 
     /// Names the agent it is about.
     #[must_use]
-    pub fn about(mut self, agent: impl ToString) -> Self {
-        self.agent = Some(agent.to_string());
+    pub fn about(mut self, agent: impl Into<String>) -> Self {
+        self.agent = Some(agent.into());
         self
     }
 

@@ -1,0 +1,395 @@
+//! DPoP proofs (RFC 9449; contract `auth.md` §3): that the sender of a request holds a private key.
+//!
+//! The order of checks and the texts of refusals are the contract's. Whether the key is a registered one is asked
+//! after [`Proof::verify`], and the `jti` is consumed last of all, by the caller (design decision 12).
+
+use std::time::Duration;
+
+use mastio_core::{Jkt, Stamp, sha256};
+use serde::Deserialize;
+
+use crate::{Algorithm, Compact, HtuSet, Jwk, JwkError, JwsError, base64url, member::Member};
+
+/// Longest `jti` in bytes: it is hashed, but a client has no reason to send more.
+const MAX_JTI: usize = 256;
+
+/// Why a proof was refused. `Display` gives the whole `detail` of the 401.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DpopError {
+    /// Not a compact JWS.
+    #[error("Invalid DPoP proof: malformed JWT")]
+    Malformed(#[from] JwsError),
+    /// Another kind of JWT.
+    #[error("Invalid DPoP proof: typ must be 'dpop+jwt'")]
+    Type,
+    /// Neither ES256 nor PS256; holds the name in quotes, or `None`, as the reference prints it.
+    #[error("Invalid DPoP proof: unsupported algorithm {0}")]
+    Algorithm(String),
+    /// No key in the header.
+    #[error("Invalid DPoP proof: missing jwk in header")]
+    KeyMissing,
+    /// The private key in the header.
+    #[error("Invalid DPoP proof: jwk contains private key material")]
+    KeyPrivate,
+    /// A key that is not ours to use, or not in its one encoding.
+    #[error("Invalid DPoP proof: cannot compute JWK thumbprint")]
+    KeyInvalid,
+    /// Not signed by the key in the header; also claims that are no JSON, a `nbf` to come, a `jti` that is no text.
+    #[error("Invalid DPoP proof: signature verification failed")]
+    Signature,
+    /// No `jti`, or an empty one.
+    #[error("Invalid DPoP proof: missing jti")]
+    JtiMissing,
+    /// More than 256 bytes.
+    #[error("Invalid DPoP proof: jti longer than {MAX_JTI} bytes")]
+    JtiTooLong,
+    /// No `iat`, or one that is no number.
+    #[error("Invalid DPoP proof: missing iat")]
+    IatMissing,
+    /// Too old, or from the future.
+    #[error("Invalid DPoP proof: iat out of acceptable window")]
+    IatOutOfWindow,
+    /// For another method.
+    #[error("Invalid DPoP proof: htm mismatch")]
+    Method,
+    /// For another URL. The values are for the log, and for the answer outside production.
+    #[error("Invalid DPoP proof: htu mismatch")]
+    Url {
+        /// The request's path below our public URL.
+        expected: String,
+        /// The claim, at most 256 characters of it; empty if it is no text.
+        got: String,
+    },
+    /// For another access token.
+    #[error("Invalid DPoP proof: ath mismatch")]
+    AccessToken,
+    /// Without a nonce, or with one that is not valid any more. The answer must carry a fresh one in `DPoP-Nonce`.
+    #[error("use_dpop_nonce")]
+    UseNonce,
+    /// Seen before.
+    #[error("DPoP proof replay detected")]
+    Replay,
+}
+
+impl DpopError {
+    /// The code in denial records and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "dpop_malformed",
+            Self::Type => "dpop_typ_wrong",
+            Self::Algorithm(_) => "dpop_alg_unsupported",
+            Self::KeyMissing => "dpop_jwk_missing",
+            Self::KeyPrivate => "dpop_jwk_private",
+            Self::KeyInvalid => "dpop_jwk_invalid",
+            Self::Signature => "dpop_signature_invalid",
+            Self::JtiMissing => "dpop_jti_missing",
+            Self::JtiTooLong => "dpop_jti_too_long",
+            Self::IatMissing => "dpop_iat_missing",
+            Self::IatOutOfWindow => "dpop_iat_out_of_window",
+            Self::Method => "dpop_htm_mismatch",
+            Self::Url { .. } => "dpop_htu_mismatch",
+            Self::AccessToken => "dpop_ath_mismatch",
+            Self::UseNonce => "dpop_nonce_required",
+            Self::Replay => "dpop_replay",
+        }
+    }
+}
+
+/// How far `iat` may lie from now, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// How old a proof may be: `MCP_PROXY_DPOP_IAT_WINDOW`.
+    pub past: Duration,
+    /// How far ahead the client's clock may be: `MCP_PROXY_DPOP_CLOCK_SKEW`.
+    pub future: Duration,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { past: Duration::from_secs(60), future: Duration::from_secs(5) }
+    }
+}
+
+/// Whether the proof must carry a nonce of ours.
+#[derive(Clone, Copy)]
+pub enum NonceCheck<'a> {
+    /// A nonce is not looked at.
+    NotRequired,
+    /// It must be one that the function accepts, see [`crate::NonceRing::check`].
+    Required(&'a (dyn Fn(&str) -> bool + Sync)),
+}
+
+/// The request that a proof must be made for.
+#[derive(Clone, Copy)]
+pub struct Expectation<'a> {
+    /// The HTTP method.
+    pub method: &'a str,
+    /// Our own URLs.
+    pub htu: &'a HtuSet,
+    /// The request's path as received, without query.
+    pub path: &'a str,
+    /// The access token beside the proof, to which it must be bound.
+    pub access_token: Option<&'a str>,
+    /// Whether a nonce is required.
+    pub nonce: NonceCheck<'a>,
+    /// The server's time.
+    pub now: Stamp,
+    /// Around it.
+    pub window: Window,
+}
+
+/// What a proof has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedProof {
+    /// The thumbprint of the key that signed it.
+    pub jkt: Jkt,
+    /// Its id, 1 to 256 bytes, to be consumed after every other check; see [`replay_key`].
+    pub jti: String,
+    /// When the client made it.
+    pub iat: Stamp,
+}
+
+/// A proof whose header is in order: type, algorithm and key.
+#[derive(Debug)]
+pub struct Proof<'a> {
+    jws: Compact<'a>,
+    alg: Algorithm,
+    key: Jwk,
+    jkt: Jkt,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Claims<'a> {
+    #[serde(borrow)]
+    jti: Member<'a>,
+    #[serde(borrow)]
+    htm: Member<'a>,
+    #[serde(borrow)]
+    htu: Member<'a>,
+    #[serde(borrow)]
+    iat: Member<'a>,
+    #[serde(borrow)]
+    nbf: Member<'a>,
+    #[serde(borrow)]
+    ath: Member<'a>,
+    #[serde(borrow)]
+    nonce: Member<'a>,
+}
+
+impl<'a> Proof<'a> {
+    /// Reads the value of a `DPoP` header: checks 1 to 5.
+    ///
+    /// # Errors
+    /// From [`DpopError::Malformed`] to [`DpopError::KeyInvalid`].
+    pub fn parse(text: &'a str) -> Result<Self, DpopError> {
+        let jws = Compact::split(text)?;
+        let header = jws.header()?;
+        if header.typ() != Some("dpop+jwt") {
+            return Err(DpopError::Type);
+        }
+        let alg = header
+            .alg()
+            .and_then(Algorithm::from_name)
+            .filter(|alg| matches!(alg, Algorithm::Es256 | Algorithm::Ps256))
+            .ok_or_else(|| DpopError::Algorithm(quoted(header.alg())))?;
+        let jwk = header.jwk.map(serde_json::value::RawValue::get).filter(|json| json.starts_with('{'));
+        let key = Jwk::from_json(jwk.ok_or(DpopError::KeyMissing)?).map_err(|error| match error {
+            JwkError::PrivateMaterial => DpopError::KeyPrivate,
+            JwkError::UnsupportedKeyType(_) | JwkError::Malformed(_) => DpopError::KeyInvalid,
+        })?;
+        let jkt = key.thumbprint();
+        Ok(Self { alg, key, jkt, jws })
+    }
+
+    /// The thumbprint of the key that claims to have signed it.
+    #[must_use]
+    pub fn jkt(&self) -> Jkt {
+        self.jkt
+    }
+
+    /// Verifies the signature and all that the proof says about the request: checks 6 to 12.
+    ///
+    /// # Errors
+    /// From [`DpopError::Signature`] to [`DpopError::UseNonce`].
+    pub fn verify(&self, expected: &Expectation<'_>) -> Result<VerifiedProof, DpopError> {
+        self.jws.verify(&self.key.verifying_key(), self.alg).map_err(|_| DpopError::Signature)?;
+        self.check_claims(expected)
+    }
+
+    pub(crate) fn check_claims(&self, expected: &Expectation<'_>) -> Result<VerifiedProof, DpopError> {
+        let claims: Claims<'_> = self.jws.claims().map_err(|_| DpopError::Signature)?;
+        let now = expected.now;
+        if !claims.nbf.is_absent() && claims.nbf.instant().is_none_or(|nbf| nbf > now) {
+            return Err(DpopError::Signature);
+        }
+        let jti = match (&claims.jti, claims.jti.text()) {
+            (Member::Absent, _) | (_, Some("")) => return Err(DpopError::JtiMissing),
+            (_, None) => return Err(DpopError::Signature),
+            (_, Some(jti)) if jti.len() > MAX_JTI => return Err(DpopError::JtiTooLong),
+            (_, Some(jti)) => jti,
+        };
+        let iat = claims.iat.instant().ok_or(DpopError::IatMissing)?;
+        if now.since(iat) > expected.window.past || iat.since(now) > expected.window.future {
+            return Err(DpopError::IatOutOfWindow);
+        }
+        if !claims.htm.text().is_some_and(|htm| htm.eq_ignore_ascii_case(expected.method)) {
+            return Err(DpopError::Method);
+        }
+        let htu = claims.htu.text().unwrap_or_default();
+        if !expected.htu.matches(htu, expected.path) {
+            return Err(DpopError::Url {
+                expected: format!("{}{}", expected.htu.public_url(), expected.path),
+                got: htu.chars().take(256).collect(),
+            });
+        }
+        if expected.access_token.is_some_and(|token| claims.ath.text() != Some(&ath(token))) {
+            return Err(DpopError::AccessToken);
+        }
+        match expected.nonce {
+            NonceCheck::Required(accepts) if !claims.nonce.text().is_some_and(accepts) => {
+                Err(DpopError::UseNonce)
+            }
+            _ => Ok(VerifiedProof { jkt: self.jkt, jti: jti.to_owned(), iat }),
+        }
+    }
+}
+
+/// The `ath` claim for an access token: base64url of its SHA-256 (RFC 9449 §4.2).
+#[must_use]
+pub fn ath(token: &str) -> String {
+    base64url::encode(&sha256(token.as_bytes()))
+}
+
+/// What a replay cache remembers of a proof: half of the SHA-256 over key and `jti`. The key is in it so that one
+/// agent cannot use up the predictable `jti` of another.
+#[must_use]
+pub fn replay_key(jkt: &Jkt, jti: &str) -> [u8; 16] {
+    let digest = sha256(&[jkt.as_bytes(), jti.as_bytes()].concat());
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+/// A presented name for an error message: harmless and short, in quotes as Python prints them.
+fn quoted(name: Option<&str>) -> String {
+    match name {
+        Some(name) => {
+            let plain = |letter: &char| letter.is_ascii_graphic() && !matches!(letter, '\'' | '\\');
+            format!("'{}'", name.chars().filter(plain).take(32).collect::<String>())
+        }
+        None => "None".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{SigningKey, jws, test_keys};
+
+    const NOW: Stamp = Stamp::from_unix(1_767_225_600);
+
+    fn claims() -> Value {
+        json!({ "jti": "1", "htm": "POST", "htu": "https://mastio.example.com/v1/mcp", "iat": NOW.unix() })
+    }
+
+    fn signed(key: &SigningKey, claims: &Value) -> String {
+        let header = json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": key.public_jwk().to_value() });
+        jws::sign(key, &header, claims).unwrap()
+    }
+
+    fn verify(proof: &str, now: Stamp) -> Result<VerifiedProof, DpopError> {
+        let htu = HtuSet::new(["https://mastio.example.com"]).unwrap();
+        Proof::parse(proof)?.verify(&Expectation {
+            method: "post",
+            htu: &htu,
+            path: "/v1/mcp",
+            access_token: None,
+            nonce: NonceCheck::NotRequired,
+            now,
+            window: Window::default(),
+        })
+    }
+
+    fn with(member: &str, value: Value) -> Result<VerifiedProof, DpopError> {
+        let mut claims = claims();
+        claims[member] = value;
+        verify(&signed(&test_keys::k1(), &claims), NOW)
+    }
+
+    #[test]
+    fn claims_of_the_wrong_type_are_refused_by_name() {
+        for (member, value, error) in [
+            ("jti", json!(5), DpopError::Signature),
+            ("jti", json!(null), DpopError::JtiMissing),
+            ("jti", json!(""), DpopError::JtiMissing),
+            ("jti", json!("x".repeat(257)), DpopError::JtiTooLong),
+            ("iat", json!("1767225600"), DpopError::IatMissing),
+            ("iat", json!([1_767_225_600]), DpopError::IatMissing),
+            ("iat", json!(1e300), DpopError::IatOutOfWindow),
+            ("iat", json!(-1e300), DpopError::IatOutOfWindow),
+            ("htm", json!(5), DpopError::Method),
+            ("nbf", json!(NOW.unix() + 1), DpopError::Signature),
+            ("nbf", json!("soon"), DpopError::Signature),
+        ] {
+            assert_eq!(with(member, value.clone()), Err(error), "{member} {value}");
+        }
+        assert!(matches!(with("htu", json!({})), Err(DpopError::Url { got, .. }) if got.is_empty()));
+        assert!(with("jti", json!("x".repeat(256))).is_ok());
+        assert!(with("nbf", json!(NOW.unix())).is_ok());
+        assert!(with("exp", json!(1)).is_ok(), "exp is not a claim of proofs");
+    }
+
+    #[test]
+    fn the_window_includes_both_ends_to_the_microsecond() {
+        let proof = signed(&test_keys::k1(), &claims());
+        let micro = Duration::from_micros(1);
+        let Window { past, future } = Window::default();
+        assert!(verify(&proof, NOW.plus(past)).is_ok());
+        assert_eq!(verify(&proof, NOW.plus(past + micro)), Err(DpopError::IatOutOfWindow));
+        assert!(verify(&proof, NOW.minus(future)).is_ok());
+        assert_eq!(verify(&proof, NOW.minus(future + micro)), Err(DpopError::IatOutOfWindow));
+        assert!(with("iat", json!(1_767_225_599.5)).is_ok(), "fractions are allowed");
+    }
+
+    #[test]
+    fn an_htu_mismatch_names_both_urls() {
+        let error = with("htu", json!("https://other.example.com/v1/mcp")).unwrap_err();
+        let expected = "https://mastio.example.com/v1/mcp".to_owned();
+        assert_eq!(error, DpopError::Url { expected, got: "https://other.example.com/v1/mcp".into() });
+        assert_eq!(error.to_string(), "Invalid DPoP proof: htu mismatch");
+    }
+
+    #[test]
+    fn the_header_is_checked_before_the_signature() {
+        let key = test_keys::k1();
+        let jwk = key.public_jwk().to_value();
+        for (header, error) in [
+            (json!({ "alg": "ES256", "typ": "DPoP+jwt", "jwk": jwk }), DpopError::Type),
+            (json!({ "alg": "ES256", "typ": 5, "jwk": jwk }), DpopError::Type),
+            (
+                json!({ "alg": "RS256", "typ": "dpop+jwt", "jwk": jwk }),
+                DpopError::Algorithm("'RS256'".into()),
+            ),
+            (json!({ "alg": "'\n", "typ": "dpop+jwt" }), DpopError::Algorithm("''".into())),
+            (json!({ "alg": 5, "typ": "dpop+jwt" }), DpopError::Algorithm("None".into())),
+            (json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": "k" }), DpopError::KeyMissing),
+            (json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": {} }), DpopError::KeyInvalid),
+            (json!({ "alg": "PS256", "typ": "dpop+jwt", "jwk": jwk }), DpopError::Signature),
+        ] {
+            let proof = jws::sign(&key, &header, &claims()).unwrap();
+            assert_eq!(verify(&proof, NOW), Err(error), "{header}");
+        }
+    }
+
+    #[test]
+    fn replay_keys_depend_on_key_and_jti() {
+        let (one, other) = (Jkt::new([1; 32]), Jkt::new([2; 32]));
+        assert_eq!(replay_key(&one, "a"), replay_key(&one, "a"));
+        assert_ne!(replay_key(&one, "a"), replay_key(&other, "a"));
+        assert_ne!(replay_key(&one, "a"), replay_key(&one, "b"));
+    }
+}

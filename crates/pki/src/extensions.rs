@@ -1,0 +1,109 @@
+//! The extensions of a certificate that we understand (RFC 5280 §4.2.1).
+
+use std::net::IpAddr;
+
+use x509_parser::{
+    certificate::TbsCertificate,
+    extensions::{GeneralName, ParsedExtension, X509Extension},
+};
+
+use crate::CertificateError;
+
+/// What the extensions of one certificate say.
+#[derive(Default)]
+pub(crate) struct Extensions {
+    pub(crate) is_ca: bool,
+    pub(crate) path_len: Option<u32>,
+    pub(crate) key_usage: Option<KeyUsage>,
+    pub(crate) extended_usage: Option<ExtendedUsage>,
+    pub(crate) uris: Vec<String>,
+    pub(crate) dns_names: Vec<String>,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) key_id: Option<Vec<u8>>,
+    pub(crate) authority_key_id: Option<Vec<u8>>,
+    pub(crate) uri_constraints: bool,
+}
+
+pub(crate) struct KeyUsage {
+    pub(crate) certificate_sign: bool,
+    pub(crate) crl_sign: bool,
+}
+
+pub(crate) struct ExtendedUsage {
+    pub(crate) client: bool,
+    pub(crate) server: bool,
+}
+
+impl Extensions {
+    /// Reads them; one that matters and cannot be read spoils the certificate.
+    pub(crate) fn read(tbs: &TbsCertificate<'_>) -> Result<Self, CertificateError> {
+        tbs.extensions_map().map_err(|_| CertificateError::Extension("repeated".to_owned()))?;
+        let mut read = Self::default();
+        for extension in tbs.extensions() {
+            let bad = || CertificateError::Extension(extension.oid.to_id_string());
+            match extension.parsed_extension() {
+                ParsedExtension::BasicConstraints(constraints) => {
+                    read.is_ca = constraints.ca;
+                    read.path_len = constraints.path_len_constraint.filter(|_| constraints.ca);
+                }
+                ParsedExtension::KeyUsage(usage) => {
+                    read.key_usage = Some(KeyUsage {
+                        certificate_sign: usage.key_cert_sign(),
+                        crl_sign: usage.crl_sign(),
+                    });
+                }
+                ParsedExtension::ExtendedKeyUsage(usage) => {
+                    read.extended_usage =
+                        Some(ExtendedUsage { client: usage.client_auth, server: usage.server_auth });
+                }
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    names
+                        .general_names
+                        .iter()
+                        .try_for_each(|name| read.add_name(name))
+                        .map_err(|()| bad())?;
+                }
+                ParsedExtension::SubjectKeyIdentifier(id) => read.key_id = Some(id.0.to_vec()),
+                ParsedExtension::AuthorityKeyIdentifier(authority) => {
+                    read.authority_key_id = authority.key_identifier.as_ref().map(|id| id.0.to_vec());
+                }
+                ParsedExtension::NameConstraints(constraints) => {
+                    let subtrees = [&constraints.permitted_subtrees, &constraints.excluded_subtrees];
+                    for subtree in subtrees.into_iter().flatten().flatten() {
+                        match subtree.base {
+                            GeneralName::URI(_) => read.uri_constraints = true,
+                            GeneralName::Invalid(..) => return Err(bad()),
+                            _ => {}
+                        }
+                    }
+                }
+                _ if is_read(extension) => return Err(bad()),
+                _ => {}
+            }
+        }
+        Ok(read)
+    }
+
+    fn add_name(&mut self, name: &GeneralName<'_>) -> Result<(), ()> {
+        match name {
+            GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
+            GeneralName::DNSName(dns) => self.dns_names.push((*dns).to_owned()),
+            GeneralName::IPAddress(octets) => self.addresses.push(address(octets).ok_or(())?),
+            GeneralName::Invalid(..) => return Err(()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is one of the extensions that [`Extensions::read`] understands, so that failing to read it matters.
+fn is_read(extension: &X509Extension<'_>) -> bool {
+    // 2.5.29.x: subjectKeyIdentifier, keyUsage, subjectAltName, basicConstraints, nameConstraints,
+    // authorityKeyIdentifier, extKeyUsage.
+    matches!(extension.oid.as_bytes(), [0x55, 0x1d, 14 | 15 | 17 | 19 | 30 | 35 | 37])
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}

@@ -1,0 +1,163 @@
+//! The tables. A fresh database has those of the existing system that we use, under their names and columns, so that
+//! operators' SQL works; everything of our own is in new tables (design §6).
+
+/// What we write into `cullis_schema`. Raised with every change of [`OWN_TABLES`].
+pub(super) const VERSION: i64 = 1;
+
+/// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`.
+pub(super) const SHARED_TABLES: &str = r#"
+CREATE TABLE proxy_config (
+    "key" TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+);
+CREATE TABLE internal_agents (
+    agent_id TEXT NOT NULL PRIMARY KEY,
+    display_name TEXT NOT NULL,
+    capabilities TEXT DEFAULT '[]' NOT NULL,
+    cert_pem TEXT,
+    created_at TEXT NOT NULL,
+    is_active INTEGER DEFAULT 1 NOT NULL,
+    federated BOOLEAN DEFAULT 0 NOT NULL,
+    federated_at DATETIME,
+    federation_revision INTEGER DEFAULT 0 NOT NULL,
+    last_pushed_revision INTEGER DEFAULT 0 NOT NULL,
+    device_info TEXT,
+    dpop_jkt TEXT,
+    enrollment_method TEXT,
+    spiffe_id TEXT,
+    enrolled_at TEXT,
+    reach VARCHAR(10) DEFAULT 'both' NOT NULL,
+    last_attestation TEXT,
+    revoked_at DATETIME,
+    revoked_reason VARCHAR(128),
+    last_stale_event_at DATETIME,
+    previous_cert_pem TEXT,
+    previous_dpop_jkt TEXT,
+    previous_grace_period_expires_at TEXT,
+    principal_type TEXT DEFAULT 'agent' NOT NULL
+);
+CREATE INDEX idx_internal_agents_grace_expiry ON internal_agents (previous_grace_period_expires_at);
+CREATE TABLE mastio_keys (
+    kid TEXT NOT NULL PRIMARY KEY,
+    pubkey_pem TEXT NOT NULL,
+    privkey_pem TEXT NOT NULL,
+    cert_pem TEXT,
+    created_at TEXT NOT NULL,
+    activated_at TEXT,
+    deprecated_at TEXT,
+    expires_at TEXT
+);
+CREATE INDEX idx_mastio_keys_active ON mastio_keys (activated_at, deprecated_at);
+CREATE TABLE pki_key_store (
+    key_id TEXT NOT NULL PRIMARY KEY,
+    key_type TEXT NOT NULL,
+    ciphertext TEXT NOT NULL,
+    cert_pem TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    activated_at TEXT,
+    deprecated_at TEXT,
+    expires_at TEXT
+);
+CREATE INDEX idx_pki_key_store_type_active ON pki_key_store (key_type, activated_at, deprecated_at);
+CREATE TABLE local_audit (
+    id INTEGER NOT NULL PRIMARY KEY,
+    timestamp TEXT NOT NULL,
+    agent_id TEXT,
+    event_type TEXT NOT NULL,
+    details TEXT,
+    previous_hash TEXT,
+    entry_hash TEXT,
+    session_id TEXT,
+    org_id TEXT,
+    result TEXT DEFAULT 'ok' NOT NULL,
+    chain_seq INTEGER,
+    peer_org_id TEXT,
+    peer_row_hash TEXT,
+    hash_format TEXT,
+    CONSTRAINT uq_local_audit_org_chain_seq UNIQUE (org_id, chain_seq)
+);
+CREATE INDEX idx_local_audit_event_type ON local_audit (event_type);
+CREATE INDEX idx_local_audit_session ON local_audit (session_id);
+CREATE INDEX idx_local_audit_agent ON local_audit (agent_id);
+CREATE INDEX idx_local_audit_timestamp ON local_audit (timestamp);
+CREATE TABLE local_messages (
+    msg_id TEXT NOT NULL PRIMARY KEY,
+    session_id TEXT,
+    sender_agent_id TEXT NOT NULL,
+    recipient_agent_id TEXT NOT NULL,
+    payload_ciphertext TEXT NOT NULL,
+    idempotency_key TEXT,
+    delivery_status SMALLINT DEFAULT 0 NOT NULL,
+    enqueued_at TEXT NOT NULL,
+    delivered_at TEXT,
+    expires_at TEXT,
+    seq INTEGER,
+    nonce TEXT,
+    signature TEXT,
+    attempts INTEGER DEFAULT 0 NOT NULL,
+    expired_at TEXT,
+    is_oneshot INTEGER DEFAULT 0 NOT NULL,
+    correlation_id TEXT,
+    reply_to_correlation_id TEXT,
+    CONSTRAINT uq_local_messages_session_seq UNIQUE (session_id, seq),
+    CONSTRAINT uq_local_messages_nonce UNIQUE (nonce)
+);
+CREATE INDEX idx_local_messages_recipient_oneshot
+    ON local_messages (recipient_agent_id, is_oneshot, delivery_status);
+CREATE TRIGGER local_audit_no_update BEFORE UPDATE ON local_audit FOR EACH ROW BEGIN
+    SELECT RAISE(ABORT, 'local_audit is append-only (CRIT-3): UPDATE not permitted');
+END;
+"#;
+
+/// The tables that only we have.
+pub(super) const OWN_TABLES: &str = r#"
+CREATE TABLE cullis_schema (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    version INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    adopted_from TEXT,
+    adoption_sealed INTEGER NOT NULL CHECK (adoption_sealed IN (0, 1))
+) STRICT;
+CREATE TABLE cullis_writer (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    ticket INTEGER NOT NULL
+) STRICT;
+INSERT INTO cullis_writer (id, ticket) VALUES (1, 0);
+CREATE TABLE cullis_config (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE agent_epochs (
+    agent_id TEXT PRIMARY KEY,
+    epoch INTEGER NOT NULL CHECK (epoch > 0)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE message_keys (
+    sender TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    msg_id TEXT NOT NULL,
+    PRIMARY KEY (sender, recipient, idempotency_key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_message_keys_msg ON message_keys (msg_id);
+"#;
+
+/// Guards of the audit log and the alias column `ts` that the runbook's SQL names. They go onto adopted tables too.
+pub(super) const AUDIT_GUARDS: &str = r#"
+DROP TRIGGER IF EXISTS local_audit_no_delete;
+CREATE TRIGGER local_audit_no_delete BEFORE DELETE ON local_audit FOR EACH ROW BEGIN
+    SELECT RAISE(ABORT, 'local_audit is append-only (CRIT-3): DELETE not permitted; to free space archive old entries with: cullis-proxy audit archive --before DATE --out DIR');
+END;
+CREATE TRIGGER local_audit_guard BEFORE INSERT ON local_audit FOR EACH ROW BEGIN
+    SELECT RAISE(ABORT, 'local_audit is append-only: an entry with this id exists')
+        WHERE EXISTS (SELECT 1 FROM local_audit WHERE id = NEW.id);
+    SELECT RAISE(ABORT, 'local_audit is append-only: chain_seq must follow the newest entry without gap or fork')
+        WHERE NEW.chain_seq IS NOT NULL AND NEW.chain_seq <>
+            coalesce((SELECT max(chain_seq) FROM local_audit WHERE org_id = NEW.org_id), 0) + 1;
+    SELECT RAISE(ABORT, 'local_audit is append-only: previous_hash must be the hash of the newest entry')
+        WHERE NEW.chain_seq IS NOT NULL AND NEW.previous_hash IS NOT
+            (SELECT entry_hash FROM local_audit WHERE org_id = NEW.org_id AND chain_seq = NEW.chain_seq - 1);
+    SELECT RAISE(ABORT, 'local_audit is append-only: an entry of the chain needs its organisation and its hash')
+        WHERE NEW.chain_seq IS NOT NULL AND (NEW.org_id IS NULL OR NEW.entry_hash IS NULL);
+END;
+ALTER TABLE local_audit ADD COLUMN ts TEXT GENERATED ALWAYS AS (timestamp) VIRTUAL;
+"#;

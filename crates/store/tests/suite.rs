@@ -1,0 +1,264 @@
+//! What any backend of the store must do. SQLite is the first; the next one runs the same functions.
+
+use std::{path::PathBuf, sync::Arc};
+
+use mastio_core::{AgentId, Event, OrgId, Stamp, SystemClock, SystemRng, event::catalogue};
+use mastio_store::{
+    Committed, OpenError, OpenOptions, Rejection, Statement, Store, Touch, Unavailable, Unit, WriteError,
+    agents::{self, Method, NewAgent, Standing},
+    audit, config,
+    sqlite::Database,
+};
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("data/mcp_proxy.db")
+    }
+
+    fn with_fixture(name: &str) -> Self {
+        let place = Self::new();
+        std::fs::create_dir_all(place.path().parent().unwrap()).unwrap();
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/");
+        std::fs::write(place.path(), std::fs::read(format!("{fixture}{name}")).unwrap()).unwrap();
+        place
+    }
+
+    fn open(&self) -> Result<(Arc<Database>, mastio_store::Adoption), OpenError> {
+        let backups = self.dir.path().join("backups");
+        Database::open(&OpenOptions { path: &self.path(), backups: &backups, now: Stamp::from_unix(1_790_000_000) })
+    }
+
+    fn store(&self) -> Store {
+        let org = OrgId::parse("acme").unwrap();
+        Store::start(self.open().unwrap().0, org, Arc::new(SystemClock::default()), &SystemRng).unwrap()
+    }
+
+    fn sql(&self, sql: &str) -> rusqlite::Result<()> {
+        rusqlite::Connection::open(self.path())?.execute_batch(sql)
+    }
+}
+
+fn told(by: &str) -> Event {
+    Event::new(&catalogue::AgentDeactivated { by: by.to_owned() })
+}
+
+fn alice() -> AgentId {
+    AgentId::parse("acme::alice").unwrap()
+}
+
+fn new_agent(id: &AgentId) -> Statement {
+    NewAgent {
+        id,
+        display_name: "Alice",
+        capabilities: &["order.read".to_owned()],
+        certificates: "PEM",
+        method: Method::Admin,
+        dpop_jkt: None,
+        spiffe_id: None,
+        federated: false,
+        at: Stamp::from_unix(1),
+    }
+    .insert()
+}
+
+#[tokio::test]
+async fn many_writers_get_their_places_without_gap_or_fork() {
+    let place = Place::new();
+    let store = Arc::new(place.store());
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..500 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move { store.submit(Unit::of(told(&writer.to_string()))).await.unwrap() });
+    }
+    let mut places: Vec<u64> = tasks.join_all().await.into_iter().map(|done| done.audit.unwrap().0).collect();
+    places.sort_unstable();
+    assert_eq!(places, (1..=500).collect::<Vec<_>>());
+    let findings = audit::verify_file(&place.path(), &mut |_| {}).unwrap();
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].result.as_ref().unwrap().rows, 500);
+}
+
+#[tokio::test]
+async fn a_rejected_unit_leaves_nothing_and_harms_no_other() {
+    let place = Place::new();
+    let store = place.store();
+    let first = Unit::of(told("x")).write(new_agent(&alice())).touch(Touch::Agent(alice()));
+    assert_eq!(store.submit(first.clone()).await, Ok(Committed { audit: Some((1, 1)) }));
+    let (again, other) = tokio::join!(store.submit(first), store.submit(Unit::of(told("y"))));
+    assert!(matches!(again, Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. }))));
+    assert_eq!(other, Ok(Committed { audit: Some((2, 2)) }));
+    let none = Unit::of(told("z")).write(config::put("a", "1")).write(Statement::one(
+        "UPDATE internal_agents SET is_active = 0 WHERE agent_id = 'nobody'",
+        vec![],
+    ));
+    let rejected = store.submit(none).await;
+    assert_eq!(rejected, Err(WriteError::Rejected(Rejection::Rows { statement: 1, touched: 0 })));
+    assert_eq!(config::get(store.database(), "a").unwrap(), None);
+}
+
+#[tokio::test]
+async fn deactivation_raises_the_epoch_once() {
+    let place = Place::new();
+    let store = Arc::new(place.store());
+    store.submit(Unit::default().write(new_agent(&alice()))).await.unwrap();
+    let agent = agents::find(&store, &alice()).await.unwrap().unwrap();
+    assert_eq!((agent.epoch, &agent.standing), (0, &Standing::Active));
+    let unit = || agents::deactivate(Unit::of(told("admin")), &agent);
+    let (one, two) = tokio::join!(store.submit(unit()), store.submit(unit()));
+    assert!(one.is_ok() != two.is_ok(), "exactly one of two deactivations wins");
+    let agent = agents::find(&store, &alice()).await.unwrap().unwrap();
+    assert_eq!((agent.epoch, agent.standing), (1, Standing::Inactive));
+    assert_eq!(agents::epochs(store.database()).unwrap(), vec![(alice(), 1)]);
+}
+
+#[tokio::test]
+async fn the_audit_log_refuses_what_would_break_it() {
+    let place = Place::new();
+    let store = place.store();
+    for _ in 0..3 {
+        store.submit(Unit::of(told("x"))).await.unwrap();
+    }
+    let insert = "INTO local_audit (id, timestamp, event_type, org_id, result, chain_seq, previous_hash, entry_hash)";
+    for (sql, says) in [
+        ("UPDATE local_audit SET result = 'denied'".to_owned(), "append-only"),
+        ("DELETE FROM local_audit WHERE ts < '2099-01-01'".to_owned(), "cullis-proxy audit archive"),
+        (format!("INSERT OR REPLACE {insert} VALUES (1, 't', 'e', 'acme', 'ok', 4, 'x', 'y')"), "append-only"),
+        (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'acme', 'ok', 6, 'x', 'y')"), "without gap"),
+        (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'acme', 'ok', 3, 'x', 'y')"), "without gap"),
+        (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'acme', 'ok', 4, 'x', 'y')"), "previous_hash"),
+        (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'other', 'ok', 1, 'x', 'y')"), "previous_hash"),
+    ] {
+        let refused = place.sql(&sql).expect_err(&sql).to_string();
+        assert!(refused.contains(says), "{sql}: {refused}");
+    }
+    assert!(audit::verify_file(&place.path(), &mut |_| {}).unwrap()[0].result.is_ok());
+}
+
+#[tokio::test]
+async fn commits_of_others_are_noticed_and_built_upon() {
+    let place = Place::new();
+    let store = place.store();
+    let (tell, mut told_of) = tokio::sync::mpsc::unbounded_channel();
+    store.on_commit(move |notice| {
+        tell.send(matches!(notice, mastio_store::Notice::Foreign)).unwrap();
+    });
+    store.submit(Unit::of(told("x"))).await.unwrap();
+    assert_eq!(told_of.recv().await, Some(false));
+    place.sql("INSERT INTO proxy_config VALUES ('spire_trust_bundle', 'x')").unwrap();
+    let noticed = tokio::time::timeout(std::time::Duration::from_secs(5), told_of.recv()).await;
+    assert_eq!(noticed, Ok(Some(true)));
+}
+
+#[tokio::test]
+async fn a_deleted_or_replaced_file_is_never_written_into() {
+    let place = Place::new();
+    let store = place.store();
+    store.submit(Unit::of(told("x"))).await.unwrap();
+    std::fs::rename(place.path(), place.dir.path().join("elsewhere.db")).unwrap();
+    let gone = store.submit(Unit::of(told("y"))).await;
+    assert!(matches!(gone, Err(WriteError::Unavailable(Unavailable::Gone(_)))), "{gone:?}");
+    std::fs::copy(place.dir.path().join("elsewhere.db"), place.path()).unwrap();
+    let replaced = store.submit(Unit::of(told("y"))).await;
+    assert!(matches!(replaced, Err(WriteError::Unavailable(Unavailable::Gone(_)))), "{replaced:?}");
+    assert!(store.trouble().is_some());
+    assert!(agents::find(&store, &alice()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_locked_database_refuses_and_recovers() {
+    let place = Place::new();
+    let store = place.store();
+    let blocker = rusqlite::Connection::open(place.path()).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = store.submit(Unit::of(told("x"))).await;
+    assert!(matches!(&refused, Err(WriteError::Unavailable(u)) if u.to_string().contains("database is locked")), "{refused:?}");
+    blocker.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.submit(Unit::of(told("x"))).await, Ok(Committed { audit: Some((1, 1)) }));
+    assert!(store.trouble().is_none());
+}
+
+#[tokio::test]
+async fn closing_commits_what_is_queued() {
+    let place = Place::new();
+    let store = place.store();
+    for _ in 0..100 {
+        store.post(Unit::of(told("x"))).unwrap();
+    }
+    store.close();
+    assert_eq!(audit::verify_file(&place.path(), &mut |_| {}).unwrap()[0].result.as_ref().unwrap().rows, 100);
+}
+
+#[test]
+fn a_second_server_is_kept_out() {
+    let place = Place::new();
+    let _held = place.open().unwrap();
+    let refused = place.open().unwrap_err().to_string();
+    assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+}
+
+#[tokio::test]
+async fn databases_of_the_python_implementation_are_adopted() {
+    for (fixture, org) in
+        [("adopted-plain.db", "98cb713aa86714a1"), ("adopted-encrypted.db", "d49479eca420b99d")]
+    {
+        let place = Place::with_fixture(fixture);
+        let tables = |path: &std::path::Path| -> Vec<(String, String)> {
+            let connection = rusqlite::Connection::open(path).unwrap();
+            let mut statement = connection
+                .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'cullis%' AND name NOT IN ('local_audit', 'agent_epochs', 'message_keys') ORDER BY name")
+                .unwrap();
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            rows.collect::<rusqlite::Result<_>>().unwrap()
+        };
+        let before = tables(&place.path());
+        let (database, adoption) = place.open().unwrap();
+        let adopted = adoption.unsealed.unwrap();
+        assert_eq!(adopted.revision, "0042_audit_log_v2");
+        assert_eq!(tables(&place.path()), before, "its own tables stay as they were");
+        assert_eq!(tables(&adopted.backup), before);
+        for finding in audit::verify_file(&place.path(), &mut |_| {}).unwrap() {
+            assert!(finding.result.is_ok(), "{}: {:?}", finding.chain, finding.result);
+        }
+        let org = OrgId::parse(org).unwrap();
+        let store = Store::start(database, org.clone(), Arc::new(SystemClock::default()), &SystemRng).unwrap();
+        assert_eq!(agents::list(&store).await.unwrap().len(), 2);
+        let appended = store.submit(Unit::of(told("x"))).await.unwrap();
+        assert_eq!(appended.audit, Some((5, 5)), "the chain continues");
+        store.close();
+        let again = audit::verify_file(&place.path(), &mut |_| {}).unwrap();
+        let ours = again.iter().find(|finding| finding.chain == org.as_str()).unwrap();
+        assert_eq!(ours.result.as_ref().unwrap().rows, 5);
+        assert!(place.open().unwrap().1.unsealed.is_some(), "told again until it is sealed");
+    }
+}
+
+#[test]
+fn what_cannot_be_adopted_is_refused_and_left_alone() {
+    let refuse = |prepare: &dyn Fn(&Place), says: &str| {
+        let place = Place::with_fixture("adopted-plain.db");
+        prepare(&place);
+        let refused = place.open().map(drop).expect_err(says).to_string();
+        assert!(refused.contains(says), "{refused}");
+    };
+    refuse(&|place| place.sql("UPDATE alembic_version SET version_num = '0017_x'").unwrap(), "0017_x");
+    refuse(&|place| place.sql("INSERT INTO alembic_version VALUES ('0039_a')").unwrap(), "0039_a 0042_audit_log_v2");
+    let place = Place::with_fixture("adopted-plain.db");
+    let lock = place.path().with_file_name("mcp_proxy.db.local_sweeper.lock");
+    let held = std::fs::File::create(&lock).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(matches!(place.open(), Err(OpenError::PythonRuns { .. })));
+    drop(held);
+    assert!(place.open().is_ok());
+    let foreign = Place::new();
+    std::fs::create_dir_all(foreign.path().parent().unwrap()).unwrap();
+    foreign.sql("CREATE TABLE recipes (id)").unwrap();
+    assert!(matches!(foreign.open(), Err(OpenError::Foreign { .. })));
+}
