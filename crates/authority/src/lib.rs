@@ -1,1 +1,28 @@
 //! Use cases of trust: first boot, enrolment, authentication, tokens.
+//!
+//! [`Authority`] is the whole; each use case is a module that adds methods to it. [`boot`] makes it from the settings,
+//! [`trust`] is what it believes, [`registry`] whom it knows. A request goes [`peer`] → [`authenticate`] → use case.
+
+pub mod admin;
+pub mod authenticate;
+mod authority;
+pub mod boot;
+pub mod denials;
+pub mod enroll;
+pub mod evidence;
+pub mod files;
+pub mod limits;
+pub mod login;
+pub mod metrics;
+pub mod mint;
+mod paths;
+pub mod peer;
+pub mod proofs;
+mod refusal;
+pub mod registry;
+mod replay;
+pub mod sign_csr;
+pub mod trust;
+
+pub use authority::Authority;
+pub use refusal::{Outage, Refusal};

@@ -6,7 +6,9 @@ use std::{fmt, sync::Arc};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// An organisation id.
-    #[error("not an organisation id: 1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit")]
+    #[error(
+        "not an organisation id: 1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+    )]
     Org,
     /// The part after `::`.
     #[error("not an agent name: 1 to 64 letters, digits, '.', '_' or '-'")]

@@ -11,7 +11,9 @@ pub enum SpiffeError {
     #[error("not a SPIFFE id: it must begin with spiffe://")]
     Scheme,
     /// The authority.
-    #[error("not a trust domain: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit")]
+    #[error(
+        "not a trust domain: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit"
+    )]
     TrustDomain,
     /// A path segment, a query or a fragment.
     #[error("not a SPIFFE id: path segments are letters, digits, '-', '_' and '.', and neither '.' nor '..'")]
@@ -126,7 +128,8 @@ impl SpiffeId {
     #[must_use]
     pub fn principal(&self) -> Option<Principal> {
         let mut segments = self.segments();
-        let (org, second, third, end) = (segments.next()?, segments.next()?, segments.next(), segments.next());
+        let (org, second, third, end) =
+            (segments.next()?, segments.next()?, segments.next(), segments.next());
         let (kind, name) = match (third, end) {
             (None, None) => (PrincipalKind::Agent, second),
             (Some(name), None) => (PrincipalKind::from_word(second)?, name),

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset, format_description::BorrowedFormatItem, macros::format_description};
+use time::{
+    OffsetDateTime, PrimitiveDateTime, UtcOffset, format_description::BorrowedFormatItem,
+    macros::format_description,
+};
 
 /// An instant in UTC with microsecond precision.
 ///
@@ -53,7 +56,8 @@ impl Stamp {
     /// The instant as `time`'s own type, for libraries that want it.
     #[must_use]
     pub fn to_date_time(self) -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     /// This instant, or one microsecond later if it falls on a whole second. The reference drops an empty fraction,
@@ -99,7 +103,8 @@ impl Stamp {
                 if digits == 0 {
                     return Err(StampError);
                 }
-                let micros = format!("{:0<6}", &rest[..digits.min(6)]).parse::<i64>().map_err(|_| StampError)?;
+                let micros =
+                    format!("{:0<6}", &rest[..digits.min(6)]).parse::<i64>().map_err(|_| StampError)?;
                 (micros, &rest[digits..])
             }
             None => (0, rest),
@@ -236,7 +241,14 @@ mod tests {
             assert_eq!(Stamp::parse(text).unwrap().unix_micros(), micros, "{text}");
         }
         assert_eq!(Stamp::parse("2026-04-21 19:00:00").unwrap().unix_micros(), 1_776_798_000_000_000);
-        for bad in ["", "yesterday", "2026-04-21", "2026-13-01T00:00:00", "2026-04-21T19:00:00.", "2026-04-21T19:00:00é"] {
+        for bad in [
+            "",
+            "yesterday",
+            "2026-04-21",
+            "2026-13-01T00:00:00",
+            "2026-04-21T19:00:00.",
+            "2026-04-21T19:00:00é",
+        ] {
             assert!(Stamp::parse(bad).is_err(), "{bad}");
         }
     }
@@ -244,6 +256,9 @@ mod tests {
     #[test]
     fn writing_is_strict() {
         assert_eq!(Stamp::from_unix(1_776_798_000).to_string(), "2026-04-21T19:00:00.000000+00:00");
-        assert_eq!(Stamp::from_unix(1_776_798_000).with_fraction().to_string(), "2026-04-21T19:00:00.000001+00:00");
+        assert_eq!(
+            Stamp::from_unix(1_776_798_000).with_fraction().to_string(),
+            "2026-04-21T19:00:00.000001+00:00"
+        );
     }
 }

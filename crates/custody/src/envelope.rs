@@ -4,12 +4,18 @@
 use std::num::NonZeroU32;
 
 use aws_lc_rs::{
-    cipher::{AES_128, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey, UnboundCipherKey},
+    cipher::{
+        AES_128, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey,
+        UnboundCipherKey,
+    },
     constant_time, hmac,
     iv::FixedLength,
     pbkdf2,
 };
-use base64::{Engine, alphabet, engine::{GeneralPurpose, general_purpose::PAD}};
+use base64::{
+    Engine, alphabet,
+    engine::{GeneralPurpose, general_purpose::PAD},
+};
 use mastio_core::{Rng, Stamp};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::{Zeroize, Zeroizing};
@@ -80,7 +86,13 @@ impl EnvelopeKey {
     ///
     /// # Errors
     /// When the cipher fails, which it does not.
-    pub fn seal(&self, key_pem: &SecretString, cert_pem: &str, now: Stamp, rng: &dyn Rng) -> Result<SecretString, Sealed> {
+    pub fn seal(
+        &self,
+        key_pem: &SecretString,
+        cert_pem: &str,
+        now: Stamp,
+        rng: &dyn Rng,
+    ) -> Result<SecretString, Sealed> {
         let mut iv = [0; 16];
         rng.fill(&mut iv);
         let pair = Pair { key_pem: key_pem.expose_secret().to_owned(), cert_pem: cert_pem.to_owned() };
@@ -152,7 +164,8 @@ mod tests {
     #[test]
     fn every_changed_character_closes_it() {
         let key = EnvelopeKey::derive(&PASSPHRASE.into());
-        let sealed = key.seal(&"secret".into(), "", Stamp::from_unix(1_700_000_000), &SeededRng::new(1)).unwrap();
+        let sealed =
+            key.seal(&"secret".into(), "", Stamp::from_unix(1_700_000_000), &SeededRng::new(1)).unwrap();
         assert_eq!(key.open(&sealed).unwrap().0.expose_secret(), "secret");
         let text = sealed.expose_secret();
         for index in PREFIX.len()..text.len() - 1 {

@@ -30,13 +30,17 @@ pub enum CustodyError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Sealed, and no passphrase is configured.
-    #[error("{what} is sealed, but MCP_PROXY_DB_ENCRYPTION_KEY is not set; set it to the passphrase this deployment used")]
+    #[error(
+        "{what} is sealed, but MCP_PROXY_DB_ENCRYPTION_KEY is not set; set it to the passphrase this deployment used"
+    )]
     NoPassphrase {
         /// Which key.
         what: String,
     },
     /// Sealed with another passphrase, or damaged.
-    #[error("{what} does not open with MCP_PROXY_DB_ENCRYPTION_KEY; set the passphrase this deployment used, or restore the backup that belongs to it")]
+    #[error(
+        "{what} does not open with MCP_PROXY_DB_ENCRYPTION_KEY; set the passphrase this deployment used, or restore the backup that belongs to it"
+    )]
     WrongPassphrase {
         /// Which key.
         what: String,
@@ -58,7 +62,9 @@ pub enum CustodyError {
         problem: String,
     },
     /// Several active keys where there must be one.
-    #[error("the key store holds {count} active keys of type {kind}; keep one active row in pki_key_store and set deprecated_at on the others")]
+    #[error(
+        "the key store holds {count} active keys of type {kind}; keep one active row in pki_key_store and set deprecated_at on the others"
+    )]
     Ambiguous {
         /// The key type.
         kind: &'static str,
@@ -88,15 +94,15 @@ pub trait Custody: Send + Sync {
     /// When it cannot be sealed or stored.
     fn keep(&self, kind: CaKind, ca: &CaKey, at: Stamp) -> Result<Vec<Statement>, CustodyError>;
 
-    /// What to store in the database for another private key (signing key, escrowed agent key).
+    /// What to store in the database for another secret: a signing key, an escrowed agent key, the nonce key.
     ///
     /// # Errors
     /// When it cannot be sealed.
-    fn wrap(&self, key: &KeyPair) -> Result<SecretString, CustodyError>;
+    fn wrap(&self, what: &str, secret: &SecretString) -> Result<SecretString, CustodyError>;
 
-    /// The key that [`wrap`](Self::wrap) stored, or PEM that an older system left.
+    /// The secret that [`wrap`](Self::wrap) stored, or the bare one that an older system left.
     ///
     /// # Errors
     /// When it does not open.
-    fn unwrap(&self, what: &str, stored: &SecretString) -> Result<KeyPair, CustodyError>;
+    fn unwrap(&self, what: &str, stored: &SecretString) -> Result<SecretString, CustodyError>;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mastio_core::{Clock, Rng, Stamp};
-use mastio_pki::{Certificate, KeyPair};
+use mastio_pki::{Certificate, KeyPair, spki_short_id};
 use mastio_store::{
     Statement, config,
     keys::{self, CaKind, KeyState},
@@ -11,7 +11,10 @@ use mastio_store::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{CaKey, Custody, CustodyError, envelope::{self, EnvelopeKey}};
+use crate::{
+    CaKey, Custody, CustodyError,
+    envelope::{self, EnvelopeKey},
+};
 
 /// The names in `proxy_config` under which a CA lies (contract `pki.md` §3).
 const fn rows(kind: CaKind) -> (&'static str, &'static str) {
@@ -48,7 +51,11 @@ impl Local {
     }
 
     /// Key PEM and certificate PEM out of what is stored: an envelope or PEM.
-    fn open(&self, what: &str, stored: &SecretString) -> Result<(SecretString, Option<String>), CustodyError> {
+    fn open(
+        &self,
+        what: &str,
+        stored: &SecretString,
+    ) -> Result<(SecretString, Option<String>), CustodyError> {
         if !stored.expose_secret().starts_with(envelope::PREFIX) {
             return Ok((stored.clone(), None));
         }
@@ -133,22 +140,21 @@ impl Custody for Local {
         Ok(statements)
     }
 
-    fn wrap(&self, key: &KeyPair) -> Result<SecretString, CustodyError> {
-        self.seal("a private key", &key.to_pkcs8_pem(), "")
+    fn wrap(&self, what: &str, secret: &SecretString) -> Result<SecretString, CustodyError> {
+        self.seal(what, secret, "")
     }
 
-    fn unwrap(&self, what: &str, stored: &SecretString) -> Result<KeyPair, CustodyError> {
-        let (pem, _) = self.open(what, stored)?;
-        KeyPair::from_pem(pem.expose_secret()).map_err(|error| unusable(what, error))
+    fn unwrap(&self, what: &str, stored: &SecretString) -> Result<SecretString, CustodyError> {
+        Ok(self.open(what, stored)?.0)
     }
 }
 
 /// `pki_key_store.key_id` (contract `pki.md` §1).
 fn key_id(kind: CaKind, certificate: &Certificate) -> String {
-    let id = mastio_core::Thumbprint::of(certificate.spki_der()).to_string();
+    let id = spki_short_id(certificate.spki_der());
     match kind {
-        CaKind::Root => id[..16].to_owned(),
-        CaKind::Intermediate => format!("intermediate-{}", &id[..16]),
+        CaKind::Root => id,
+        CaKind::Intermediate => format!("intermediate-{id}"),
     }
 }
 

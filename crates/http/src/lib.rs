@@ -1,1 +1,15 @@
 //! Listeners, routes and middleware.
+
+pub mod answer;
+mod body;
+mod bucket;
+pub mod etag;
+mod forwarded;
+pub mod listen;
+pub mod metrics;
+pub mod middleware;
+pub mod telemetry;
+pub mod tls;
+
+pub use bucket::Rate;
+pub use forwarded::Trust;

@@ -342,7 +342,9 @@ pub fn escrow_key(id: &AgentId, sealed: &secrecy::SecretString) -> Statement {
 
 fn readable(rows: &[Row]) -> Vec<AgentRow> {
     rows.iter()
-        .filter_map(|row| AgentRow::read(row).inspect_err(|error| tracing::warn!(%error, "an agent is left out")).ok())
+        .filter_map(|row| {
+            AgentRow::read(row).inspect_err(|error| tracing::warn!(%error, "an agent is left out")).ok()
+        })
         .collect()
 }
 

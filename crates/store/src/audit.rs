@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use mastio_audit::{AdminRow, AdminVerifier, Break, ChainReport, LocalRow, LocalVerifier, Unchained, UnchainedReport};
+use mastio_audit::{
+    AdminRow, AdminVerifier, Break, ChainReport, LocalRow, LocalVerifier, Unchained, UnchainedReport,
+};
 use rusqlite::{Connection, Row, types::ValueRef};
 
 use crate::{sqlite, writer::Unavailable};

@@ -74,13 +74,7 @@ pub fn insert_signing_key(
     Statement::one(
         "INSERT INTO mastio_keys (kid, pubkey_pem, privkey_pem, cert_pem, created_at, activated_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-        vec![
-            kid.into(),
-            public_pem.into(),
-            private.expose_secret().into(),
-            certificate.into(),
-            at.into(),
-        ],
+        vec![kid.into(), public_pem.into(), private.expose_secret().into(), certificate.into(), at.into()],
     )
 }
 

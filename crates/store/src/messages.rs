@@ -78,7 +78,8 @@ impl NewMessage<'_> {
     /// # Errors
     /// When the database cannot be read.
     pub async fn earlier(&self, store: &Store) -> Result<Option<String>, ReadError> {
-        let sql = "SELECT msg_id FROM message_keys WHERE sender = ?1 AND recipient = ?2 AND idempotency_key = ?3";
+        let sql =
+            "SELECT msg_id FROM message_keys WHERE sender = ?1 AND recipient = ?2 AND idempotency_key = ?3";
         let values = vec![self.sender.into(), self.recipient.into(), self.idempotency_key().into()];
         let rows = store.rows(Query::new("message_keys", sql, values)).await?;
         Ok(rows.first().map(|row| row.text("msg_id").map(str::to_owned)).transpose()?)

@@ -33,7 +33,11 @@ impl Place {
 
     fn open(&self) -> Result<(Arc<Database>, mastio_store::Adoption), OpenError> {
         let backups = self.dir.path().join("backups");
-        Database::open(&OpenOptions { path: &self.path(), backups: &backups, now: Stamp::from_unix(1_790_000_000) })
+        Database::open(&OpenOptions {
+            path: &self.path(),
+            backups: &backups,
+            now: Stamp::from_unix(1_790_000_000),
+        })
     }
 
     fn store(&self) -> Store {
@@ -95,10 +99,9 @@ async fn a_rejected_unit_leaves_nothing_and_harms_no_other() {
     let (again, other) = tokio::join!(store.submit(first), store.submit(Unit::of(told("y"))));
     assert!(matches!(again, Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. }))));
     assert_eq!(other, Ok(Committed { audit: Some((2, 2)) }));
-    let none = Unit::of(told("z")).write(config::put("a", "1")).write(Statement::one(
-        "UPDATE internal_agents SET is_active = 0 WHERE agent_id = 'nobody'",
-        vec![],
-    ));
+    let none = Unit::of(told("z"))
+        .write(config::put("a", "1"))
+        .write(Statement::one("UPDATE internal_agents SET is_active = 0 WHERE agent_id = 'nobody'", vec![]));
     let rejected = store.submit(none).await;
     assert_eq!(rejected, Err(WriteError::Rejected(Rejection::Rows { statement: 1, touched: 0 })));
     assert_eq!(config::get(store.database(), "a").unwrap(), None);
@@ -126,11 +129,15 @@ async fn the_audit_log_refuses_what_would_break_it() {
     for _ in 0..3 {
         store.submit(Unit::of(told("x"))).await.unwrap();
     }
-    let insert = "INTO local_audit (id, timestamp, event_type, org_id, result, chain_seq, previous_hash, entry_hash)";
+    let insert =
+        "INTO local_audit (id, timestamp, event_type, org_id, result, chain_seq, previous_hash, entry_hash)";
     for (sql, says) in [
         ("UPDATE local_audit SET result = 'denied'".to_owned(), "append-only"),
         ("DELETE FROM local_audit WHERE ts < '2099-01-01'".to_owned(), "cullis-proxy audit archive"),
-        (format!("INSERT OR REPLACE {insert} VALUES (1, 't', 'e', 'acme', 'ok', 4, 'x', 'y')"), "append-only"),
+        (
+            format!("INSERT OR REPLACE {insert} VALUES (1, 't', 'e', 'acme', 'ok', 4, 'x', 'y')"),
+            "append-only",
+        ),
         (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'acme', 'ok', 6, 'x', 'y')"), "without gap"),
         (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'acme', 'ok', 3, 'x', 'y')"), "without gap"),
         (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'acme', 'ok', 4, 'x', 'y')"), "previous_hash"),
@@ -179,7 +186,10 @@ async fn a_locked_database_refuses_and_recovers() {
     let blocker = rusqlite::Connection::open(place.path()).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = store.submit(Unit::of(told("x"))).await;
-    assert!(matches!(&refused, Err(WriteError::Unavailable(u)) if u.to_string().contains("database is locked")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(WriteError::Unavailable(u)) if u.to_string().contains("database is locked")),
+        "{refused:?}"
+    );
     blocker.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.submit(Unit::of(told("x"))).await, Ok(Committed { audit: Some((1, 1)) }));
     assert!(store.trouble().is_none());
@@ -228,7 +238,8 @@ async fn databases_of_the_python_implementation_are_adopted() {
             assert!(finding.result.is_ok(), "{}: {:?}", finding.chain, finding.result);
         }
         let org = OrgId::parse(org).unwrap();
-        let store = Store::start(database, org.clone(), Arc::new(SystemClock::default()), &SystemRng).unwrap();
+        let store =
+            Store::start(database, org.clone(), Arc::new(SystemClock::default()), &SystemRng).unwrap();
         assert_eq!(agents::list(&store).await.unwrap().len(), 2);
         let appended = store.submit(Unit::of(told("x"))).await.unwrap();
         assert_eq!(appended.audit, Some((5, 5)), "the chain continues");
@@ -249,7 +260,10 @@ fn what_cannot_be_adopted_is_refused_and_left_alone() {
         assert!(refused.contains(says), "{refused}");
     };
     refuse(&|place| place.sql("UPDATE alembic_version SET version_num = '0017_x'").unwrap(), "0017_x");
-    refuse(&|place| place.sql("INSERT INTO alembic_version VALUES ('0039_a')").unwrap(), "0039_a 0042_audit_log_v2");
+    refuse(
+        &|place| place.sql("INSERT INTO alembic_version VALUES ('0039_a')").unwrap(),
+        "0039_a 0042_audit_log_v2",
+    );
     let place = Place::with_fixture("adopted-plain.db");
     let lock = place.path().with_file_name("mcp_proxy.db.local_sweeper.lock");
     let held = std::fs::File::create(&lock).unwrap();

@@ -95,7 +95,11 @@ impl Event {
 
 /// Details that are too long are replaced by their hash and length: an entry is never refused for its size.
 fn oversized(text: &str) -> String {
-    format!(r#"{{"oversized":true,"bytes":{},"sha256":"{}"}}"#, text.len(), hex::encode(sha256(text.as_bytes())))
+    format!(
+        r#"{{"oversized":true,"bytes":{},"sha256":"{}"}}"#,
+        text.len(),
+        hex::encode(sha256(text.as_bytes()))
+    )
 }
 
 fn unserialisable(error: &str) -> String {

@@ -11,8 +11,8 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    open::{OpenError, OpenOptions, has_table},
     lock::{LockRefused, ServerLock, beside, is_held},
+    open::{OpenError, OpenOptions, has_table},
     readers, schema,
     session::open_for_writing,
 };
@@ -73,11 +73,9 @@ impl Adoption {
 /// What an earlier adoption has still to tell: its events go with the first unit after it.
 pub(super) fn unsealed(path: &Path) -> rusqlite::Result<Adoption> {
     let row = readers::open(path)?
-        .query_row(
-            "SELECT adopted_from FROM cullis_schema WHERE id = 1 AND adoption_sealed = 0",
-            [],
-            |row| row.get::<_, Option<String>>(0),
-        )
+        .query_row("SELECT adopted_from FROM cullis_schema WHERE id = 1 AND adoption_sealed = 0", [], |row| {
+            row.get::<_, Option<String>>(0)
+        })
         .optional()?
         .flatten();
     let unsealed = row.and_then(|text| {

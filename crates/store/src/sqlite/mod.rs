@@ -13,9 +13,9 @@ use std::{path::Path, sync::Arc};
 use mastio_core::{Clock, OrgId, Rng};
 
 pub use adopt::Adoption;
-pub use open::{OpenError, OpenOptions};
 pub(crate) use fault::fault;
 pub(crate) use open::has_table;
+pub use open::{OpenError, OpenOptions};
 
 use crate::{
     Committed, Query, ReadError, Row, Unit, WriteError,

@@ -46,13 +46,17 @@ pub enum OpenError {
         lock: PathBuf,
     },
     /// The file was written by something we do not know.
-    #[error("{path} is an SQLite database of something else; point MCP_PROXY_DATABASE_URL at the Mastio's own")]
+    #[error(
+        "{path} is an SQLite database of something else; point MCP_PROXY_DATABASE_URL at the Mastio's own"
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// The file is from a newer Mastio.
-    #[error("the database has schema version {found}, this Mastio knows up to {known}; run the newer Mastio, or restore the backup made before the upgrade")]
+    #[error(
+        "the database has schema version {found}, this Mastio knows up to {known}; run the newer Mastio, or restore the backup made before the upgrade"
+    )]
     Newer {
         /// What it has.
         found: i64,
@@ -72,7 +76,9 @@ pub enum OpenError {
         finding: String,
     },
     /// A write-ahead log that seems to belong to another copy of the database.
-    #[error("{wal} is older than the database beside it, as after restoring a copy over a running system; if the database was restored, delete that file and its -shm, else open the database once with sqlite3 and run PRAGMA wal_checkpoint(TRUNCATE)")]
+    #[error(
+        "{wal} is older than the database beside it, as after restoring a copy over a running system; if the database was restored, delete that file and its -shm, else open the database once with sqlite3 and run PRAGMA wal_checkpoint(TRUNCATE)"
+    )]
     StaleWal {
         /// The file.
         wal: PathBuf,

@@ -79,7 +79,9 @@ impl Session for SqliteSession {
                     "SELECT chain_seq, entry_hash FROM local_audit \
                      WHERE org_id = ?1 AND chain_seq IS NOT NULL ORDER BY chain_seq DESC LIMIT 1",
                 )?
-                .query_row([org.as_str()], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, String>(1)?)))
+                .query_row([org.as_str()], |row| {
+                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, String>(1)?))
+                })
                 .optional()
         };
         match newest().map_err(|error| fault(&error))? {
@@ -152,9 +154,8 @@ impl Session for SqliteSession {
 
     fn has_committed(&mut self, ticket: u64) -> Result<bool, Unavailable> {
         let stored = || {
-            self.connection.query_row("SELECT ticket FROM cullis_writer WHERE id = 1", [], |row| {
-                row.get::<_, i64>(0)
-            })
+            self.connection
+                .query_row("SELECT ticket FROM cullis_writer WHERE id = 1", [], |row| row.get::<_, i64>(0))
         };
         Ok(stored().map_err(|error| fault(&error))? == ticket.cast_signed())
     }

@@ -1,0 +1,122 @@
+//! The admin secret: one comparison for every route, with a lock-out (contract `auth.md` §10, §18-9).
+
+use std::{net::IpAddr, time::Duration};
+
+use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier, password_hash::SaltString};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use mastio_core::{Rng, sha256};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{Authority, Refusal, limits::OverLimit};
+
+/// How many wrong secrets an address may try.
+const ATTEMPTS: u32 = 10;
+/// Over which time, and for how long it is locked out then.
+const LOCK: Duration = Duration::from_secs(15 * 60);
+
+/// An operator who presented the admin secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// `operator:` and 12 hex digits of the secret's hash (contract `auth.md` §10).
+    pub fingerprint: String,
+}
+
+/// Why an operator is not let in.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AdminError {
+    /// No header.
+    #[error("invalid admin secret")]
+    Missing,
+    /// Another value.
+    #[error("invalid admin secret")]
+    Wrong,
+    /// Too many wrong ones from this address.
+    #[error("too many wrong admin secrets from this address; wait {} s, or restart the Mastio to clear it", .0.as_secs())]
+    LockedOut(Duration),
+    /// Too many requests.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
+}
+
+impl Refusal for AdminError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::OverLimit(_) => 429,
+            _ => 403,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "admin_secret_missing",
+            Self::Wrong => "admin_secret_wrong",
+            Self::LockedOut(_) => "admin_locked_out",
+            Self::OverLimit(_) => "rate_limited",
+        }
+    }
+}
+
+/// The secret as it is compared, and who guessed wrong.
+pub(crate) struct AdminSecret {
+    digest: [u8; 32],
+    fingerprint: String,
+    failures: moka::sync::Cache<IpAddr, u32>,
+}
+
+impl std::fmt::Debug for AdminSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AdminSecret(..)")
+    }
+}
+
+impl AdminSecret {
+    pub(crate) fn new(secret: &SecretString) -> Self {
+        let digest = sha256(secret.expose_secret().as_bytes());
+        Self {
+            fingerprint: format!("operator:{}", &hex::encode(digest)[..12]),
+            digest,
+            failures: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(LOCK).build(),
+        }
+    }
+}
+
+impl Authority {
+    /// Lets in whoever presents the admin secret. Missing and wrong look the same.
+    ///
+    /// # Errors
+    /// When it is missing or wrong, or the address is locked out.
+    pub fn operator(&self, presented: Option<&[u8]>, address: IpAddr) -> Result<Operator, AdminError> {
+        self.limits.by_address(crate::limits::Class::Admin, address)?;
+        let secret = &self.admin_secret;
+        if secret.failures.get(&address).is_some_and(|failures| failures >= ATTEMPTS) {
+            self.deny_admin("admin_locked_out", address);
+            return Err(AdminError::LockedOut(LOCK));
+        }
+        let digest = sha256(presented.unwrap_or_default());
+        if verify_slices_are_equal(&digest, &secret.digest).is_ok() {
+            secret.failures.invalidate(&address);
+            return Ok(Operator { fingerprint: secret.fingerprint.clone() });
+        }
+        let error = if presented.is_some() { AdminError::Wrong } else { AdminError::Missing };
+        if presented.is_some() {
+            let failures = secret.failures.get(&address).unwrap_or(0);
+            secret.failures.insert(address, failures + 1);
+        }
+        self.deny_admin(error.reason(), address);
+        Err(error)
+    }
+}
+
+/// Whether `hash` is the argon2id hash of `secret`.
+pub(crate) fn matches(secret: &SecretString, hash: &str) -> bool {
+    PasswordHash::new(hash)
+        .is_ok_and(|hash| Argon2::default().verify_password(secret.expose_secret().as_bytes(), &hash).is_ok())
+}
+
+/// The argon2id hash of `secret`, by which a changed secret is noticed and operators will log in.
+pub(crate) fn hash(secret: &SecretString, rng: &dyn Rng) -> Result<String, argon2::password_hash::Error> {
+    let mut salt = [0; 16];
+    rng.fill(&mut salt);
+    let salt = SaltString::encode_b64(&salt)?;
+    Ok(Argon2::default().hash_password(secret.expose_secret().as_bytes(), &salt)?.to_string())
+}

@@ -1,0 +1,454 @@
+//! Who is calling: from what was presented to an active agent, one step after the other.
+//!
+//! Certificate: verified path → identity → our organisation → active row → pin. Token: signature → time → epoch →
+//! active row → binding. DPoP: proof → registered key → used up last. Every route uses these and nothing else
+//! (contract `auth.md` §2, §3, §6; design decisions 1, 8, 10–12).
+
+use std::sync::Arc;
+
+use mastio_config::EgressDpop;
+use mastio_core::{AgentId, Event, Jkt, PrincipalKind, Thumbprint, event::catalogue, sha256};
+use mastio_jose::{AssertionError, DpopError, TokenClaims, TokenError, token};
+use mastio_pki::Certificate;
+use mastio_store::{Unit, agents::Standing};
+use serde_json::{Value, json};
+
+use crate::{
+    Authority, Outage, Refusal,
+    peer::{ClientChain, Peer, PeerCertificate},
+    proofs::RequestLine,
+    registry::Agent,
+};
+
+/// An authenticated agent, and how it proved itself.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The agent.
+    pub agent: Arc<Agent>,
+    /// Its proof.
+    pub auth: Auth,
+}
+
+/// How a caller proved itself.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// A client certificate, with a DPoP proof if one came along.
+    Mtls {
+        /// The certificate.
+        thumbprint: Thumbprint,
+        /// When it ends, seconds since the epoch.
+        not_after: i64,
+        /// The key of the proof.
+        jkt: Option<Jkt>,
+    },
+    /// An access token of ours.
+    Token {
+        /// What it says.
+        claims: Arc<TokenClaims>,
+    },
+}
+
+/// Why a caller is not let in.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AuthError {
+    /// No client certificate, or the proxy did not verify it.
+    #[error("client certificate required")]
+    NotVerified {
+        /// What the proxy said, or why the path does not hold.
+        presented: String,
+    },
+    /// The proxy says SUCCESS and forwards nothing.
+    #[error("the proxy verified a client certificate but did not forward it")]
+    HeaderMissing,
+    /// It does not parse.
+    #[error("the client certificate is not a valid X.509 PEM")]
+    InvalidPem,
+    /// Neither SAN nor CN name a principal.
+    #[error("the client certificate names no agent")]
+    NoIdentity {
+        /// Its URI SANs.
+        sans: Vec<String>,
+        /// Its serial.
+        serial: String,
+    },
+    /// Of another organisation.
+    #[error("the client certificate belongs to another organisation")]
+    OrgMismatch {
+        /// Ours.
+        expected: String,
+        /// Theirs.
+        presented: String,
+        /// The name within it.
+        agent_name: String,
+    },
+    /// No active row.
+    #[error("agent not registered or deactivated")]
+    Unknown {
+        /// The id.
+        agent_id: String,
+    },
+    /// Users and workloads have no rows yet.
+    #[error("this kind of principal cannot log in here")]
+    TypedPrincipal {
+        /// The id.
+        principal_id: String,
+        /// Its kind.
+        kind: &'static str,
+    },
+    /// The row has no certificate.
+    #[error("no certificate is pinned for this agent")]
+    NoPin {
+        /// The id.
+        agent_id: String,
+    },
+    /// Another certificate is pinned.
+    #[error("the client certificate is not the one pinned for this agent")]
+    PinMismatch {
+        /// The id.
+        agent_id: String,
+        /// The presented serial.
+        serial: String,
+        /// The presented URI SANs.
+        sans: Vec<String>,
+    },
+    /// Revoked, not merely switched off.
+    #[error("Certificate has been revoked")]
+    Revoked {
+        /// The id.
+        agent_id: String,
+    },
+    /// The DPoP proof.
+    #[error(transparent)]
+    Dpop(#[from] DpopError),
+    /// More than one `DPoP` header.
+    #[error("Invalid DPoP proof: more than one DPoP header")]
+    SeveralProofs,
+    /// The proof's key is not the agent's.
+    #[error("DPoP proof was signed by a key not registered for this agent.")]
+    KeyNotRegistered,
+    /// Proofs are required and the agent has no key.
+    #[error(
+        "Agent has no DPoP key registered. Re-enroll the Connector so it can publish its JWK thumbprint."
+    )]
+    NoKeyRegistered,
+    /// Proofs are required and none came.
+    #[error("DPoP proof header required")]
+    ProofRequired,
+    /// The token.
+    #[error("{}", .0.detail())]
+    Token(TokenError),
+    /// The token is of an older epoch.
+    #[error("local token rejected")]
+    TokenEnded,
+    /// The token is bound to a key and no proof came.
+    #[error("LOCAL_TOKEN is DPoP-bound but no DPoP proof presented")]
+    TokenProofMissing,
+    /// The proof's key is not the token's.
+    #[error("DPoP proof key does not match LOCAL_TOKEN cnf.jkt")]
+    TokenKeyMismatch,
+    /// The assertion.
+    #[error(transparent)]
+    Assertion(#[from] AssertionError),
+    /// Its certificates do not lead to us.
+    #[error("x509 chain: {0}")]
+    AssertionChain(String),
+    /// It speaks for somebody else than its certificate.
+    #[error("sub does not match client cert")]
+    AssertionSubject,
+    /// It and the TLS certificate belong to different agents.
+    #[error("the client assertion and the TLS client certificate belong to different agents")]
+    AssertionPeer,
+    /// Used before.
+    #[error("assertion: already used; sign a new one")]
+    AssertionReplayed,
+    /// No room to remember the proof.
+    #[error("too many proofs at the moment; try again in a minute")]
+    ReplayMemoryFull,
+    /// An API key, which is not a credential any more.
+    #[error("API keys are not accepted; authenticate with the agent's client certificate (mTLS)")]
+    ApiKey,
+    /// The database.
+    #[error(transparent)]
+    Outage(#[from] Outage),
+}
+
+impl From<TokenError> for AuthError {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error)
+    }
+}
+
+impl AuthError {
+    /// The facts that go with the reason in the answer, for errors that clients read as an object.
+    fn facts(&self) -> Option<Value> {
+        Some(match self {
+            Self::NotVerified { presented } => json!({ "presented_verify": presented }),
+            Self::HeaderMissing | Self::InvalidPem => json!({}),
+            Self::NoIdentity { sans, serial } => json!({ "cert_san": sans, "cert_serial": serial }),
+            Self::OrgMismatch { expected, presented, agent_name } => {
+                json!({ "expected_org": expected, "presented_org": presented, "agent_name": agent_name })
+            }
+            Self::Unknown { agent_id } | Self::NoPin { agent_id } => json!({ "agent_id": agent_id }),
+            Self::PinMismatch { agent_id, serial, sans } => {
+                json!({ "agent_id": agent_id, "cert_serial": serial, "cert_san": sans })
+            }
+            Self::TypedPrincipal { principal_id, kind } => {
+                json!({ "principal_id": principal_id, "principal_kind": kind })
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether the answer must carry a fresh `DPoP-Nonce` and its challenge.
+    #[must_use]
+    pub fn wants_nonce(&self) -> bool {
+        matches!(self, Self::Dpop(DpopError::UseNonce))
+    }
+
+    /// Whether our public URL and the client's disagree.
+    #[must_use]
+    pub fn is_htu_mismatch(&self) -> bool {
+        matches!(self, Self::Dpop(DpopError::Url { .. }))
+    }
+}
+
+impl Refusal for AuthError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Outage(outage) => outage.status(),
+            Self::ReplayMemoryFull => 503,
+            _ => 401,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotVerified { .. } => "client_cert_not_verified",
+            Self::HeaderMissing => "client_cert_header_missing",
+            Self::InvalidPem => "client_cert_invalid_pem",
+            Self::NoIdentity { .. } => "client_cert_no_parseable_identity",
+            Self::OrgMismatch { .. } => "client_cert_org_mismatch",
+            Self::Unknown { .. } => "agent_unknown_or_inactive",
+            Self::TypedPrincipal { .. } => "typed_principal_unknown",
+            Self::NoPin { .. } => "agent_cert_pin_unavailable",
+            Self::PinMismatch { .. } => "client_cert_pin_mismatch",
+            Self::Revoked { .. } => "certificate_revoked",
+            Self::Dpop(error) => error.reason(),
+            Self::SeveralProofs => "dpop_several_headers",
+            Self::KeyNotRegistered => "dpop_key_not_registered",
+            Self::NoKeyRegistered => "dpop_no_key_registered",
+            Self::ProofRequired | Self::TokenProofMissing => "dpop_missing",
+            Self::Token(error) => error.reason(),
+            Self::TokenEnded => "token_epoch_ended",
+            Self::TokenKeyMismatch => "dpop_key_mismatch",
+            Self::Assertion(error) => error.reason(),
+            Self::AssertionChain(_) => "assertion_chain",
+            Self::AssertionSubject => "assertion_sub_mismatch",
+            Self::AssertionPeer => "assertion_peer_mismatch",
+            Self::AssertionReplayed => "assertion_replayed",
+            Self::ReplayMemoryFull => "replay_memory_full",
+            Self::ApiKey => "api_key_unsupported",
+            Self::Outage(outage) => outage.reason(),
+        }
+    }
+
+    fn detail(&self) -> Value {
+        let Some(Value::Object(mut detail)) = self.facts() else { return Value::String(self.to_string()) };
+        detail.insert("reason".into(), self.reason().into());
+        detail.insert("hint".into(), self.to_string().into());
+        detail.insert("docs".into(), "docs/troubleshooting.md".into());
+        Value::Object(detail)
+    }
+
+    fn unavailable(&self) -> Option<&Outage> {
+        match self {
+            Self::Outage(outage) => Some(outage),
+            _ => None,
+        }
+    }
+}
+
+/// An agent whose certificate holds, before any proof.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// The agent.
+    pub agent: Arc<Agent>,
+    /// The certificate it presented.
+    pub leaf: Certificate,
+}
+
+impl Authority {
+    /// The agent behind the certificate that `peer` presented.
+    ///
+    /// # Errors
+    /// The first step that does not hold.
+    pub async fn certificate(&self, peer: &Peer) -> Result<Pinned, AuthError> {
+        let chain = match &peer.certificate {
+            PeerCertificate::Chain(chain) => chain,
+            PeerCertificate::None => return Err(AuthError::NotVerified { presented: "<empty>".into() }),
+            PeerCertificate::NotVerified(presented) => {
+                return Err(AuthError::NotVerified { presented: presented.clone() });
+            }
+            PeerCertificate::HeaderMissing => return Err(AuthError::HeaderMissing),
+            PeerCertificate::Malformed => return Err(AuthError::InvalidPem),
+        };
+        let agent = self.pinned(chain).await?;
+        Ok(Pinned { agent, leaf: chain.leaf.clone() })
+    }
+
+    /// Path, identity, organisation, row and pin, for certificates of any origin: TLS, header or `x5c`.
+    pub(crate) async fn pinned(&self, chain: &ClientChain) -> Result<Arc<Agent>, AuthError> {
+        let (trust, now) = (self.trust(), self.clock.now());
+        self.paths
+            .validate(&trust, &chain.leaf, &chain.presented, now)
+            .map_err(|error| AuthError::NotVerified { presented: format!("FAILED:{error}") })?;
+        let id = identity(&chain.leaf, trust.org.as_str())?;
+        let agent = self.active(&id).await?;
+        self.check_pin(&agent, &chain.leaf)?;
+        Ok(agent)
+    }
+
+    /// The active agent `id`.
+    pub(crate) async fn active(&self, id: &AgentId) -> Result<Arc<Agent>, AuthError> {
+        let unknown = || AuthError::Unknown { agent_id: id.to_string() };
+        let agent = self.registry.find(id).await.map_err(Outage::from)?.ok_or_else(unknown)?;
+        match agent.row.standing {
+            Standing::Active => Ok(agent),
+            Standing::Inactive => Err(unknown()),
+            Standing::Revoked { .. } => Err(AuthError::Revoked { agent_id: id.to_string() }),
+        }
+    }
+
+    fn check_pin(&self, agent: &Agent, leaf: &Certificate) -> Result<(), AuthError> {
+        let presented = leaf.thumbprint();
+        let pin = agent.pin.ok_or_else(|| AuthError::NoPin { agent_id: agent.id().to_string() })?;
+        if pin == presented {
+            return Ok(());
+        }
+        let graced = agent.grace_until(self.clock.now()).filter(|_| agent.grace_pin == Some(presented));
+        let Some(expires_at) = graced else {
+            return Err(AuthError::PinMismatch {
+                agent_id: agent.id().to_string(),
+                serial: leaf.serial_hex(),
+                sans: leaf.uri_sans().iter().map(ToString::to_string).collect(),
+            });
+        };
+        let event = catalogue::CertificateGraceMatch { cert_thumbprint: presented, expires_at };
+        // Best effort: the request does not wait for it, and the queue being full must not lock the agent out.
+        let _ = self.post(Unit::of(Event::new(&event).about(agent.id().as_str())));
+        Ok(())
+    }
+
+    /// A client certificate and, as the mode demands, a proof by the agent's registered key.
+    ///
+    /// # Errors
+    /// The first step that does not hold.
+    pub async fn caller_by_certificate(
+        &self,
+        peer: &Peer,
+        request: &RequestLine<'_>,
+    ) -> Result<Caller, AuthError> {
+        let Pinned { agent, leaf } = self.certificate(peer).await?;
+        let mode = self.settings.dpop.egress_mode;
+        let request = RequestLine { proof: request.proof.filter(|proof| !proof.is_empty()), ..*request };
+        let proof = match mode {
+            EgressDpop::Off => None,
+            EgressDpop::Optional | EgressDpop::Required => self.proofs.verify(&request, None, true)?,
+        };
+        let jkt = match proof {
+            None if mode == EgressDpop::Required => return Err(AuthError::ProofRequired),
+            None => None,
+            Some(proof) => {
+                match agent.row.dpop_jkt {
+                    None if mode == EgressDpop::Required => return Err(AuthError::NoKeyRegistered),
+                    None => {}
+                    Some(_) if agent.knows_dpop_key(&proof.jkt, self.clock.now()) => {}
+                    Some(_) => return Err(AuthError::KeyNotRegistered),
+                }
+                Some(proof.consume(&self.proofs)?)
+            }
+        };
+        let auth = Auth::Mtls { thumbprint: leaf.thumbprint(), not_after: leaf.not_after().unix(), jkt };
+        Ok(Caller { agent, auth })
+    }
+
+    /// An access token of ours with the proof that it is bound to.
+    ///
+    /// # Errors
+    /// The first step that does not hold.
+    pub async fn caller_by_token(
+        &self,
+        peer: &Peer,
+        token: &str,
+        request: &RequestLine<'_>,
+    ) -> Result<Caller, AuthError> {
+        let claims = self.verified_token(token)?;
+        let id = claims.sub.agent_id().ok_or_else(|| AuthError::TypedPrincipal {
+            principal_id: claims.sub.to_string(),
+            kind: claims.sub.kind.as_str(),
+        })?;
+        if self.registry.epoch(&id) != claims.ep {
+            return Err(AuthError::TokenEnded);
+        }
+        let agent = self.active(&id).await?;
+        let proof = self.proofs.verify(request, Some(token), false)?;
+        let by_certificate = || match (&peer.certificate, claims.cnf.x5t_s256) {
+            (PeerCertificate::Chain(chain), Some(x5t)) => chain.leaf.thumbprint() == x5t,
+            _ => false,
+        };
+        match (proof, claims.cnf.jkt) {
+            (Some(proof), Some(jkt)) if proof.jkt == jkt => drop(proof.consume(&self.proofs)?),
+            (Some(_), Some(_)) => return Err(AuthError::TokenKeyMismatch),
+            (Some(proof), None) if by_certificate() => drop(proof.consume(&self.proofs)?),
+            (None, _) if by_certificate() => {}
+            (None, Some(_)) => return Err(AuthError::TokenProofMissing),
+            (_, None) => return Err(AuthError::NotVerified { presented: "<empty>".into() }),
+        }
+        Ok(Caller { agent, auth: Auth::Token { claims } })
+    }
+
+    /// Signature and claims of a token, remembered by its hash; time is checked at each use.
+    fn verified_token(&self, token: &str) -> Result<Arc<TokenClaims>, AuthError> {
+        let (trust, now) = (self.trust(), self.clock.now());
+        let key = sha256(token.as_bytes());
+        if let Some((generation, claims)) = self.tokens.get(&key)
+            && generation == trust.generation
+            && now < claims.exp.plus(token::LEEWAY)
+        {
+            return Ok(claims);
+        }
+        let lookup = |kid: &str| {
+            trust
+                .verifiers
+                .get(kid)
+                .filter(|(_, until)| until.is_none_or(|until| now < until))
+                .map(|(key, _)| key.clone())
+        };
+        let claims = Arc::new(token::verify(token, lookup, &trust.token_issuer(), now)?);
+        self.tokens.insert(key, (trust.generation, Arc::clone(&claims)));
+        Ok(claims)
+    }
+}
+
+/// The agent that a certificate names, of our organisation.
+pub(crate) fn identity(leaf: &Certificate, org: &str) -> Result<AgentId, AuthError> {
+    let principal = leaf.principal().ok_or_else(|| AuthError::NoIdentity {
+        sans: leaf.uri_sans().iter().map(ToString::to_string).collect(),
+        serial: leaf.serial_hex(),
+    })?;
+    if principal.org.as_str() != org {
+        return Err(AuthError::OrgMismatch {
+            expected: org.to_owned(),
+            presented: principal.org.to_string(),
+            agent_name: principal.name.to_string(),
+        });
+    }
+    principal.agent_id().ok_or_else(|| AuthError::TypedPrincipal {
+        principal_id: principal.to_string(),
+        kind: match principal.kind {
+            PrincipalKind::Agent => "agent",
+            PrincipalKind::User => "user",
+            PrincipalKind::Workload => "workload",
+        },
+    })
+}

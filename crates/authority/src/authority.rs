@@ -1,0 +1,277 @@
+//! The authority: what all use cases share.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use mastio_config::Settings;
+use mastio_core::{Clock, Event, Rng, event::Outcome};
+use mastio_custody::Custody;
+use mastio_jose::TokenClaims;
+use mastio_store::{Committed, Notice, Store, Touch, Unit, WriteError};
+
+use crate::{
+    admin::AdminSecret,
+    denials::Denials,
+    files::TlsFiles,
+    limits::Limits,
+    login::Challenges,
+    metrics::Metrics,
+    paths::PathCache,
+    proofs::Proofs,
+    registry::Registry,
+    trust::{Trust, TrustError},
+};
+
+/// Tokens whose signature was verified. A token is about 600 bytes of claims.
+const TOKENS: u64 = 65_536;
+
+pub(crate) type TokenCache = moka::sync::Cache<[u8; 32], (u64, Arc<TokenClaims>)>;
+
+/// The trust authority of one organisation. Made by [`crate::boot::start`].
+pub struct Authority {
+    /// What the operator set.
+    pub settings: Settings,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Who may do how much.
+    pub limits: Limits,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) custody: Arc<dyn Custody>,
+    pub(crate) registry: Registry,
+    pub(crate) proofs: Proofs,
+    pub(crate) paths: PathCache,
+    pub(crate) tokens: TokenCache,
+    pub(crate) challenges: Challenges,
+    pub(crate) admin_secret: AdminSecret,
+    pub(crate) denials: Denials,
+    pub(crate) tls_files: TlsFiles,
+    trust: ArcSwap<Trust>,
+    generation: AtomicU64,
+    reloading: Mutex<()>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("org", &self.trust().org).finish_non_exhaustive()
+    }
+}
+
+/// What [`Authority::assemble`] puts together.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) custody: Arc<dyn Custody>,
+    pub(crate) registry: Registry,
+    pub(crate) proofs: Proofs,
+    pub(crate) admin_secret: AdminSecret,
+    pub(crate) tls_files: TlsFiles,
+    pub(crate) trust: Trust,
+}
+
+impl Authority {
+    pub(crate) fn assemble(parts: Parts) -> Arc<Self> {
+        let generation = AtomicU64::new(parts.trust.generation);
+        let authority = Arc::new(Self {
+            limits: Limits::new(&parts.settings, Arc::clone(&parts.clock)),
+            settings: parts.settings,
+            metrics: parts.metrics,
+            clock: parts.clock,
+            rng: parts.rng,
+            store: parts.store,
+            custody: parts.custody,
+            registry: parts.registry,
+            proofs: parts.proofs,
+            paths: PathCache::new(),
+            tokens: TokenCache::new(TOKENS),
+            challenges: Challenges::default(),
+            admin_secret: parts.admin_secret,
+            denials: Denials::default(),
+            tls_files: parts.tls_files,
+            trust: ArcSwap::from_pointee(parts.trust),
+            generation,
+            reloading: Mutex::new(()),
+        });
+        let listener = Arc::downgrade(&authority);
+        authority.store.on_commit(move |notice| {
+            if let Some(authority) = listener.upgrade() {
+                authority.notice(notice);
+            }
+        });
+        authority.show_trust();
+        authority
+    }
+
+    /// What we believe at this moment.
+    #[must_use]
+    pub fn trust(&self) -> Arc<Trust> {
+        self.trust.load_full()
+    }
+
+    /// The store, for the use cases of other crates.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The source of randomness.
+    #[must_use]
+    pub fn rng(&self) -> &Arc<dyn Rng> {
+        &self.rng
+    }
+
+    /// The agents.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Proofs and nonces.
+    #[must_use]
+    pub fn proofs(&self) -> &Proofs {
+        &self.proofs
+    }
+
+    /// The denials of this minute.
+    #[must_use]
+    pub fn denials(&self) -> &Denials {
+        &self.denials
+    }
+
+    /// The TLS server certificate and the files around it.
+    #[must_use]
+    pub fn tls_files(&self) -> &TlsFiles {
+        &self.tls_files
+    }
+
+    /// Whether private keys are encrypted at rest.
+    #[must_use]
+    pub fn keys_are_sealed(&self) -> bool {
+        self.custody.is_sealed()
+    }
+
+    /// Writes `unit`, waits until it is durable, and tells its events to log and metrics.
+    ///
+    /// # Errors
+    /// When it was refused; then nothing of it is written.
+    pub async fn commit(&self, unit: Unit) -> Result<Committed, WriteError> {
+        let events = unit.events.clone();
+        let committed = self.store.submit(unit).await?;
+        events.iter().for_each(|event| self.tell(event));
+        Ok(committed)
+    }
+
+    /// Hands `unit` to the writer without waiting.
+    ///
+    /// # Errors
+    /// When the queue does not take it.
+    pub fn post(&self, unit: Unit) -> Result<(), WriteError> {
+        let events = unit.events.clone();
+        self.store.post(unit)?;
+        events.iter().for_each(|event| self.tell(event));
+        Ok(())
+    }
+
+    fn tell(&self, event: &Event) {
+        self.metrics.events.with_label_values(&[event.kind.name]).inc();
+        let (name, agent, details) = (event.kind.name, event.agent.as_deref(), event.details.as_deref());
+        match event.kind.outcome {
+            Outcome::Ok => tracing::debug!(target: "mastio::event", event = name, agent, details),
+            Outcome::Denied | Outcome::Error => {
+                tracing::warn!(target: "mastio::event", event = name, agent, details, "{}", event.kind.meaning.trim());
+            }
+        }
+    }
+
+    /// Runs on the writer's thread, before the caller of the commit is answered.
+    fn notice(self: &Arc<Self>, notice: &Notice<'_>) {
+        match notice {
+            Notice::Committed(touches) => {
+                self.registry.apply(touches);
+                if touches.contains(&Touch::Trust) {
+                    self.reload_in_background();
+                }
+            }
+            Notice::Foreign => self.reload_in_background(),
+        }
+    }
+
+    /// Reading takes a while, and the writer must go on.
+    fn reload_in_background(self: &Arc<Self>) {
+        let authority = Arc::clone(self);
+        let reload = move || {
+            if let Err(error) = authority.reload() {
+                tracing::error!(%error, "the trust state could not be reloaded; the one in memory stays");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(reload) {
+            tracing::error!(%error, "no thread to reload the trust state");
+        }
+    }
+
+    /// Reads the trust state and the agents again.
+    ///
+    /// # Errors
+    /// When something stored cannot be used; what is in memory stays.
+    pub fn reload(&self) -> Result<(), TrustError> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = self.store.database();
+        let before = self.trust();
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let fresh = Trust::load(
+            database,
+            self.custody.as_ref(),
+            &before.org,
+            &before.domain,
+            generation,
+            self.clock.now(),
+        )?;
+        if let Some(fresh) = fresh {
+            self.trust.store(Arc::new(fresh));
+        }
+        self.registry.reload(database)?;
+        self.show_trust();
+        Ok(())
+    }
+
+    fn show_trust(&self) {
+        let trust = self.trust();
+        self.metrics.sign_halted.set(i64::from(trust.halt.is_some()));
+        self.metrics
+            .rotation_staged
+            .set(i64::from(matches!(trust.halt, Some(crate::trust::Halt::StagedRotation(_)))));
+        self.metrics.legacy_pathlen_zero.set(i64::from(trust.root.path_len() == Some(0)));
+        self.metrics.keys_in_plaintext.set(i64::from(!self.custody.is_sealed()));
+    }
+
+    /// Work that comes round: denials of the minute, messages of the hour, files and keys that age. Call it every
+    /// second or so.
+    pub async fn tend(&self) {
+        self.metrics.queue_depth.set(i64::try_from(self.store.queue_depth()).unwrap_or(i64::MAX));
+        self.metrics.audit_writable.set(i64::from(self.store.trouble().is_none()));
+        self.flush_denials(false);
+        self.limits.forget_idle();
+        if let Err(error) = self.rotate_nonce_key().await {
+            tracing::warn!(%error, "the nonce key could not be rotated; the current one stays");
+        }
+    }
+
+    /// How old the key that makes DPoP nonces may get.
+    pub(crate) const NONCE_KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
+}

@@ -1,0 +1,179 @@
+//! The TLS server certificate and the files around it (contract `pki.md` §3, `operations.md` §3).
+//!
+//! `nginx-certs/org-ca.crt`, `mastio-server.crt` and `mastio-server.key` are kept as a set: whatever of them is
+//! missing, ends soon, names other hosts, or does not belong together is made again.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use mastio_core::{Event, event::catalogue};
+use mastio_pki::{Certificate, KeyPair, ServerNames, pem, profile};
+use mastio_store::Unit;
+use secrecy::ExposeSecret;
+
+use crate::{Authority, Outage, trust::Trust};
+
+/// What a TLS listener serves.
+#[derive(Debug, Clone)]
+pub struct ServerMaterial {
+    /// Leaf, then intermediate.
+    pub chain: Vec<Certificate>,
+    /// The leaf's key.
+    pub key: Arc<KeyPair>,
+}
+
+/// Where the files are and what they held last.
+#[derive(Debug)]
+pub struct TlsFiles {
+    folder: PathBuf,
+    copies: PathBuf,
+    names: ServerNames,
+    serving: Mutex<Option<ServerMaterial>>,
+}
+
+/// Why the files could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// The file system.
+    #[error("{path} cannot be written: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no intermediate, or issuing is halted: nothing can be made.
+    #[error("the TLS server certificate cannot be made: {0}")]
+    Issue(String),
+    /// The audit log.
+    #[error(transparent)]
+    Outage(#[from] Outage),
+}
+
+impl TlsFiles {
+    pub(crate) fn new(folder: PathBuf, copies: PathBuf, names: ServerNames) -> Self {
+        Self { folder, copies, names, serving: Mutex::new(None) }
+    }
+
+    /// What is served now.
+    #[must_use]
+    pub fn serving(&self) -> Option<ServerMaterial> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What the files hold, if they are a good set under `trust`; else why not.
+    fn judge(&self, authority: &Authority, trust: &Trust) -> Result<ServerMaterial, &'static str> {
+        let read = |name: &str| fs::read_to_string(self.path(name)).map_err(|_| "missing");
+        let issuer = trust.issuer.as_ref().ok_or("no intermediate")?;
+        let chain = pem::certificates(&read("mastio-server.crt")?).map_err(|_| "unreadable")?;
+        let key = KeyPair::from_pem(&read("mastio-server.key")?).map_err(|_| "unreadable")?;
+        let [leaf, above] = chain.as_slice() else { return Err("incomplete") };
+        let renew_at = leaf.not_after().minus(authority.settings.server_cert_renew_within);
+        if above != issuer.certificate() || !leaf.is_signed_by(above) {
+            Err("issuer changed")
+        } else if !key.matches(leaf) {
+            Err("key mismatch")
+        } else if !self.names.match_certificate(leaf) {
+            Err("names changed")
+        } else if renew_at <= authority.clock.now() {
+            Err("expiring")
+        } else {
+            Ok(ServerMaterial { key: Arc::new(key), chain })
+        }
+    }
+}
+
+impl Authority {
+    /// Keeps the files: rewrites what clients trust, makes the server certificate again when the set is not good.
+    /// Returns what to serve when it is new to this process.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or nothing can be issued.
+    pub async fn keep_files(&self) -> Result<Option<ServerMaterial>, FilesError> {
+        let (trust, files) = (self.trust(), &self.tls_files);
+        if fs::read_to_string(files.path("org-ca.crt")).ok().as_deref() != Some(&trust.trust_file) {
+            write(&files.path("org-ca.crt"), trust.trust_file.as_bytes(), 0o644)?;
+        }
+        let material = match files.judge(self, &trust) {
+            Ok(material) => material,
+            Err(reason) => self.make_server_certificate(&trust, reason).await?,
+        };
+        let leaf = &material.chain[0];
+        let left = leaf.not_after().unix() - self.clock.now().unix();
+        self.metrics.server_cert_seconds_left.set(left);
+        let mut serving = files.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        if serving.as_ref().is_some_and(|serving| serving.chain == material.chain) {
+            return Ok(None);
+        }
+        *serving = Some(material.clone());
+        Ok(Some(material))
+    }
+
+    /// The copies for operators: `certs/org-ca.pem` and `certs/org-id`, rewritten at each start.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_copies(&self) -> Result<(), FilesError> {
+        let trust = self.trust();
+        let copies = &self.tls_files.copies;
+        write(&copies.join("org-ca.pem"), trust.trust_file.as_bytes(), 0o644)?;
+        write(&copies.join("org-id"), format!("{}\n", trust.org).as_bytes(), 0o644)
+    }
+
+    async fn make_server_certificate(
+        &self,
+        trust: &Trust,
+        reason: &'static str,
+    ) -> Result<ServerMaterial, FilesError> {
+        let issue = |error: &dyn std::fmt::Display| FilesError::Issue(error.to_string());
+        let issuer = trust.issuer.as_ref().ok_or_else(|| issue(&"there is no intermediate"))?;
+        let files = &self.tls_files;
+        let key = KeyPair::generate_p256().map_err(|error| issue(&error))?;
+        let now = self.clock.now();
+        let leaf = profile::server(issuer, &files.names, &trust.org, key.spki_der(), now, self.rng.as_ref())
+            .map_err(|error| issue(&error))?;
+        let event = catalogue::ServerCertificateMinted {
+            fingerprint_sha256: leaf.thumbprint(),
+            sans: files.names.iter().map(ToString::to_string).collect(),
+            not_after: leaf.not_after(),
+            reason,
+        };
+        self.commit(Unit::of(Event::new(&event))).await.map_err(Outage::from)?;
+        let chain = trust.chain_of(&leaf);
+        // The certificate comes last: nginx and the next judge look at it, and a crash before it leaves a pair that
+        // does not match and is made again.
+        write(&files.path("mastio-server.key"), key.to_pkcs8_pem().expose_secret().as_bytes(), 0o600)?;
+        write(&files.path("mastio-server.crt"), chain.as_bytes(), 0o644)?;
+        Ok(ServerMaterial { chain: vec![leaf, issuer.certificate().clone()], key: Arc::new(key) })
+    }
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), FilesError> {
+    replace(path, content, mode).map_err(|source| FilesError::Io { path: path.to_owned(), source })
+}
+
+/// Puts `content` at `path` in one step, with its folder made if need be.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = folder.join(format!(".{name}.new"));
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::File::options().write(true).create_new(true).mode(mode).open(&draft)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    fs::File::open(folder)?.sync_all()
+}

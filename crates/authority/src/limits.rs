@@ -1,0 +1,157 @@
+//! How much a principal may ask of a class of routes (GCRA; contract `auth.md` §11).
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::{
+    Quota, RateLimiter, clock::Reference, middleware::NoOpMiddleware, nanos::Nanos,
+    state::keyed::DashMapStateStore,
+};
+use mastio_config::Settings;
+use mastio_core::{AgentId, Clock};
+
+/// Classes of routes that are limited by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Anonymous documents: `/pki/ca.crt`, bootstrap, JWKS, public keys. By address.
+    Public,
+    /// Minting and logging in. By address.
+    Mint,
+    /// The admin API. By address.
+    Admin,
+    /// Authenticated calls. By agent.
+    Call,
+}
+
+impl Class {
+    /// The label in `cullis_rate_limit_reject_total`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Mint => "mint",
+            Self::Admin => "admin",
+            Self::Call => "call",
+        }
+    }
+}
+
+/// Over the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Rate limit exceeded")]
+pub struct OverLimit {
+    /// Which limit.
+    pub class: Class,
+    /// When trying again makes sense.
+    pub retry_after: Duration,
+}
+
+/// Our clock as the limiter wants it.
+#[derive(Clone)]
+struct LimiterClock(Arc<dyn Clock>);
+
+/// Nanoseconds since an arbitrary start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(Duration);
+
+impl Reference for Moment {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_sub(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.saturating_sub(duration.into()))
+    }
+}
+
+impl std::ops::Add<Nanos> for Moment {
+    type Output = Self;
+
+    fn add(self, other: Nanos) -> Self {
+        Self(self.0.saturating_add(other.into()))
+    }
+}
+
+impl governor::clock::Clock for LimiterClock {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        Moment(self.0.elapsed())
+    }
+}
+
+type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, LimiterClock, NoOpMiddleware<Moment>>;
+
+/// The limits of this process.
+pub struct Limits {
+    public: Keyed<IpAddr>,
+    mint: Keyed<IpAddr>,
+    admin: Keyed<IpAddr>,
+    call: Keyed<AgentId>,
+    clock: LimiterClock,
+}
+
+impl std::fmt::Debug for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Limits")
+    }
+}
+
+const PUBLIC_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
+
+impl Limits {
+    pub(crate) fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Self {
+        let clock = LimiterClock(clock);
+        let per_agent = settings.limits.per_agent_per_minute;
+        let by_address = |per_minute| {
+            RateLimiter::new(Quota::per_minute(per_minute), DashMapStateStore::default(), clock.clone())
+        };
+        Self {
+            public: by_address(PUBLIC_PER_MINUTE),
+            mint: by_address(per_agent),
+            admin: by_address(per_agent),
+            call: RateLimiter::new(Quota::per_minute(per_agent), DashMapStateStore::default(), clock.clone()),
+            clock,
+        }
+    }
+
+    /// Counts a request from `address`.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub fn by_address(&self, class: Class, address: IpAddr) -> Result<(), OverLimit> {
+        let limiter = match class {
+            Class::Public => &self.public,
+            Class::Mint => &self.mint,
+            Class::Admin | Class::Call => &self.admin,
+        };
+        limiter.check_key(&network(address)).map_err(|not_until| self.over(class, &not_until))
+    }
+
+    /// Counts a call of `agent`.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub fn by_agent(&self, agent: &AgentId) -> Result<(), OverLimit> {
+        self.call.check_key(agent).map_err(|not_until| self.over(Class::Call, &not_until))
+    }
+
+    fn over(&self, class: Class, not_until: &governor::NotUntil<Moment>) -> OverLimit {
+        OverLimit { class, retry_after: not_until.wait_time_from(governor::clock::Clock::now(&self.clock)) }
+    }
+
+    /// Drops the counts of those that have been quiet.
+    pub(crate) fn forget_idle(&self) {
+        self.public.retain_recent();
+        self.mint.retain_recent();
+        self.admin.retain_recent();
+        self.call.retain_recent();
+    }
+}
+
+/// An IPv6 client has a whole /64: it counts as one.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}

@@ -1,0 +1,87 @@
+//! What every refusal tells its caller. HTTP turns it into an answer in one place.
+
+use mastio_store::{ReadError, Unavailable, WriteError};
+use serde_json::Value;
+
+/// An error with an HTTP status and a stable reason for audit entries, metrics and logs.
+pub trait Refusal: std::error::Error + Send + Sync + 'static {
+    /// The HTTP status.
+    fn status(&self) -> u16;
+
+    /// A stable word.
+    fn reason(&self) -> &'static str;
+
+    /// What the caller reads under `detail`; the message, unless clients expect an object.
+    fn detail(&self) -> Value {
+        Value::String(self.to_string())
+    }
+
+    /// The 503 of a database that cannot answer, if that is what this is.
+    fn unavailable(&self) -> Option<&Outage> {
+        None
+    }
+}
+
+/// The database does not answer or holds an illegal row. The text goes to the log; callers get a general one.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Outage {
+    /// It cannot be written; nothing was.
+    #[error("the change could not be recorded, and nothing was changed: {0}")]
+    Write(Unavailable),
+    /// It cannot be read.
+    #[error("the database cannot be read: {0}")]
+    Read(ReadError),
+    /// Another request changed the same thing first, and again when it was tried anew.
+    #[error("another change came between; try again")]
+    Contended,
+    /// Something of ours failed that has no business failing.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl Outage {
+    /// Wraps an error that the caller cannot have caused.
+    #[must_use]
+    pub fn internal(error: impl ToString) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<ReadError> for Outage {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<WriteError> for Outage {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Unavailable(unavailable) => Self::Write(unavailable),
+            WriteError::Rejected(_) => Self::Contended,
+        }
+    }
+}
+
+impl Refusal for Outage {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Write(_) | Self::Read(ReadError::Unavailable(_)) => 503,
+            Self::Contended => 409,
+            Self::Read(ReadError::Row(_)) | Self::Internal(_) => 500,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Write(_) => "audit_unavailable",
+            Self::Read(ReadError::Unavailable(_)) => "database_unavailable",
+            Self::Contended => "contended",
+            Self::Read(ReadError::Row(_)) => "illegal_row",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    fn unavailable(&self) -> Option<&Outage> {
+        Some(self)
+    }
+}

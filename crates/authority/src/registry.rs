@@ -1,0 +1,181 @@
+//! The agents as the hot path sees them: parsed records in a bounded cache, and every epoch in full.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use mastio_core::{AgentId, Jkt, Stamp, Thumbprint};
+use mastio_jose::VerifyingKey;
+use mastio_pki::{Certificate, pem};
+use mastio_store::{
+    ReadError, Store, Touch,
+    agents::{self, AgentRow, Standing},
+    sqlite::Database,
+};
+
+/// How many records are kept. A record is about 3 KB.
+const CAPACITY: u64 = 16_384;
+const STRIPES: usize = 256;
+
+/// An agent with everything parsed that a request needs.
+#[derive(Debug)]
+pub struct Agent {
+    /// The row.
+    pub row: AgentRow,
+    /// Its certificates, leaf first.
+    pub certificates: Vec<Certificate>,
+    /// The leaf's thumbprint: the pin.
+    pub pin: Option<Thumbprint>,
+    /// The leaf's key, for message signatures and assertions.
+    pub key: Option<VerifyingKey>,
+    /// The pin of the grace slot.
+    pub grace_pin: Option<Thumbprint>,
+}
+
+impl Agent {
+    fn parse(row: AgentRow) -> Self {
+        let certificates =
+            row.certificates.as_deref().map(pem::certificates).and_then(Result::ok).unwrap_or_default();
+        let leaf = certificates.first();
+        let grace_pin = row
+            .grace
+            .as_ref()
+            .and_then(|grace| grace.certificates.as_deref())
+            .and_then(|pem| Certificate::from_pem(pem).ok())
+            .map(|leaf| leaf.thumbprint());
+        Self {
+            pin: leaf.map(Certificate::thumbprint),
+            key: leaf.and_then(|leaf| VerifyingKey::from_spki_der(leaf.spki_der()).ok()),
+            grace_pin,
+            certificates,
+            row,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &AgentId {
+        &self.row.id
+    }
+
+    /// Whether it may act.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.row.standing == Standing::Active
+    }
+
+    /// Until when the grace slot counts, if it still does.
+    #[must_use]
+    pub fn grace_until(&self, now: Stamp) -> Option<Stamp> {
+        self.row.grace.as_ref().map(|grace| grace.until).filter(|until| *until > now)
+    }
+
+    /// Whether `jkt` is its registered DPoP key, or that of the grace slot.
+    #[must_use]
+    pub fn knows_dpop_key(&self, jkt: &Jkt, now: Stamp) -> bool {
+        let graced = || {
+            self.grace_until(now).is_some()
+                && self.row.grace.as_ref().is_some_and(|grace| grace.dpop_jkt == Some(*jkt))
+        };
+        self.row.dpop_jkt == Some(*jkt) || graced()
+    }
+}
+
+/// Finds agents.
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<Store>,
+    records: moka::sync::Cache<AgentId, Arc<Agent>>,
+    /// Raised with each change of an agent of the stripe, so that a record loaded before a change is not kept after it.
+    stripes: Vec<AtomicU64>,
+    hasher: RandomState,
+    epochs: RwLock<HashMap<AgentId, i64>>,
+}
+
+impl Registry {
+    /// A registry with all epochs loaded.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn load(store: Arc<Store>) -> Result<Self, ReadError> {
+        let epochs = agents::epochs(store.database())?.into_iter().collect();
+        Ok(Self {
+            store,
+            records: moka::sync::Cache::new(CAPACITY),
+            stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+            epochs: RwLock::new(epochs),
+        })
+    }
+
+    /// The agent `id`, active or not.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn find(&self, id: &AgentId) -> Result<Option<Arc<Agent>>, ReadError> {
+        // A record of another epoch was loaded before a revocation and kept after it: it does not count.
+        if let Some(agent) = self.records.get(id).filter(|agent| agent.row.epoch == self.epoch(id)) {
+            return Ok(Some(agent));
+        }
+        let stripe = self.stripe(id);
+        let before = stripe.load(Ordering::Acquire);
+        let Some(row) = agents::find(&self.store, id).await? else { return Ok(None) };
+        let agent = Arc::new(Agent::parse(row));
+        self.records.insert(id.clone(), Arc::clone(&agent));
+        if stripe.load(Ordering::Acquire) != before {
+            self.records.invalidate(id);
+        }
+        Ok(Some(agent))
+    }
+
+    /// The epoch that an agent's tokens must carry.
+    #[must_use]
+    pub fn epoch(&self, id: &AgentId) -> i64 {
+        self.epochs.read().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or(0)
+    }
+
+    /// Makes stale what a commit touched.
+    pub fn apply(&self, touches: &[Touch]) {
+        for touch in touches {
+            match touch {
+                Touch::Agent(id) => {
+                    self.stripe(id).fetch_add(1, Ordering::AcqRel);
+                    self.records.invalidate(id);
+                }
+                Touch::Epoch(id, epoch) => {
+                    self.epochs.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), *epoch);
+                }
+                Touch::Trust => {}
+            }
+        }
+    }
+
+    /// Forgets every record and reads the epochs again, after somebody else committed.
+    ///
+    /// # Errors
+    /// When the database cannot be read; records are forgotten all the same.
+    pub fn reload(&self, database: &Database) -> Result<(), ReadError> {
+        for stripe in &self.stripes {
+            stripe.fetch_add(1, Ordering::AcqRel);
+        }
+        self.records.invalidate_all();
+        let fresh = agents::epochs(database)?;
+        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, epoch) in fresh {
+            // A commit of ours may have raised one since it was read: epochs only grow.
+            let known = epochs.entry(id).or_insert(epoch);
+            *known = (*known).max(epoch);
+        }
+        Ok(())
+    }
+
+    fn stripe(&self, id: &AgentId) -> &AtomicU64 {
+        let hash = usize::try_from(self.hasher.hash_one(id) % STRIPES as u64).unwrap_or(0);
+        &self.stripes[hash]
+    }
+}

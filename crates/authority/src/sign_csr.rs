@@ -1,0 +1,56 @@
+//! Signing a certificate request with the root, for organisations that bring their own CA (design decision 5).
+
+use mastio_core::{Clock, Event, Rng, event::catalogue};
+use mastio_custody::{Custody, CustodyError};
+use mastio_pki::{Certificate, CsrError, CsrKind, IssueError, Issuer, IssuerError, SigningRequest, sign_csr};
+use mastio_store::{Store, Unit, keys::CaKind};
+
+use crate::Outage;
+
+/// Why a request was not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The request.
+    #[error(transparent)]
+    Request(#[from] CsrError),
+    /// The root's key is not to be had.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    /// There is none.
+    #[error("there is no Org CA yet; start the Mastio once")]
+    NoRoot,
+    /// The root cannot issue.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// The certificate cannot be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The database.
+    #[error(transparent)]
+    Outage(#[from] Outage),
+}
+
+/// Signs `pem` with the root and returns the certificate. The signature counts only once the audit log has it.
+///
+/// # Errors
+/// When the request does not hold, or the root's key is not to be had.
+pub async fn sign_request(
+    store: &Store,
+    custody: &dyn Custody,
+    (clock, rng): (&dyn Clock, &dyn Rng),
+    pem: &str,
+    kind: &CsrKind,
+) -> Result<Certificate, SignError> {
+    let request = SigningRequest::from_pem(pem)?;
+    let root = custody.load(CaKind::Root)?.ok_or(SignError::NoRoot)?;
+    let issuer = Issuer::new(root.certificate, root.key)?;
+    let certificate = sign_csr(&issuer, &request, kind, clock.now(), rng)?;
+    let event = catalogue::CsrSigned {
+        fingerprint_sha256: certificate.thumbprint(),
+        subject: certificate.subject().to_owned(),
+        ca: certificate.is_ca(),
+        not_after: certificate.not_after(),
+    };
+    store.submit(Unit::of(Event::new(&event))).await.map_err(Outage::from)?;
+    Ok(certificate)
+}

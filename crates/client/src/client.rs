@@ -1,0 +1,196 @@
+//! Where the Mastio is, whom to trust there, and which certificate to show.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use mastio_pki::pem;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+use crate::{
+    ClientError, Connection, Identity,
+    connection::{Sender, handshake},
+};
+
+/// How long an answer may take, unless the builder is told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Knows how to reach one Mastio. Cheap to clone; every [`Connection`] is one of its own.
+#[derive(Clone)]
+pub struct Client(Arc<Endpoint>);
+
+struct Endpoint {
+    /// Scheme and authority as the caller wrote them: what DPoP proofs are made for.
+    origin: String,
+    /// Host and port for the system.
+    address: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    timeout: Duration,
+}
+
+/// Gathers what a [`Client`] needs.
+pub struct ClientBuilder<'a> {
+    base_url: &'a str,
+    ca_pem: Option<&'a str>,
+    identity: Option<&'a Identity>,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client of the Mastio at `https://host[:port]`; `http` is for its plain listener.
+    #[must_use]
+    pub fn builder(base_url: &str) -> ClientBuilder<'_> {
+        ClientBuilder { base_url, ca_pem: None, identity: None, timeout: TIMEOUT }
+    }
+
+    /// A connection, opened by its first request.
+    #[must_use]
+    pub fn connect(&self) -> Connection {
+        Connection::new(self.clone())
+    }
+
+    /// Scheme and authority without a trailing slash, such as `https://localhost:9443`.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// The value of the `Host` header.
+    pub(crate) fn authority(&self) -> &str {
+        self.0.origin.split_once("://").map_or(&self.0.origin, |(_, authority)| authority)
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// Connects, with TLS unless the URL is a plain one.
+    pub(crate) async fn open(&self) -> Result<Sender, ClientError> {
+        let Endpoint { address, tls, .. } = &*self.0;
+        let connect_error = |source| ClientError::Connect { address: address.clone(), source };
+        let stream = TcpStream::connect(address).await.map_err(connect_error)?;
+        stream.set_nodelay(true).map_err(connect_error)?;
+        match tls {
+            None => handshake(TokioIo::new(stream)).await,
+            Some((connector, name)) => {
+                let stream = connector
+                    .connect(name.clone(), stream)
+                    .await
+                    .map_err(|source| ClientError::Handshake { address: address.clone(), source })?;
+                handshake(TokioIo::new(stream)).await
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.0.origin).finish()
+    }
+}
+
+impl<'a> ClientBuilder<'a> {
+    /// The certificates to trust, in PEM, and no others. Required for `https`.
+    #[must_use]
+    pub fn ca_pem(mut self, pem: &'a str) -> Self {
+        self.ca_pem = Some(pem);
+        self
+    }
+
+    /// The certificate to show to the server.
+    #[must_use]
+    pub fn identity(mut self, identity: &'a Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// How long one request may take, connecting included; 30 s by default.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Checks everything; nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`ClientError::BaseUrl`], [`ClientError::NoCa`], [`ClientError::CaFile`] or [`ClientError::TlsSetup`].
+    pub fn build(self) -> Result<Client, ClientError> {
+        let wrong = || ClientError::BaseUrl(self.base_url.to_owned());
+        let url = Url::parse(self.base_url).map_err(|_| wrong())?;
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let userless = url.username().is_empty() && url.password().is_none();
+        let (Some(host), Some(port), true) = (url.host_str(), url.port_or_known_default(), bare && userless)
+        else {
+            return Err(wrong());
+        };
+        let tls = match url.scheme() {
+            "http" => None,
+            "https" => {
+                let name =
+                    ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_| wrong())?;
+                Some((TlsConnector::from(Arc::new(self.tls_config()?)), name))
+            }
+            _ => return Err(wrong()),
+        };
+        Ok(Client(Arc::new(Endpoint {
+            origin: self.base_url.trim_end_matches('/').to_owned(),
+            address: format!("{host}:{port}"),
+            tls,
+            timeout: self.timeout,
+        })))
+    }
+
+    fn tls_config(&self) -> Result<ClientConfig, ClientError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in pem::certificates(self.ca_pem.ok_or(ClientError::NoCa)?)? {
+            roots.add(CertificateDer::from(certificate.der()))?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let trusting = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut config = match self.identity {
+            None => trusting.with_no_client_auth(),
+            Some(identity) => {
+                let chain = identity.chain().iter();
+                let chain =
+                    chain.map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
+                let key = PrivatePkcs8KeyDer::from(identity.key().to_pkcs8_der().to_vec());
+                trusting.with_client_auth_cert(chain, key.into())?
+            }
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Pki;
+
+    #[test]
+    fn base_urls_are_origins() {
+        let client = Client::builder("http://localhost:9100/").build().unwrap();
+        assert_eq!((client.origin(), client.authority()), ("http://localhost:9100", "localhost:9100"));
+        for bad in ["localhost:9443", "ftp://x", "http://x/v1", "http://x?q", "http://u:secret@x", "http://"]
+        {
+            assert!(matches!(Client::builder(bad).build(), Err(ClientError::BaseUrl(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn https_needs_a_trust_file_and_takes_an_identity() {
+        let url = "https://localhost:9443";
+        assert!(matches!(Client::builder(url).build(), Err(ClientError::NoCa)));
+        assert!(matches!(Client::builder(url).ca_pem("").build(), Err(ClientError::CaFile(_))));
+        let pki = Pki::new();
+        let (root, alice) = (pki.root_and_key().0.pem(), pki.identity("alice"));
+        assert!(Client::builder(url).ca_pem(&root).identity(&alice).build().is_ok());
+        assert!(Client::builder("https://[::1]:9443").ca_pem(&root).build().is_ok());
+    }
+}

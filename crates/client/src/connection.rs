@@ -1,0 +1,176 @@
+//! One kept-alive HTTP/1.1 connection.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request,
+    header::{CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    rt::{Read, Write},
+};
+
+use crate::{Answer, Client, ClientError};
+
+pub(crate) type Sender = SendRequest<Full<Bytes>>;
+
+/// One connection, one request at a time. It is opened by its first request, and again when the server closed it.
+pub struct Connection {
+    client: Client,
+    /// `None` before the first request, and while one is under way: what was cut off is never used again.
+    sender: Option<Sender>,
+}
+
+impl Connection {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, sender: None }
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request and reads the whole answer, whatever its status. `path` may have a query; a body is sent as JSON
+    /// unless the headers say otherwise.
+    ///
+    /// # Errors
+    /// When there is no answer. A request is repeated only if no byte of it was sent.
+    pub async fn request(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, ClientError> {
+        let name = format!("{method} {path}");
+        let request = self.compose(method, path, headers, body.into())?;
+        let limit = self.client.timeout();
+        match tokio::time::timeout(limit, self.exchange(request)).await {
+            Ok(answer) => answer.map(|(head, body)| Answer {
+                status: head.status,
+                headers: head.headers,
+                body,
+                request: name,
+            }),
+            Err(_) => Err(ClientError::Timeout(name)),
+        }
+    }
+
+    fn compose(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let has_body = !body.is_empty();
+        let mut request = Request::builder().method(method).uri(path).body(Full::new(body))?;
+        let ours = request.headers_mut();
+        *ours = headers;
+        let host = HeaderValue::try_from(self.client.authority()).map_err(http::Error::from)?;
+        ours.entry(HOST).or_insert(host);
+        if has_body {
+            ours.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        }
+        Ok(request)
+    }
+
+    async fn exchange(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(http::response::Parts, Bytes), ClientError> {
+        if let Some(mut sender) = self.sender.take()
+            && sender.ready().await.is_ok()
+        {
+            match sender.try_send_request(request).await {
+                Ok(response) => return self.keep(sender, response).await,
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(error.into_error().into()),
+                },
+            }
+        }
+        let mut sender = self.client.open().await?;
+        let response = sender.send_request(request).await?;
+        self.keep(sender, response).await
+    }
+
+    /// Reads the body, after which the connection may carry the next request.
+    async fn keep(
+        &mut self,
+        sender: Sender,
+        response: http::Response<Incoming>,
+    ) -> Result<(http::response::Parts, Bytes), ClientError> {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        self.sender = Some(sender);
+        Ok((head, body))
+    }
+}
+
+/// Begins HTTP/1.1 on a fresh stream; the task that drives it ends with the connection.
+pub(crate) async fn handshake<S>(stream: S) -> Result<Sender, ClientError>
+where
+    S: Read + Write + Send + Unpin + 'static,
+{
+    let (sender, driver) = http1::handshake(stream).await?;
+    // A failure reaches the request that is on the connection; the driver has nothing to add.
+    tokio::spawn(async move { drop(driver.await) });
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{
+        Pki,
+        server::{Server, reply},
+    };
+
+    #[tokio::test]
+    async fn a_connection_is_kept_until_the_server_closes_it() {
+        let pki = Pki::new();
+        let server = Server::start(&pki, |_, seen| {
+            let close: &[_] = if seen.path == "/close" { &[("connection", "close")] } else { &[] };
+            reply(200, close, &json!({ "path": seen.path }))
+        })
+        .await;
+        let root = pki.root_and_key().0.pem();
+        let mut connection = Client::builder(&server.origin).ca_pem(&root).build().unwrap().connect();
+        for path in ["/a", "/close", "/b", "/c"] {
+            let answer = connection.request(Method::GET, path, HeaderMap::new(), "").await.unwrap();
+            assert_eq!(answer.json::<serde_json::Value>().unwrap()["path"], path);
+        }
+        let connections: Vec<_> = server.seen().iter().map(|seen| seen.connection).collect();
+        assert_eq!(connections, [1, 1, 2, 2]);
+        let authority = server.origin.strip_prefix("https://");
+        assert_eq!(server.seen()[0].header("host"), authority);
+    }
+
+    #[tokio::test]
+    async fn a_server_of_another_authority_is_refused() {
+        let server = Server::start(&Pki::new(), |_, _| reply(200, &[], &json!({}))).await;
+        let other = Pki::new().root_and_key().0.pem();
+        let mut connection = Client::builder(&server.origin).ca_pem(&other).build().unwrap().connect();
+        let error = connection.request(Method::GET, "/", HeaderMap::new(), "").await.unwrap_err();
+        assert!(matches!(error, ClientError::Handshake { .. }), "{error}");
+        assert!(server.seen().is_empty());
+    }
+
+    #[tokio::test]
+    async fn silence_ends_in_a_timeout() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let client = Client::builder(&url).timeout(Duration::from_millis(50)).build().unwrap();
+        let error = client.connect().request(Method::GET, "/x", HeaderMap::new(), "").await.unwrap_err();
+        assert!(matches!(&error, ClientError::Timeout(request) if request == "GET /x"), "{error}");
+    }
+}

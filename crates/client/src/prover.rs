@@ -1,0 +1,104 @@
+//! A connection on which every request carries a proof of possession.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::AUTHORIZATION};
+use mastio_core::{Clock, Rng};
+use mastio_jose::{SigningKey, ath};
+
+use crate::{Answer, ClientError, Connection, proof};
+
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+const DPOP_NONCE: &str = "dpop-nonce";
+const COUNTERSIGNATURE: HeaderName = HeaderName::from_static("x-cullis-mastio-signature");
+
+/// One request, as often as it must be sent.
+#[derive(Clone)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    /// With query, if any.
+    pub(crate) path: &'a str,
+    pub(crate) body: Bytes,
+    /// What the Mastio signed to a broker about a login (contract `auth.md` §5).
+    pub(crate) countersignature: Option<&'a str>,
+}
+
+/// Makes proofs, with the last nonce that the server sent.
+pub(crate) struct Prover {
+    pub(crate) connection: Connection,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    nonce: Option<String>,
+}
+
+impl Prover {
+    pub(crate) fn new(connection: Connection, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
+        Self { connection, clock, rng, nonce: None }
+    }
+
+    /// Something that was never used before: for `jti`, nonces and correlation ids.
+    pub(crate) fn unique(&self) -> String {
+        self.rng.uuid().to_string()
+    }
+
+    /// Sends a call proven by `key`, bound to `token` if there is one; once more if the server asks for its nonce
+    /// (RFC 9449 §8).
+    pub(crate) async fn send(
+        &mut self,
+        call: &Call<'_>,
+        key: &SigningKey,
+        token: Option<&str>,
+    ) -> Result<Answer, ClientError> {
+        let answer = self.send_once(call, key, token).await?;
+        if asks_for_nonce(&answer) { self.send_once(call, key, token).await } else { Ok(answer) }
+    }
+
+    async fn send_once(
+        &mut self,
+        call: &Call<'_>,
+        key: &SigningKey,
+        token: Option<&str>,
+    ) -> Result<Answer, ClientError> {
+        let headers = self.headers(call, key, token)?;
+        let answer =
+            self.connection.request(call.method.clone(), call.path, headers, call.body.clone()).await?;
+        if let Some(nonce) = answer.header(DPOP_NONCE) {
+            self.nonce = Some(nonce.to_owned());
+        }
+        Ok(answer)
+    }
+
+    fn headers(
+        &self,
+        call: &Call<'_>,
+        key: &SigningKey,
+        token: Option<&str>,
+    ) -> Result<HeaderMap, ClientError> {
+        let path = call.path.split_once('?').map_or(call.path, |(path, _)| path);
+        let htu = format!("{}{path}", self.connection.client().origin());
+        let ath = token.map(ath);
+        let (nonce, jti) = (self.nonce.as_deref(), self.unique());
+        let proof = proof(key, &call.method, &htu, ath.as_deref(), nonce, &jti, self.clock.now())?;
+        let mut headers = HeaderMap::from_iter([(DPOP, secret(&proof)?)]);
+        if let Some(token) = token {
+            headers.insert(AUTHORIZATION, secret(&format!("DPoP {token}"))?);
+        }
+        if let Some(signature) = call.countersignature {
+            headers.insert(COUNTERSIGNATURE, secret(signature)?);
+        }
+        Ok(headers)
+    }
+}
+
+/// A header value that Debug does not show.
+pub(crate) fn secret(text: &str) -> Result<HeaderValue, ClientError> {
+    let mut value = HeaderValue::try_from(text).map_err(http::Error::from)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn asks_for_nonce(answer: &Answer) -> bool {
+    let named = || answer.body.windows(14).any(|window| window == b"use_dpop_nonce");
+    answer.status == StatusCode::UNAUTHORIZED && answer.header(DPOP_NONCE).is_some() && named()
+}
