@@ -37,8 +37,8 @@ pub struct Agent {
     pub grace_pin: Option<Thumbprint>,
 }
 
-impl Agent {
-    fn parse(row: AgentRow) -> Self {
+impl From<AgentRow> for Agent {
+    fn from(row: AgentRow) -> Self {
         let certificates =
             row.certificates.as_deref().map(pem::certificates).and_then(Result::ok).unwrap_or_default();
         let leaf = certificates.first();
@@ -56,7 +56,9 @@ impl Agent {
             row,
         }
     }
+}
 
+impl Agent {
     /// Its id.
     #[must_use]
     pub fn id(&self) -> &AgentId {
@@ -125,7 +127,7 @@ impl Registry {
         let stripe = self.stripe(id);
         let before = stripe.load(Ordering::Acquire);
         let Some(row) = agents::find(&self.store, id).await? else { return Ok(None) };
-        let agent = Arc::new(Agent::parse(row));
+        let agent = Arc::new(Agent::from(row));
         self.records.insert(id.clone(), Arc::clone(&agent));
         if stripe.load(Ordering::Acquire) != before {
             self.records.invalidate(id);

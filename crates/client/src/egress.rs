@@ -20,7 +20,7 @@ impl Agent {
     /// # Errors
     /// [`ClientError`].
     pub async fn whoami(&mut self) -> Result<Whoami, ClientError> {
-        self.ask(Method::GET, "/v1/egress/whoami", Bytes::new()).await?.json()
+        self.ask(Method::GET, "/v1/auth/whoami", Bytes::new()).await?.json()
     }
 
     /// Everybody it may talk to.

@@ -4,10 +4,7 @@ use axum::{
     extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };
-use http::{
-    HeaderName, HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
-};
+use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -238,12 +235,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         // The body is bounded by the middleware.
-        let bytes = axum::body::to_bytes(request.into_body(), usize::MAX).await.map_err(|error| {
-            match TooLarge::find(&error) {
-                Some(TooLarge(limit)) => ApiError::body_too_large(limit),
-                None => ApiError::bad_request("request body could not be read: send it again"),
-            }
-        })?;
+        let bytes =
+            axum::body::to_bytes(request.into_body(), usize::MAX).await.map_err(
+                |error| match TooLarge::find(&error) {
+                    Some(TooLarge(limit)) => ApiError::body_too_large(limit),
+                    None => ApiError::bad_request("request body could not be read: send it again"),
+                },
+            )?;
         if bytes.is_empty() {
             return Err(ApiError::unprocessable(vec![Invalid::body("missing", "Field required")]));
         }
@@ -261,12 +259,6 @@ pub async fn not_found() -> ApiError {
 /// The answer for a method that a path does not have.
 pub async fn method_not_allowed() -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed")
-}
-
-/// A successful answer whose body is already serialised.
-#[must_use]
-pub fn json_text(body: impl Into<axum::body::Body>) -> Response {
-    ([(CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
 #[cfg(test)]

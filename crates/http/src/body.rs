@@ -22,7 +22,8 @@ pub(crate) struct TooLarge(pub(crate) u64);
 impl TooLarge {
     /// Looks for it among the causes of an error.
     pub(crate) fn find(error: &(dyn Error + 'static)) -> Option<Self> {
-        std::iter::successors(Some(error), |cause| (*cause).source()).find_map(|cause| cause.downcast_ref().copied())
+        std::iter::successors(Some(error), |cause| (*cause).source())
+            .find_map(|cause| cause.downcast_ref().copied())
     }
 }
 

@@ -7,10 +7,10 @@ use std::{
 };
 
 /// How fast a bucket fills, and how much it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Requests a second.
-    pub per_second: NonZeroU32,
+    /// Requests a second, more than 0.
+    pub per_second: f64,
     /// Requests at once.
     pub burst: NonZeroU32,
 }
@@ -36,7 +36,7 @@ impl Bucket {
     /// Takes a token if there is one; `now` is monotonic.
     pub(crate) fn take(&self, now: Duration) -> bool {
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = now.saturating_sub(level.at).as_secs_f64() * f64::from(self.rate.per_second.get());
+        let fresh = now.saturating_sub(level.at).as_secs_f64() * self.rate.per_second;
         level.tokens = (level.tokens + fresh).min(self.rate.burst.get().into());
         level.at = level.at.max(now);
         let taken = level.tokens >= 1.0;
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_burst_then_the_rate() {
-        let rate = Rate { per_second: NonZeroU32::new(10).unwrap(), burst: NonZeroU32::new(2).unwrap() };
+        let rate = Rate { per_second: 10.0, burst: NonZeroU32::new(2).unwrap() };
         let bucket = Bucket::new(rate);
         let taken = |millis| bucket.take(Duration::from_millis(millis));
         assert_eq!([0, 0, 0, 100, 100, 100].map(taken), [true, true, false, true, false, false]);

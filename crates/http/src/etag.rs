@@ -14,12 +14,23 @@ use mastio_core::sha256;
 pub fn tagged(request: &HeaderMap, content_type: HeaderValue, body: impl Into<Bytes>) -> Response {
     let body = body.into();
     let tag = tag_of(&body);
-    let mut response = if is_known(request, &tag) {
+    tagged_as(request, content_type, body, &tag)
+}
+
+/// The same with a `tag` of the caller's, quotes included.
+#[must_use]
+pub fn tagged_as(
+    request: &HeaderMap,
+    content_type: HeaderValue,
+    body: impl Into<Bytes>,
+    tag: &str,
+) -> Response {
+    let mut response = if is_known(request, tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        ([(CONTENT_TYPE, content_type)], body).into_response()
+        ([(CONTENT_TYPE, content_type)], body.into()).into_response()
     };
-    if let Ok(value) = HeaderValue::from_str(&tag) {
+    if let Ok(value) = HeaderValue::from_str(tag) {
         response.headers_mut().insert(ETAG, value);
     }
     response
@@ -27,7 +38,10 @@ pub fn tagged(request: &HeaderMap, content_type: HeaderValue, body: impl Into<By
 
 /// 128 bits of the body's hash, in quotes.
 fn tag_of(body: &[u8]) -> String {
-    format!("\"{:032x}\"", sha256(body).iter().take(16).fold(0_u128, |tag, byte| tag << 8 | u128::from(*byte)))
+    format!(
+        "\"{:032x}\"",
+        sha256(body).iter().take(16).fold(0_u128, |tag, byte| tag << 8 | u128::from(*byte))
+    )
 }
 
 /// Whether `If-None-Match` names the tag: a list over any number of lines, `*`, or weak tags, which compare as strong
@@ -63,7 +77,13 @@ mod tests {
     #[test]
     fn a_known_body_is_not_sent_again() {
         let weak = "W/\"44136fa355b3678a1146ad16f7e8649e\"";
-        for known in [&[TAG][..], &["*"], &[weak], &["\"x,y\"", weak], &["\"a\", \"44136fa355b3678a1146ad16f7e8649e\""]] {
+        for known in [
+            &[TAG][..],
+            &["*"],
+            &[weak],
+            &["\"x,y\"", weak],
+            &["\"a\", \"44136fa355b3678a1146ad16f7e8649e\""],
+        ] {
             let response = ask(known);
             assert_eq!(response.status(), StatusCode::NOT_MODIFIED, "{known:?}");
             assert_eq!(response.headers()[ETAG], TAG);

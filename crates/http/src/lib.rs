@@ -8,8 +8,10 @@ mod forwarded;
 pub mod listen;
 pub mod metrics;
 pub mod middleware;
+pub mod routes;
 pub mod telemetry;
 pub mod tls;
 
 pub use bucket::Rate;
 pub use forwarded::Trust;
+pub use routes::App;

@@ -30,7 +30,8 @@ impl HttpMetrics {
             "cullis_http_request_duration_seconds",
             "Time until the head of the answer, by route and class of status.",
         );
-        let sheds = Opts::new("cullis_http_sheds_total", "Requests refused to protect the server, by reason.");
+        let sheds =
+            Opts::new("cullis_http_sheds_total", "Requests refused to protect the server, by reason.");
         let metrics = Self {
             requests: IntCounterVec::new(requests, &["route", "status"])?,
             durations: HistogramVec::new(durations.buckets(BUCKETS.to_vec()), &["route", "status"])?,

@@ -173,7 +173,8 @@ impl Middleware {
 
 async fn observe(State(middleware): State<Arc<Middleware>>, request: Request, next: Next) -> Response {
     let id = middleware.request_id(request.headers());
-    let span = tracing::info_span!("request", request_id = &*id.0);
+    // At the highest level, so that no filter parts a line from its request.
+    let span = tracing::error_span!("request", request_id = &*id.0);
     middleware.serve(id, request, next).instrument(span).await
 }
 
@@ -187,9 +188,8 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn strip_own(headers: &mut HeaderMap) {
-    let foreign = |name: &&HeaderName| {
-        name.as_str().starts_with(OWN_PREFIX) && !OWN_ALLOWED.contains(&name.as_str())
-    };
+    let foreign =
+        |name: &&HeaderName| name.as_str().starts_with(OWN_PREFIX) && !OWN_ALLOWED.contains(&name.as_str());
     let names: Vec<_> = headers.keys().filter(foreign).cloned().collect();
     for name in names {
         headers.remove(name);
@@ -199,11 +199,9 @@ fn strip_own(headers: &mut HeaderMap) {
 /// Runs a future whose panic must not end the connection; it is dropped, not polled again, after one.
 async fn unpanicked<F: Future>(work: F) -> Result<F::Output, Box<dyn Any + Send>> {
     let mut work = pin!(work);
-    std::future::poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
     })
     .await
 }

@@ -47,7 +47,8 @@ pub enum TelemetryError {
 /// [`TelemetryError`].
 pub fn init(format: Format, filter: &str, clock: Arc<dyn Clock>) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(filter).map_err(|_| TelemetryError::Filter(filter.to_owned()))?;
-    let lines = Lines { format, clock, out: |line: &str| drop(std::io::stderr().lock().write_all(line.as_bytes())) };
+    let lines =
+        Lines { format, clock, out: |line: &str| drop(std::io::stderr().lock().write_all(line.as_bytes())) };
     tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|_| TelemetryError::Twice)
 }
 
@@ -82,9 +83,11 @@ where
             Some(Value::String(message)) => message,
             _ => String::new(),
         };
-        let request_id = context.event_scope(event).into_iter().flatten().find_map(|span| {
-            span.extensions().get::<OfRequest>().map(|of| of.0.clone())
-        });
+        let request_id = context
+            .event_scope(event)
+            .into_iter()
+            .flatten()
+            .find_map(|span| span.extensions().get::<OfRequest>().map(|of| of.0.clone()));
         let line = Line {
             timestamp: self.clock.now().to_string(),
             level: level(*event.metadata().level()),
@@ -132,7 +135,10 @@ impl Line<'_> {
 
     fn text(&self) -> String {
         let mut line = String::new();
-        push_plain(&mut line, &format!("{} {:<7} {} {}", self.timestamp, self.level, self.logger, self.message));
+        push_plain(
+            &mut line,
+            &format!("{} {:<7} {} {}", self.timestamp, self.level, self.logger, self.message),
+        );
         for (name, value) in &self.extra {
             // JSON quotes what could break the line.
             let _ = write!(line, " {name}={value}");
@@ -195,4 +201,4 @@ impl Visit for Fields {
 
 #[cfg(test)]
 #[path = "telemetry/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn trust(secret: Option<&str>) -> Trust {
@@ -56,7 +58,8 @@ fn without_a_readable_hop_the_last_believed_one_stands() {
 #[test]
 fn nobody_else_is_believed() {
     let leaf = forwarded_leaf();
-    let lies = [("x-forwarded-for", "1.2.3.4"), ("x-ssl-client-verify", "SUCCESS"), ("x-ssl-client-cert", &leaf)];
+    let lies =
+        [("x-forwarded-for", "1.2.3.4"), ("x-ssl-client-verify", "SUCCESS"), ("x-ssl-client-cert", &leaf)];
     let socket: IpAddr = "127.0.0.1".parse().unwrap();
     let unbelieved = Peer { address: socket, certificate: PeerCertificate::None };
     assert_eq!(trust(None).peer(socket, &headers(&lies)), unbelieved);
@@ -90,13 +93,21 @@ fn what_the_proxy_did_not_verify_is_told_apart() {
     assert_eq!(certificate_of(&[(verify, "NONE"), (cert, "")]), None);
     assert_eq!(certificate_of(&[(verify, "SUCCESS")]), HeaderMissing);
     assert_eq!(certificate_of(&[(cert, &leaf)]), NotVerified(String::new()));
-    assert_eq!(certificate_of(&[(verify, "FAILED:expired"), (cert, &leaf)]), NotVerified("FAILED:expired".into()));
-    assert_eq!(certificate_of(&[(verify, "SUCCESS"), (verify, "SUCCESS"), (cert, &leaf)]), NotVerified(String::new()));
+    assert_eq!(
+        certificate_of(&[(verify, "FAILED:expired"), (cert, &leaf)]),
+        NotVerified("FAILED:expired".into())
+    );
+    assert_eq!(
+        certificate_of(&[(verify, "SUCCESS"), (verify, "SUCCESS"), (cert, &leaf)]),
+        NotVerified(String::new())
+    );
     assert_eq!(certificate_of(&[(verify, "SUCCESS"), (cert, &leaf), (cert, &leaf)]), Malformed);
     for bad in ["x", "%", "%FF%FE", "-----BEGIN%20CERTIFICATE-----%0A", &"A".repeat(pem::MAX_TEXT + 1)] {
         assert_eq!(certificate_of(&[(verify, "SUCCESS"), (cert, bad)]), Malformed, "{bad:.40}");
     }
-    let NotVerified(kept) = certificate_of(&[(verify, &"\u{e9}".repeat(1000))]) else { panic!("not verified") };
+    let NotVerified(kept) = certificate_of(&[(verify, &"\u{e9}".repeat(1000))]) else {
+        panic!("not verified")
+    };
     assert_eq!(kept.chars().count(), MAX_VERIFY);
 }
 
@@ -108,4 +119,24 @@ fn nothing_forwarded_reaches_a_handler() {
     }
     strip(&mut map);
     assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["host"]);
+}
+
+proptest! {
+    #[test]
+    fn what_stands_left_of_an_untrusted_hop_never_counts(
+        lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..4),
+        spoofed in any::<[u8; 4]>(),
+    ) {
+        let mut map = HeaderMap::new();
+        for value in lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok()) {
+            map.append(FORWARDED_FOR, value.clone());
+            map.append(CLIENT_VERIFY, value.clone());
+            map.append(REAL_IP, value);
+        }
+        let last = format!("{}, 1.2.3.4, 10.0.0.2", IpAddr::from(spoofed));
+        map.append(FORWARDED_FOR, last.parse().unwrap());
+        let peer = trust(None).peer("10.0.0.1".parse().unwrap(), &map);
+        prop_assert_eq!(peer.address, IpAddr::from([1, 2, 3, 4]));
+        prop_assert!(!matches!(peer.certificate, PeerCertificate::Chain(_)));
+    }
 }

@@ -1,6 +1,9 @@
 use std::num::NonZeroU32;
 
-use axum::{Extension, routing::{get, post}};
+use axum::{
+    Extension,
+    routing::{get, post},
+};
 use mastio_core::{ManualClock, SeededRng, Stamp};
 use prometheus::Registry;
 use tower::ServiceExt;
@@ -17,20 +20,39 @@ struct App {
 fn app(rate: Option<(u32, u32)>) -> App {
     let (clock, registry) = (Arc::new(ManualClock::at(Stamp::from_unix(0))), Registry::new());
     let rate = rate.map(|(per_second, burst)| Rate {
-        per_second: NonZeroU32::new(per_second).unwrap(),
+        per_second: f64::from(per_second),
         burst: NonZeroU32::new(burst).unwrap(),
     });
     let routes = Router::new()
         .route("/id", get(async |Extension(id): Extension<RequestId>| id.0.to_string()))
-        .route("/headers", get(async |headers: HeaderMap| {
-            headers.keys().map(HeaderName::as_str).collect::<Vec<_>>().join(" ")
-        }))
+        .route(
+            "/headers",
+            get(async |headers: HeaderMap| {
+                headers
+                    .keys()
+                    .map(HeaderName::as_str)
+                    .collect::<std::collections::BTreeSet<_>>()
+                    .into_iter()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            }),
+        )
+        .route(
+            "/denied",
+            get(async || {
+                let denied = ApiError::forbidden("policy_denied", "no");
+                (Extension(Principal("acme::buyer".into())), denied).into_response()
+            }),
+        )
         .route("/panic", get(async || -> String { panic!("on purpose") }))
         .route("/kept/{name}", get(async || ([(header::CACHE_CONTROL, "max-age=60")], "kept")))
         .route("/json", post(async |StrictJson(value): StrictJson<serde_json::Value>| value.to_string()))
-        .route("/lenient", post(async |body: Result<String, axum::extract::rejection::StringRejection>| {
-            body.unwrap_or_default()
-        }))
+        .route(
+            "/lenient",
+            post(async |body: Result<String, axum::extract::rejection::StringRejection>| {
+                body.unwrap_or_default()
+            }),
+        )
         .route("/health", post(async |body: String| body))
         .route("/readyz", get(async || "ready"));
     let metrics = HttpMetrics::register(&registry).unwrap();
@@ -39,7 +61,11 @@ fn app(rate: Option<(u32, u32)>) -> App {
 }
 
 impl App {
-    async fn send(&self, request: http::request::Builder, body: impl Into<Body>) -> (http::response::Parts, String) {
+    async fn send(
+        &self,
+        request: http::request::Builder,
+        body: impl Into<Body>,
+    ) -> (http::response::Parts, String) {
         let request = request.body(body.into()).unwrap();
         let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -150,7 +176,8 @@ async fn requests_are_counted_by_pattern() {
     for path in ["/kept/a", "/kept/b", "/nothing", "/else", "/json"] {
         app.get(path).await;
     }
-    let bytes = axum::body::to_bytes(crate::metrics::render(&app.registry).into_body(), usize::MAX).await.unwrap();
+    let bytes =
+        axum::body::to_bytes(crate::metrics::render(&app.registry).into_body(), usize::MAX).await.unwrap();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     for line in [
         r#"cullis_http_requests_total{route="/kept/{name}",status="2xx"} 2"#,
@@ -161,4 +188,25 @@ async fn requests_are_counted_by_pattern() {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
     assert!(!text.contains("nothing"));
+}
+
+#[tokio::test]
+async fn a_request_is_one_line_of_the_log() {
+    let (guard, written) = crate::telemetry::tests::capture(crate::telemetry::Format::Json);
+    let app = app(None);
+    app.send(Request::get("/denied?secret=1").header("x-request-id", "r-1"), Body::empty()).await;
+    app.send(Request::get("/panic").header("x-request-id", "r-2"), Body::empty()).await;
+    drop(guard);
+    let text = written.lock().unwrap().clone();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!((&lines[0]["level"], &lines[0]["request_id"]), (&"INFO".into(), &"r-1".into()));
+    let extra = serde_json::json!({
+        "method": "GET", "route": "/denied", "status": 403, "duration_ms": 0.0,
+        "principal": "acme::buyer", "reason": "policy_denied",
+    });
+    assert_eq!(lines[0]["extra"], extra);
+    assert_eq!((&lines[1]["level"], &lines[1]["extra"]["panic"]), (&"ERROR".into(), &"on purpose".into()));
+    assert_eq!((&lines[2]["request_id"], &lines[2]["extra"]["status"]), (&"r-2".into(), &500.into()));
 }

@@ -1,18 +1,27 @@
 use std::sync::Mutex;
 
 use mastio_core::{ManualClock, Stamp};
+use tracing::subscriber::DefaultGuard;
 
 use super::*;
 
-/// What `work` logs.
-fn logged(format: Format, work: impl FnOnce()) -> String {
+/// Keeps what this thread logs as long as the guard lives.
+pub(crate) fn capture(format: Format) -> (DefaultGuard, Arc<Mutex<String>>) {
+    // A call site that another test meets first, without any subscriber, would stay off for this one as well.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
     let written = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&written);
     let clock = Arc::new(ManualClock::at(Stamp::from_unix(1_776_798_000)));
     let lines = Lines { format, clock, out: move |line: &str| sink.lock().unwrap().push_str(line) };
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), work);
-    let text = written.lock().unwrap().clone();
-    text
+    (tracing_subscriber::registry().with(lines).set_default(), written)
+}
+
+/// What `work` logs.
+fn logged(format: Format, work: impl FnOnce()) -> String {
+    let (guard, written) = capture(format);
+    work();
+    drop(guard);
+    std::mem::take(&mut *written.lock().unwrap())
 }
 
 fn events() {

@@ -27,7 +27,7 @@ use crate::{
 pub struct Database {
     file: lock::WatchedFile,
     readers: readers::Readers,
-    _lock: lock::ServerLock,
+    _lock: Option<lock::ServerLock>,
 }
 
 impl Database {
@@ -38,6 +38,14 @@ impl Database {
     pub fn open(options: &OpenOptions<'_>) -> Result<(Arc<Self>, Adoption), OpenError> {
         let (database, adoption) = open::open(options)?;
         Ok((Arc::new(database), adoption))
+    }
+
+    /// Opens a database that a server may be serving, for a command-line tool. It must be one of ours.
+    ///
+    /// # Errors
+    /// When there is none, or it is another Mastio's version.
+    pub fn open_for_tool(path: &Path) -> Result<Arc<Self>, OpenError> {
+        open::open_for_tool(path).map(Arc::new)
     }
 
     /// The file.

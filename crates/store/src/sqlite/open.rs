@@ -45,6 +45,12 @@ pub enum OpenError {
         /// The lock file that is held.
         lock: PathBuf,
     },
+    /// There is no database of ours yet.
+    #[error("{path} has not been served by this Mastio yet; start it once with: mastio serve")]
+    NotServedYet {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file was written by something we do not know.
     #[error(
         "{path} is an SQLite database of something else; point MCP_PROXY_DATABASE_URL at the Mastio's own"
@@ -122,7 +128,21 @@ pub(super) fn open(options: &OpenOptions<'_>) -> Result<(Database, Adoption), Op
         Contents::Foreign => return Err(OpenError::Foreign { path: path.to_owned() }),
     };
     let file = WatchedFile::at(path).map_err(io)?;
-    Ok((Database { file, readers: Readers::of(path), _lock: lock }, adoption))
+    Ok((Database { file, readers: Readers::of(path), _lock: Some(lock) }, adoption))
+}
+
+pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {
+    match contents(path).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })? {
+        Contents::Ours { version } if version > schema::VERSION => {
+            Err(OpenError::Newer { found: version, known: schema::VERSION })
+        }
+        Contents::Ours { .. } => {
+            let file = WatchedFile::at(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+            Ok(Database { file, readers: Readers::of(path), _lock: None })
+        }
+        Contents::Nothing | Contents::Python => Err(OpenError::NotServedYet { path: path.to_owned() }),
+        Contents::Foreign => Err(OpenError::Foreign { path: path.to_owned() }),
+    }
 }
 
 /// What a database file holds.

@@ -1,0 +1,6 @@
+//! The use cases of calls against a real authority with its database, and clients that sign as the contract says.
+
+mod directory;
+mod inbox;
+mod send;
+mod world;

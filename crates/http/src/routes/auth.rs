@@ -1,0 +1,134 @@
+//! `/v1/auth/*`: logging in, minting, and who am I (contract `auth.md` §5; design decision 13).
+
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+    response::{IntoResponse, Response},
+};
+use mastio_authority::{
+    authenticate::{Auth, AuthError},
+    limits::Class,
+    login::{CHALLENGE_LIFETIME, SignedAssertion},
+    mint::MintError,
+};
+use mastio_core::Stamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Shared,
+    caller::{Agent, Certified, peer, request_id, request_line},
+    refuse,
+};
+use crate::{
+    answer::{ApiError, Invalid, StrictJson},
+    middleware::Principal,
+};
+
+pub(crate) async fn login_challenge(State(app): Shared, Certified(pinned): Certified) -> Json<Value> {
+    let id = pinned.agent.id();
+    let nonce = app.authority.challenge(id);
+    Json(json!({ "nonce": nonce, "expires_in": CHALLENGE_LIFETIME.as_secs(), "agent_id": id }))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Challenged {
+    client_assertion: String,
+    nonce: String,
+}
+
+pub(crate) async fn sign_challenged_assertion(
+    State(app): Shared,
+    Certified(pinned): Certified,
+    StrictJson(body): StrictJson<Challenged>,
+) -> Result<Json<SignedAssertion>, ApiError> {
+    Ok(Json(app.authority.countersign(&pinned, &body.client_assertion, &body.nonce).await?))
+}
+
+pub(crate) async fn sign_assertion(
+    State(app): Shared,
+    Certified(pinned): Certified,
+    axum::Extension(id): axum::Extension<crate::middleware::RequestId>,
+) -> Result<Json<SignedAssertion>, ApiError> {
+    Ok(Json(app.authority.sign_for(&pinned, &id.0).await?))
+}
+
+#[derive(Deserialize, Default)]
+struct TokenRequest {
+    #[serde(default)]
+    client_assertion: Option<String>,
+}
+
+/// The body is looked at last: a revoked certificate reads so whatever the body is (contract `auth.md` §12).
+pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Response, ApiError> {
+    let authority = &app.authority;
+    let (parts, body) = request.into_parts();
+    let peer = peer(&parts);
+    authority
+        .limits
+        .by_address(Class::Mint, peer.address)
+        .map_err(|over| refuse::over_limit(authority, over))?;
+    let deny = |error: AuthError| refuse::unauthenticated(authority, peer.address, error);
+    let line = request_line(&parts).map_err(deny)?;
+    let has_certificate = peer.certificate != mastio_authority::peer::PeerCertificate::None;
+    if has_certificate {
+        authority
+            .certificate(&peer)
+            .await
+            .map_err(|error| refuse::not_minted(authority, peer.address, MintError::Auth(error)))?;
+    }
+    let bytes = axum::body::Bytes::from_request(Request::new(body), &())
+        .await
+        .map_err(|_| ApiError::bad_request("request body could not be read: send it again"))?;
+    let assertion = match bytes.is_empty() {
+        true => None,
+        false => {
+            let StrictJson(TokenRequest { client_assertion }) =
+                StrictJson::from_request(Request::new(axum::body::Body::from(bytes)), &()).await?;
+            client_assertion
+        }
+    };
+    if assertion.is_none() && !has_certificate {
+        return Err(ApiError::unprocessable(vec![Invalid::member(
+            "client_assertion",
+            "missing",
+            "Field required",
+        )]));
+    }
+    let minted = authority
+        .mint(&peer, assertion.as_deref(), &line, &request_id(&parts))
+        .await
+        .map_err(|error| refuse::not_minted(authority, peer.address, error))?;
+    authority.metrics.auth_success.with_label_values(&[minted.method]).inc();
+    let mut response = Json(json!({
+        "access_token": minted.access_token,
+        "token_type": "Bearer",
+        "expires_in": minted.expires_in,
+        "scope": "local",
+        "issued_by": minted.issued_by,
+    }))
+    .into_response();
+    response.extensions_mut().insert(Principal(minted.agent.to_string()));
+    Ok(response)
+}
+
+pub(crate) async fn whoami(Agent(caller): Agent) -> Json<Value> {
+    let agent = &caller.agent;
+    let (auth, cnf, expires_at, thumbprint) = match &caller.auth {
+        Auth::Mtls { thumbprint, not_after, jkt } => {
+            ("mtls", json!({ "jkt": jkt }), Stamp::from_unix(*not_after), Some(*thumbprint))
+        }
+        Auth::Token { claims } => ("token", json!(claims.cnf), claims.exp, agent.pin),
+    };
+    Json(json!({
+        "agent_id": agent.id(),
+        "org_id": agent.id().org(),
+        "principal_type": agent.row.kind.as_str(),
+        "spiffe_id": agent.row.spiffe_id,
+        "auth": auth,
+        "cnf": cnf,
+        "expires_at": expires_at,
+        "scope": agent.row.capabilities,
+        "cert_thumbprint": thumbprint,
+    }))
+}

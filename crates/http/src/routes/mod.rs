@@ -1,0 +1,161 @@
+//! Routes: from HTTP to a use case and back. Which credential a route takes stands in its handler's arguments.
+
+mod admin;
+mod auth;
+mod caller;
+mod egress;
+mod health;
+mod public;
+mod refuse;
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::{delete, get, post},
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use mastio_authority::Authority;
+use mastio_gateway::Gateway;
+
+use crate::{
+    Rate,
+    answer::ApiError,
+    metrics::HttpMetrics,
+    middleware::{Middleware, Principal},
+};
+
+/// What handlers work with.
+#[derive(Debug)]
+pub struct App {
+    authority: Arc<Authority>,
+    gateway: Gateway,
+    draining: AtomicBool,
+}
+
+pub(crate) type Shared = State<Arc<App>>;
+
+impl App {
+    /// The routes of `authority`.
+    #[must_use]
+    pub fn new(authority: Arc<Authority>) -> Arc<Self> {
+        Arc::new(Self {
+            gateway: Gateway::new(Arc::clone(&authority)),
+            authority,
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on `/readyz` says that this process is leaving.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The gateway, for the tasks around it.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// What the TLS listener and a proxy's listener serve; the latter also `/metrics`.
+    ///
+    /// # Errors
+    /// When a metric is registered twice.
+    pub fn routers(self: &Arc<Self>) -> Result<(Router, Router), prometheus::Error> {
+        let metrics = HttpMetrics::register(&self.authority.metrics.registry)?;
+        let public = self.surround(routes(), metrics.clone());
+        let behind_proxy = self.surround(routes().route("/metrics", get(health::metrics)), metrics);
+        Ok((public, behind_proxy))
+    }
+
+    fn surround(self: &Arc<Self>, routes: Router<Arc<Self>>, metrics: HttpMetrics) -> Router {
+        let authority = &self.authority;
+        let limits = &authority.settings.limits;
+        let middleware = Middleware::new(
+            Arc::clone(authority.clock()),
+            Arc::clone(authority.rng()),
+            metrics,
+            limits.max_body_bytes.map_or(u64::MAX, std::num::NonZeroU64::get),
+            limits.global.map(|global| Rate { per_second: global.rps, burst: global.burst }),
+        );
+        let routes = routes.layer(from_fn_with_state(Arc::clone(self), finish)).with_state(Arc::clone(self));
+        middleware.around(routes)
+    }
+}
+
+fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/pki/ca.crt", get(public::trust_file))
+        .route("/.well-known/cullis/connector-bootstrap", get(public::bootstrap))
+        .route("/.well-known/jwks-local.json", get(public::jwks))
+        .route("/v1/federation/agents/{id}/public-key", get(public::public_key))
+        .route("/v1/auth/login-challenge", post(auth::login_challenge))
+        .route("/v1/auth/sign-challenged-assertion", post(auth::sign_challenged_assertion))
+        .route("/v1/auth/sign-assertion", post(auth::sign_assertion))
+        .route("/v1/auth/token", post(auth::token))
+        .route("/v1/auth/whoami", get(auth::whoami))
+        .route("/v1/admin/agents", post(admin::create).get(admin::list))
+        .route("/v1/admin/agents/enroll/byoca", post(admin::enroll_byoca))
+        .route("/v1/admin/agents/{id}", delete(admin::deactivate))
+        .route("/v1/admin/agents/{id}/dpop-jwk", post(admin::set_dpop_key))
+        .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
+        .route("/proxy/admin/agents", get(admin::list_in_full))
+        .route("/v1/egress/peers", get(egress::peers))
+        .route("/v1/egress/resolve", post(egress::resolve))
+        .route("/v1/egress/agents/{id}/public-key", get(egress::certificate))
+        .route("/v1/egress/message/send", post(egress::send))
+        .route("/v1/egress/message/inbox", get(egress::inbox))
+        .route("/v1/egress/message/{msg_id}/ack", post(egress::acknowledge))
+        .route("/v1/broker/{*rest}", axum::routing::any(no_broker))
+        .route("/v1/registry/{*rest}", axum::routing::any(no_broker))
+        .route("/v1/auth/{*rest}", axum::routing::any(no_broker))
+        .route("/v1/federation/{*rest}", axum::routing::any(no_broker))
+}
+
+/// Paths that an uplink would serve (contract `calls.md` §3).
+async fn no_broker() -> ApiError {
+    let detail = "reverse proxy not configured (broker_url missing)";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "federation_required", detail)
+        .with_error("federation_required")
+}
+
+/// Filled by whoever authenticates, read when the answer leaves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Acting(Arc<OnceLock<String>>);
+
+impl Acting {
+    pub(crate) fn is(&self, principal: &impl ToString) {
+        // Only the first credential of a request counts.
+        let _ = self.0.set(principal.to_string());
+    }
+}
+
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// A fresh nonce on every answer to an agent, and who acted for the access log.
+async fn finish(State(app): Shared, mut request: Request, next: Next) -> Response {
+    let acting = Acting::default();
+    request.extensions_mut().insert(acting.clone());
+    let for_agents = request.uri().path().starts_with("/v1/");
+    let mut response = next.run(request).await;
+    if for_agents && let Ok(nonce) = HeaderValue::from_str(&app.authority.proofs().nonce()) {
+        response.headers_mut().insert(DPOP_NONCE, nonce);
+    }
+    if let Some(principal) = acting.0.get() {
+        response.extensions_mut().insert(Principal(principal.clone()));
+    }
+    response
+}

@@ -1,0 +1,86 @@
+//! Refusals of use cases as answers.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use mastio_authority::{Authority, Refusal, authenticate::AuthError, limits::OverLimit, mint::MintError};
+use mastio_jose::DpopError;
+
+use crate::answer::ApiError;
+
+const HINT: HeaderName = HeaderName::from_static("x-cullis-hint");
+
+impl<R: Refusal> From<R> for ApiError {
+    fn from(refusal: R) -> Self {
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::error!(reason = refusal.reason(), error = %refusal, "a request could not be served");
+        }
+        match status {
+            StatusCode::INTERNAL_SERVER_ERROR => Self::internal(),
+            StatusCode::SERVICE_UNAVAILABLE if refusal.unavailable().is_some() => {
+                Self::unavailable(refusal.detail(), refusal.reason(), 1, refusal.reason())
+            }
+            _ => Self::new(status, refusal.reason(), refusal.detail()),
+        }
+    }
+}
+
+/// The answer to credentials that do not hold; counted and told to the audit log.
+pub(crate) fn unauthenticated(authority: &Authority, address: IpAddr, error: AuthError) -> ApiError {
+    if error.status() == 401 {
+        authority.deny(error.reason(), address);
+    }
+    challenged(authority, error, "DPoP realm=\"egress\", algs=\"ES256 PS256\"")
+}
+
+/// The same at the mint, which challenges for a bearer (contract `auth.md` §5).
+pub(crate) fn not_minted(authority: &Authority, address: IpAddr, error: MintError) -> ApiError {
+    if error.status() == 401 {
+        authority.deny(error.reason(), address);
+    }
+    let bearer = "Bearer realm=\"mcp-proxy\"";
+    match error {
+        MintError::Auth(error) => challenged(authority, error, bearer),
+        MintError::Unbound => {
+            ApiError::from(error).with_header(WWW_AUTHENTICATE, HeaderValue::from_static(bearer))
+        }
+        error => ApiError::from(error),
+    }
+}
+
+fn challenged(authority: &Authority, error: AuthError, challenge: &'static str) -> ApiError {
+    let challenge = if error.wants_nonce() { "DPoP error=\"use_dpop_nonce\"" } else { challenge };
+    let hint = error.is_htu_mismatch();
+    let development = authority.settings.environment == mastio_config::Environment::Development;
+    let both = match &error {
+        AuthError::Dpop(DpopError::Url { expected, got }) if development => {
+            Some(format!("{error} (expected='{expected}', got='{got}')"))
+        }
+        _ => None,
+    };
+    let mut answer = ApiError::from(error);
+    if let Some(detail) = both {
+        answer.detail = detail.into();
+    }
+    if answer.status == StatusCode::UNAUTHORIZED {
+        answer = answer.with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if hint {
+        answer = answer.with_header(HINT, HeaderValue::from_static("htu_mismatch_check_proxy_public_url"));
+    }
+    answer
+}
+
+/// The answer to one request too many.
+pub(crate) fn over_limit(authority: &Authority, over: OverLimit) -> ApiError {
+    authority.metrics.rate_limit_reject.with_label_values(&[over.class.as_str()]).inc();
+    tracing::warn!(class = over.class.as_str(), "rate_limit.reject");
+    let seconds = u32::try_from(over.retry_after.as_secs()).unwrap_or(u32::MAX).max(1);
+    let retry_after = HeaderValue::from(seconds);
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", over.to_string())
+        .with_header(RETRY_AFTER, retry_after)
+}

@@ -1,0 +1,114 @@
+//! `mastio audit verify`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use mastio_config::{Database, Settings, Source};
+use mastio_store::audit::{ChainFinding, verify_file};
+use serde_json::json;
+
+use crate::Ended;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Verify every chain in a database file, offline, and name the first bad row. Exit code 2 if one is broken.
+    Verify(Verify),
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// The database file; without it the one that the configuration names.
+    #[arg(long)]
+    db: Option<PathBuf>,
+    /// The folder with proxy.env and data.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(command: &Command) -> Ended {
+    let Command::Verify(arguments) = command;
+    let path = match configured(arguments) {
+        Ok(path) => path,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return Ended::Refused;
+        }
+    };
+    let bar = ProgressBar::new_spinner().with_style(style());
+    let findings = verify_file(&path, &mut |rows| bar.set_position(rows));
+    bar.finish_and_clear();
+    match findings {
+        Ok(findings) => {
+            report(&findings, arguments.json);
+            let intact = findings.iter().all(|finding| finding.result.is_ok());
+            if intact { Ended::Done } else { Ended::Failed }
+        }
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            Ended::Refused
+        }
+    }
+}
+
+fn configured(arguments: &Verify) -> Result<PathBuf, String> {
+    if let Some(path) = &arguments.db {
+        return Ok(path.clone());
+    }
+    let loaded = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)
+        .map_err(|problems| format!("{problems}\nname the database with --db FILE to verify it without a configuration"))?;
+    let Database::Sqlite(path) = loaded.settings.database;
+    Ok(path)
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {pos} entries verified ({per_sec})")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn report(findings: &[ChainFinding], as_json: bool) {
+    if as_json {
+        println!("{}", json!({ "chains": findings.iter().map(in_json).collect::<Vec<_>>() }));
+        return;
+    }
+    if findings.is_empty() {
+        println!("no chains: the audit log is empty");
+    }
+    for finding in findings {
+        let unchained = match finding.unchained.rows {
+            0 => String::new(),
+            rows => format!(", {rows} rows outside the chain"),
+        };
+        match &finding.result {
+            Ok(report) => println!(
+                "ok      {}: {} entries, last {}{unchained}",
+                finding.chain,
+                report.rows,
+                report.head.hash.map_or_else(|| "none".to_owned(), hex::encode),
+            ),
+            Err(broken) => println!("BROKEN  {}: {broken}{unchained}", finding.chain),
+        }
+    }
+}
+
+fn in_json(finding: &ChainFinding) -> serde_json::Value {
+    let result = match &finding.result {
+        Ok(report) => json!({
+            "intact": true,
+            "entries": report.rows,
+            "last_seq": report.head.seq,
+            "last_hash": report.head.hash.map(hex::encode),
+            "last_timestamp": report.last_timestamp,
+        }),
+        Err(broken) => json!({
+            "intact": false,
+            "seq": broken.seq,
+            "row_id": broken.id,
+            "problem": broken.problem.to_string(),
+        }),
+    };
+    json!({ "chain": finding.chain, "result": result, "rows_outside_the_chain": finding.unchained.rows })
+}

@@ -1,0 +1,43 @@
+//! `mastio config check|show`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use mastio_config::{Settings, Source, show};
+
+use crate::Ended;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Report every problem of the environment and proxy.env.
+    Check(Place),
+    /// Print the effective configuration, secrets masked.
+    Show(Place),
+}
+
+#[derive(Args)]
+pub(crate) struct Place {
+    /// The folder with proxy.env and data.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+pub(crate) fn run(command: &Command) -> Ended {
+    match command {
+        Command::Show(place) => {
+            print!("{}", show(&Source::from_process(&place.dir)));
+            Ended::Done
+        }
+        Command::Check(place) => match Settings::load(&Source::from_process(&place.dir), &place.dir) {
+            Ok(loaded) => {
+                loaded.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+                println!("configuration ok ({} warnings)", loaded.warnings.len());
+                Ended::Done
+            }
+            Err(problems) => {
+                eprintln!("{problems}");
+                Ended::Refused
+            }
+        },
+    }
+}

@@ -1,0 +1,102 @@
+//! `mastio pki sign-csr`: for organisations that bring their own CA.
+
+use std::{fs, path::{Path, PathBuf}, sync::Arc, time::Duration};
+
+use clap::{Args, Subcommand};
+use mastio_authority::sign_csr::sign_request;
+use mastio_config::{Database as DatabaseSetting, Settings, Source};
+use mastio_core::{AgentId, Clock, OrgId, Principal, Rng, SpiffeId, SystemClock, SystemRng};
+use mastio_custody::Local;
+use mastio_pki::{Certificate, CsrKind};
+use mastio_store::{Store, config, sqlite::Database};
+
+use crate::Ended;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Sign a certificate request with the Org CA: a CA of your own (--ca) or the certificate of one agent (--agent).
+    SignCsr(SignCsr),
+}
+
+#[derive(Args)]
+pub(crate) struct SignCsr {
+    /// Make it a CA that may issue agent certificates, and nothing below them.
+    #[arg(long, conflicts_with = "agent", required_unless_present = "agent")]
+    ca: bool,
+    /// Make it the certificate of this agent: ORG::NAME.
+    #[arg(long)]
+    agent: Option<String>,
+    /// The request in PEM.
+    #[arg(long)]
+    csr: PathBuf,
+    /// Where the certificate goes.
+    #[arg(long)]
+    out: PathBuf,
+    /// How long it is valid.
+    #[arg(long, default_value_t = 365)]
+    days: u32,
+    /// The folder with proxy.env and data.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+pub(crate) fn run(command: &Command) -> Ended {
+    let Command::SignCsr(arguments) = command;
+    match sign(arguments) {
+        Ok(certificate) => {
+            println!("signed {}, valid until {}", certificate.subject(), certificate.not_after());
+            println!("written to {}", arguments.out.display());
+            Ended::Done
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Ended::Refused
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn sign(arguments: &SignCsr) -> Result<Certificate, Failure> {
+    let settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
+    let pem = fs::read_to_string(&arguments.csr)
+        .map_err(|error| format!("{} cannot be read: {error}", arguments.csr.display()))?;
+    let lifetime = DAY * arguments.days;
+    let kind = match &arguments.agent {
+        None => CsrKind::Ca { lifetime },
+        Some(id) => {
+            let id = AgentId::parse(id)?;
+            let principal = Principal::parse(id.as_str())?;
+            let spiffe = SpiffeId::of_agent(&settings.trust_domain, &principal.org, &principal.name);
+            CsrKind::Client { principal, spiffe, lifetime }
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let certificate = runtime.block_on(sign_with_org_ca(&settings, &pem, &kind))?;
+    write_new(&arguments.out, &certificate.pem())?;
+    Ok(certificate)
+}
+
+/// Signs with the root of the deployment that `settings` describe, whether or not a server is running on it.
+pub(crate) async fn sign_with_org_ca(
+    settings: &Settings,
+    pem: &str,
+    kind: &CsrKind,
+) -> Result<Certificate, Failure> {
+    let DatabaseSetting::Sqlite(path) = &settings.database;
+    let database = Database::open_for_tool(path)?;
+    let org = config::get(&database, "org_id")?.ok_or("the database names no organisation; start the Mastio once")?;
+    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock::default()), Arc::new(SystemRng));
+    let passphrase = settings.at_rest_passphrase.as_ref();
+    let custody = Local::new(Arc::clone(&database), passphrase, Arc::clone(&clock), Arc::clone(&rng));
+    let store = Store::start(database, OrgId::parse(&org)?, Arc::clone(&clock), rng.as_ref())?;
+    let signed = sign_request(&store, &custody, (clock.as_ref(), rng.as_ref()), pem, kind).await;
+    store.close();
+    Ok(signed?)
+}
+
+fn write_new(path: &Path, pem: &str) -> Result<(), Failure> {
+    fs::write(path, pem).map_err(|error| format!("{} cannot be written: {error}", path.display()).into())
+}

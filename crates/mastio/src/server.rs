@@ -1,0 +1,165 @@
+//! A running Mastio: the authority, its listeners and the work around them, started and stopped in order.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use mastio_authority::{
+    Authority,
+    boot::{self, BootError},
+    files::{FilesError, ServerMaterial},
+};
+use mastio_config::Settings;
+use mastio_core::{Clock, Rng};
+use mastio_http::{
+    App, Trust,
+    listen::{self, Limits},
+    tls::{ServerTls, TlsError},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+/// How often files and counters are looked after.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+/// How often messages that ran out are swept.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// Why the server does not run: exit code 3.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServerError {
+    /// The address is taken or not ours.
+    #[error("{advice} ({source})")]
+    Address {
+        /// What to do.
+        advice: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The authority.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The TLS files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The TLS certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A metric.
+    #[error("metrics: {0}")]
+    Metrics(String),
+    /// A thread or signal.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A server that answers.
+pub(crate) struct Server {
+    /// The authority behind it.
+    pub(crate) authority: Arc<Authority>,
+    /// Where it listens for TLS.
+    pub(crate) tls: SocketAddr,
+    /// Where it listens for a proxy.
+    pub(crate) plain: Option<SocketAddr>,
+    app: Arc<App>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Binds, boots and starts to answer.
+    pub(crate) async fn start(
+        mut settings: Settings,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Result<Self, ServerError> {
+        let tls = bind(&settings, settings.listen.tls)?;
+        let plain = settings.listen.plain.map(|address| bind(&settings, address)).transpose()?;
+        // With port 0 the system chose one: proofs of possession name it.
+        settings.listen.tls = tls.local_addr()?;
+        settings.listen.plain = plain.as_ref().map(TcpListener::local_addr).transpose()?;
+        let (at, plain_at) = (settings.listen.tls, settings.listen.plain);
+        let trust = Trust::new(settings.trusted_proxies.clone(), settings.edge_secret.clone());
+        let authority = boot::start(settings, clock, rng).await?;
+        let app = App::new(Arc::clone(&authority));
+        let (public, behind_proxy) = app.routers().map_err(|error| ServerError::Metrics(error.to_string()))?;
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        match authority.keep_files().await {
+            Ok(material) => {
+                let material = material.or_else(|| authority.tls_files().serving());
+                if let Some(material) = material {
+                    let (chain, key) = der(&material);
+                    let server_tls = Arc::new(ServerTls::new(chain, key)?);
+                    let serving = listen::serve_tls(tls, Arc::clone(&server_tls), public, Limits::default(), stopping.clone());
+                    tasks.spawn(serving);
+                    tasks.spawn(tend(Arc::clone(&authority), server_tls, stopping.clone()));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(plain) = plain {
+            tasks.spawn(listen::serve_plain(plain, behind_proxy, trust, Limits::behind_proxy(), stopping.clone()));
+        }
+        tasks.spawn(sweep(Arc::clone(&app), stopping));
+        Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
+    }
+
+    /// Finishes what is under way, then closes the store: what was accepted is durable when this returns.
+    pub(crate) async fn stop(mut self) {
+        self.app.drain();
+        // Receivers that are gone have stopped already.
+        let _ = self.stop.send(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the server ended badly");
+            }
+        }
+        self.authority.flush_denials(true);
+        let settle = self.authority.store().submit(mastio_store::Unit::default());
+        if let Err(error) = settle.await {
+            tracing::error!(%error, "the store could not be settled at the end");
+        }
+    }
+}
+
+fn bind(settings: &Settings, address: SocketAddr) -> Result<TcpListener, ServerError> {
+    listen::bind(address).map_err(|source| ServerError::Address { advice: settings.address_taken(address), source })
+}
+
+fn der(material: &ServerMaterial) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = material.chain.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
+    let key = PrivatePkcs8KeyDer::from(material.key.to_pkcs8_der().to_vec());
+    (chain, key.into())
+}
+
+/// Counters, keys and files that age; a server certificate that is made again is served from the next handshake on.
+async fn tend(authority: Arc<Authority>, tls: Arc<ServerTls>, mut stopping: watch::Receiver<bool>) {
+    while !wait(&mut stopping, TEND_EVERY).await {
+        authority.tend().await;
+        match authority.keep_files().await {
+            Ok(None) => {}
+            Ok(Some(material)) => {
+                let (chain, key) = der(&material);
+                match tls.swap(chain, key) {
+                    Ok(()) => tracing::info!("a new TLS server certificate is served"),
+                    Err(error) => tracing::error!(%error, "the new TLS server certificate cannot be served"),
+                }
+            }
+            Err(error) => tracing::error!(%error, "the TLS files could not be kept"),
+        }
+    }
+}
+
+async fn sweep(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+    while !wait(&mut stopping, SWEEP_EVERY).await {
+        if let Err(error) = app.gateway().sweep().await {
+            tracing::warn!(%error, "messages that ran out could not be swept");
+        }
+    }
+}
+
+/// Waits, or returns true when the server stops.
+async fn wait(stopping: &mut watch::Receiver<bool>, time: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(time) => false,
+        _ = stopping.wait_for(|stop| *stop) => true,
+    }
+}
