@@ -78,7 +78,8 @@ impl Proofs {
             nonces: ArcSwap::from_pointee(ring),
             used: ReplayCache::new(life, CAPACITY),
             assertions: ReplayCache::new(assertions, ASSERTIONS),
-            started: clock.now(),
+            // Proofs carry whole seconds: one of this very second must not look older than we are.
+            started: Stamp::from_unix(clock.now().unix()),
             ring_made_at: AtomicI64::new(clock.now().unix()),
             clock,
         }

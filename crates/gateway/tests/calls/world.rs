@@ -46,7 +46,6 @@ impl World {
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = Settings::load(&Source::new(environment, ""), dir.path()).unwrap().settings;
-        std::fs::create_dir_all(dir.path().join("data")).unwrap();
         let clock = Arc::new(ManualClock::at(Stamp::from_unix(1_790_000_000)));
         let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let authority = boot::start(settings, shared, Arc::new(SeededRng::new(7))).await.unwrap();
