@@ -1,6 +1,8 @@
 //! The page of events is generated from the catalogue; this keeps it fresh.
 //! Write it anew with: `UPDATE=1 cargo test -p mastio-core --test events_page`
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fmt::Write;
 
 use mastio_core::event::catalogue::REGISTRY;

@@ -2,6 +2,7 @@
 
 use mastio_authority::{Outage, Refusal, authenticate::Caller};
 use mastio_core::{AgentId, SpiffeId, Thumbprint};
+use mastio_pki::Certificate;
 use mastio_store::agents::{self, AgentRow};
 use serde::Serialize;
 
@@ -290,7 +291,7 @@ impl Gateway {
             target_spiffe: agent.row.spiffe_id.clone().or(recipient.spiffe_id),
             transport: "mtls-only",
             egress_inspection: false,
-            target_cert_pem: agent.certificates.first().map(|leaf| leaf.pem()),
+            target_cert_pem: agent.certificates.first().map(Certificate::pem),
         })
     }
 
@@ -305,7 +306,7 @@ impl Gateway {
             Path::CrossOrg => None,
         };
         let agent = found.ok_or_else(|| CertificateError::NotFound(agent_id.to_owned()))?;
-        let cert_pem = agent.certificates.first().map(|leaf| leaf.pem());
+        let cert_pem = agent.certificates.first().map(Certificate::pem);
         Ok(AgentCertificate { agent_id: agent.id().clone(), cert_pem })
     }
 

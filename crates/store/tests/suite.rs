@@ -1,5 +1,7 @@
 //! What any backend of the store must do. SQLite is the first; the next one runs the same functions.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{path::PathBuf, sync::Arc};
 
 use mastio_core::{AgentId, Event, OrgId, Stamp, SystemClock, SystemRng, event::catalogue};

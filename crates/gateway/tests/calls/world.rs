@@ -40,10 +40,8 @@ fn operator() -> Operator {
 impl World {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let environment = [
-            ("MCP_PROXY_ADMIN_SECRET", "4f1c0b6d9e2a4f1c0b6d9e2a4f1c0b6d"),
-            ("MCP_PROXY_ORG_ID", "acme"),
-        ];
+        let environment =
+            [("MCP_PROXY_ADMIN_SECRET", "4f1c0b6d9e2a4f1c0b6d9e2a4f1c0b6d"), ("MCP_PROXY_ORG_ID", "acme")];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = Settings::load(&Source::new(environment, ""), dir.path()).unwrap().settings;
         let clock = Arc::new(ManualClock::at(Stamp::from_unix(1_790_000_000)));

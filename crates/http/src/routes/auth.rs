@@ -12,6 +12,7 @@ use mastio_authority::{
     mint::MintError,
 };
 use mastio_core::Stamp;
+use mastio_jose::Confirmation;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -116,7 +117,8 @@ pub(crate) async fn whoami(Agent(caller): Agent) -> Json<Value> {
     let agent = &caller.agent;
     let (auth, cnf, expires_at, thumbprint) = match &caller.auth {
         Auth::Mtls { thumbprint, not_after, jkt } => {
-            ("mtls", json!({ "jkt": jkt }), Stamp::from_unix(*not_after), Some(*thumbprint))
+            let cnf = Confirmation { jkt: *jkt, x5t_s256: Some(*thumbprint) };
+            ("mtls", json!(cnf), Stamp::from_unix(*not_after), Some(*thumbprint))
         }
         Auth::Token { claims } => ("token", json!(claims.cnf), claims.exp, agent.pin),
     };

@@ -145,6 +145,13 @@ pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {
     }
 }
 
+/// Makes the file if need be, readable and writable by its owner only.
+fn restrict(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+}
+
 /// What a database file holds.
 enum Contents {
     Nothing,
@@ -180,8 +187,9 @@ pub(crate) fn has_table(connection: &Connection, name: &str) -> rusqlite::Result
         .map(|found| found.is_some())
 }
 
-/// A fresh database, whole or not at all.
+/// A fresh database, whole or not at all, for its owner's eyes: it may hold keys.
 fn create(path: &Path, now: Stamp) -> rusqlite::Result<()> {
+    restrict(path).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let mut connection = open_for_writing(path)?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(schema::SHARED_TABLES)?;

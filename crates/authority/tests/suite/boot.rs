@@ -1,0 +1,219 @@
+//! Starting: what is minted, what is taken over, and what is never minted over.
+
+use std::{fs, sync::Arc};
+
+use crate::world::*;
+use mastio_authority::{Refusal, boot::BootError, enroll::Brought};
+use mastio_core::{Clock, OrgId, SystemRng};
+use mastio_pki::{KeyPair, profile};
+use mastio_store::audit;
+use secrecy::ExposeSecret;
+
+const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef");
+
+/// Lets go of the database: the next start finds it unlocked.
+fn leave(authority: Arc<mastio_authority::Authority>) {
+    let weak = Arc::downgrade(&authority);
+    drop(authority);
+    for _ in 0..1000 {
+        if weak.strong_count() == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("somebody still holds the authority");
+}
+
+fn fixture(world: &World, name: &str) {
+    let data = world.dir.path().join("data");
+    fs::create_dir_all(&data).unwrap();
+    let bytes = fs::read(format!("{}/../../fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    fs::write(data.join("mcp_proxy.db"), bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_changes_nothing() {
+    for more in [&[][..], &[PASSPHRASE]] {
+        let world = World::new();
+        let first = world.boot(more).await.unwrap();
+        let (root, kid) = (first.trust().root.clone(), first.trust().signer.as_ref().unwrap().kid.clone());
+        let trust_file = first.trust().trust_file.clone();
+        leave(first);
+        let again = world.boot(more).await.unwrap();
+        assert_eq!(again.trust().root, root);
+        assert_eq!(again.trust().signer.as_ref().unwrap().kid, kid);
+        assert_eq!(fs::read_to_string(world.dir.path().join("certs/org-ca.pem")).unwrap(), trust_file);
+    }
+}
+
+#[tokio::test]
+async fn keys_at_rest_are_sealed_when_there_is_a_passphrase() {
+    let world = World::new();
+    let authority = world.boot(&[PASSPHRASE]).await.unwrap();
+    Holder::created(&authority, "alice").await;
+    leave(authority);
+    let path = world.dir.path().join("data/mcp_proxy.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM proxy_config WHERE value LIKE '%PRIVATE KEY%'"), 0);
+    assert_eq!(count("SELECT count(*) FROM mastio_keys WHERE privkey_pem LIKE '%PRIVATE KEY%'"), 0);
+    assert!(count("SELECT length(value) FROM proxy_config WHERE key = 'org_ca_key'") > 0);
+    let refused = world.boot(&[]).await.unwrap_err().to_string();
+    assert!(refused.contains("MCP_PROXY_DB_ENCRYPTION_KEY is not set"), "{refused}");
+    let refused = world.boot(&[("MCP_PROXY_DB_ENCRYPTION_KEY", "another passphrase 0123456789")]).await;
+    assert!(refused.unwrap_err().to_string().contains("does not open"));
+    assert!(world.boot(&[PASSPHRASE]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_new_root_is_never_minted_over_evidence() {
+    let world = World::new();
+    leave(world.boot(&[]).await.unwrap());
+    fs::remove_file(world.dir.path().join("data/mcp_proxy.db")).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(world.dir.path().join(format!("data/mcp_proxy.db{suffix}")));
+    }
+    let refused = world.boot(&[]).await.unwrap_err();
+    assert!(matches!(refused, BootError::RootLost { .. }), "{refused}");
+    fs::remove_file(world.dir.path().join("data/.mastio-identity")).unwrap();
+    fs::create_dir_all(world.dir.path().join("nginx-certs")).unwrap();
+    fs::copy(world.dir.path().join("certs/org-ca.pem"), world.dir.path().join("nginx-certs/org-ca.crt"))
+        .unwrap();
+    assert!(matches!(world.boot(&[]).await, Err(BootError::RootLost { .. })));
+    fs::remove_file(world.dir.path().join("nginx-certs/org-ca.crt")).unwrap();
+    assert!(world.boot(&[]).await.is_ok(), "with no evidence left it begins anew");
+}
+
+#[tokio::test]
+async fn another_database_under_the_same_identity_is_refused() {
+    let (world, other) = (World::new(), World::new());
+    leave(world.boot(&[]).await.unwrap());
+    leave(other.boot(&[]).await.unwrap());
+    for suffix in ["", "-wal", "-shm"] {
+        let name = format!("data/mcp_proxy.db{suffix}");
+        let _ = fs::remove_file(world.dir.path().join(&name));
+        let _ = fs::copy(other.dir.path().join(&name), world.dir.path().join(&name));
+    }
+    assert!(matches!(world.boot(&[]).await, Err(BootError::OtherIdentity { .. })));
+    let pinned = [("MCP_PROXY_ORG_ID", "somebody-else")];
+    assert!(matches!(other.boot(&pinned).await, Err(BootError::OtherOrg { .. })));
+}
+
+#[tokio::test]
+async fn a_key_pair_beside_the_tls_files_is_taken_over() {
+    let world = World::new();
+    let key = KeyPair::generate_p256().unwrap();
+    let root = profile::root(&OrgId::parse("acme").unwrap(), &key, world.clock.now(), &SystemRng).unwrap();
+    let tls = world.dir.path().join("nginx-certs");
+    fs::create_dir_all(&tls).unwrap();
+    fs::write(tls.join("org-ca.crt"), root.pem()).unwrap();
+    fs::write(tls.join("org-ca.key"), key.to_pkcs8_pem().expose_secret()).unwrap();
+    let authority = world.boot(&[("MCP_PROXY_ORG_ID", "acme")]).await.unwrap();
+    assert_eq!(authority.trust().root, root);
+    assert_eq!(authority.trust().org.as_str(), "acme");
+}
+
+#[tokio::test]
+async fn adopted_databases_serve_their_agents() {
+    for (name, org, more) in [
+        ("adopted-plain.db", "98cb713aa86714a1", &[][..]),
+        ("adopted-encrypted.db", "d49479eca420b99d", &[PASSPHRASE]),
+    ] {
+        let world = World::new();
+        fixture(&world, name);
+        // The fixtures' certificates were made on 2026-11-22.
+        world.clock.advance(std::time::Duration::from_secs(10_000_000));
+        let authority = world.boot(more).await.unwrap();
+        assert_eq!(authority.trust().org.as_str(), org);
+        let row =
+            authority.agents().await.unwrap().into_iter().find(|row| row.display_name == "Alice").unwrap();
+        let chain = mastio_pki::pem::certificates(row.certificates.as_deref().unwrap()).unwrap();
+        assert_eq!(chain.len(), 1, "the reference stored a lone leaf");
+        let key = KeyPair::generate_p256().unwrap();
+        let alice = Holder { id: row.id.to_string(), chain, key };
+        let pinned = authority.certificate(&alice.peer()).await.unwrap();
+        let signed = authority.sign_for(&pinned, "r").await.unwrap();
+        assert_eq!(signed.agent_id, row.id, "its plaintext key still signs");
+        Holder::created(&authority, "carol").await;
+        let findings = audit::verify_file(&world.dir.path().join("data/mcp_proxy.db"), &mut |_| {}).unwrap();
+        assert!(findings.iter().all(|finding| finding.result.is_ok()));
+        leave(authority);
+        let connection = rusqlite::Connection::open(world.dir.path().join("data/mcp_proxy.db")).unwrap();
+        let sealed: i64 = connection
+            .query_row(
+                "SELECT count(*) FROM local_audit WHERE event_type = 'audit.legacy_chain_sealed'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(sealed, 2, "audit_log and __system__ are covered, once");
+        leave(world.boot(more).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_changed_admin_secret_is_noticed() {
+    let world = World::new();
+    leave(world.boot(&[]).await.unwrap());
+    let new = "fedcba9876543210fedcba9876543210";
+    let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
+    let environment = [("MCP_PROXY_ADMIN_SECRET".to_owned(), new.to_owned())];
+    let source = mastio_config::Source::new(environment, "");
+    let settings = mastio_config::Settings::load(&source, world.dir.path()).unwrap().settings;
+    let authority = mastio_authority::boot::start(settings, clock, Arc::new(SystemRng)).await.unwrap();
+    assert!(authority.operator(Some(new.as_bytes()), address()).is_ok());
+    assert!(authority.operator(Some(SECRET.as_bytes()), address()).is_err());
+    leave(authority);
+    let connection = rusqlite::Connection::open(world.dir.path().join("data/mcp_proxy.db")).unwrap();
+    let told: i64 = connection
+        .query_row(
+            "SELECT count(*) FROM local_audit WHERE event_type = 'admin.secret_rebootstrapped'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test]
+async fn byoca_takes_what_holds_and_says_what_does_not() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let trust = authority.trust();
+    let issuer = trust.issuer.as_ref().unwrap();
+    let now = world.clock.now();
+    let day = std::time::Duration::from_secs(86_400);
+    let made = |name: &str| {
+        let key = KeyPair::generate_p256().unwrap();
+        let id = mastio_core::AgentId::parse(&format!("{}::{name}", trust.org)).unwrap();
+        let spiffe =
+            mastio_core::SpiffeId::parse(&format!("spiffe://cullis.local/{}/{name}", trust.org)).unwrap();
+        let leaf = profile::agent(issuer, &id, &spiffe, key.spki_der(), day, now, &SystemRng).unwrap();
+        (leaf, key)
+    };
+    let brought = |pem: String, key: &KeyPair| Brought { certificates: pem, key: key.to_pkcs8_pem() };
+    let (leaf, key) = made("alice");
+    authority.enroll_byoca(&candidate("alice"), &brought(leaf.pem(), &key), None, &operator()).await.unwrap();
+    let refusal = async |name: &str, brought: Brought| {
+        let error = authority.enroll_byoca(&candidate(name), &brought, None, &operator()).await.unwrap_err();
+        (error.status(), error.to_string())
+    };
+    assert_eq!(refusal("alice", brought(leaf.pem(), &key)).await.0, 409);
+    assert_eq!(
+        refusal("bob", brought("nonsense".into(), &key)).await,
+        (400, "cert_pem is not a valid X.509 PEM".into())
+    );
+    let other = KeyPair::generate_p256().unwrap();
+    let mismatch = "private_key_pem does not match cert_pem public key";
+    assert_eq!(refusal("bob", brought(leaf.pem(), &other)).await, (400, mismatch.into()));
+    let named = refusal("bob", brought(leaf.pem(), &key)).await;
+    assert!(named.0 == 400 && named.1.contains("::alice, not"), "{}", named.1);
+    let foreign_key = KeyPair::generate_p256().unwrap();
+    let foreign = profile::root(&OrgId::parse("evil").unwrap(), &foreign_key, now, &SystemRng).unwrap();
+    let refused = refusal("bob", brought(foreign.pem(), &foreign_key)).await;
+    assert_eq!(refused.0, 400, "{}", refused.1);
+    world.clock.advance(2 * day);
+    let (leaf, key) = made("dave");
+    let refused = refusal("dave", brought(leaf.pem(), &key)).await;
+    assert!(refused.0 == 400 && refused.1.contains("cannot be used"), "{}", refused.1);
+}

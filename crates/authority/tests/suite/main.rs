@@ -1,0 +1,7 @@
+//! The authority as a whole, on a real database in a folder of its own.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod authentication;
+mod boot;
+mod world;

@@ -1,0 +1,131 @@
+//! A real authority in a folder of its own, with a clock that stands still.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use mastio_authority::{
+    Authority,
+    admin::Operator,
+    boot::{self, BootError},
+    enroll::{Candidate, Enrolled},
+    peer::{ClientChain, Peer, PeerCertificate},
+    proofs::RequestLine,
+};
+use mastio_config::{Settings, Source};
+use mastio_core::{AgentName, Clock, ManualClock, Stamp, SystemRng};
+use mastio_jose::{SigningKey, jws};
+use mastio_pki::{Certificate, KeyPair, pem};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const BASE: &str = "https://mastio.test:9443";
+
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(Stamp::from_unix(1_790_000_000)));
+        Self { dir: tempfile::tempdir().unwrap(), clock }
+    }
+
+    pub(crate) fn settings(&self, more: &[(&str, &str)]) -> Settings {
+        let fixed = [("MCP_PROXY_ADMIN_SECRET", SECRET), ("MCP_PROXY_PROXY_PUBLIC_URL", BASE)];
+        let all = fixed.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::load(&Source::new(all, ""), self.dir.path()).unwrap().settings
+    }
+
+    pub(crate) async fn boot(&self, more: &[(&str, &str)]) -> Result<Arc<Authority>, BootError> {
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
+        let authority = boot::start(self.settings(more), clock, Arc::new(SystemRng)).await?;
+        // Past the time in which what came before the start may have been used.
+        self.clock.advance(Duration::from_secs(400));
+        Ok(authority)
+    }
+}
+
+pub(crate) fn operator() -> Operator {
+    Operator { fingerprint: "operator:test".into() }
+}
+
+pub(crate) fn address() -> IpAddr {
+    "198.51.100.7".parse().unwrap()
+}
+
+pub(crate) fn candidate(name: &str) -> Candidate {
+    Candidate {
+        name: AgentName::parse(name).unwrap(),
+        display_name: name.to_owned(),
+        capabilities: vec![],
+        federated: false,
+    }
+}
+
+/// An agent with its key, as its host would hold it.
+pub(crate) struct Holder {
+    pub(crate) id: String,
+    pub(crate) chain: Vec<Certificate>,
+    pub(crate) key: KeyPair,
+}
+
+impl Holder {
+    pub(crate) fn of(enrolled: &Enrolled) -> Self {
+        let key = KeyPair::from_pem(enrolled.key.as_ref().unwrap().expose_secret()).unwrap();
+        Self { id: enrolled.id.to_string(), chain: pem::certificates(&enrolled.certificates).unwrap(), key }
+    }
+
+    pub(crate) async fn created(authority: &Authority, name: &str) -> Self {
+        Self::of(&authority.create_agent(&candidate(name), true, &operator()).await.unwrap())
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        let chain = ClientChain { leaf: self.chain[0].clone(), presented: self.chain[1..].to_vec() };
+        Peer { address: address(), certificate: PeerCertificate::Chain(Arc::new(chain)) }
+    }
+
+    fn signer(&self) -> SigningKey {
+        SigningKey::from_pkcs8_der(&self.key.to_pkcs8_der()).unwrap()
+    }
+
+    /// An assertion with `chain` in `x5c` and `claims` over the usual ones.
+    pub(crate) fn assertion_with(&self, chain: &[Certificate], claims: &Value, now: Stamp) -> String {
+        let x5c: Vec<String> = chain.iter().map(|certificate| STANDARD.encode(certificate.der())).collect();
+        let mut all = json!({
+            "sub": self.id, "iss": self.id, "aud": "agent-trust-broker",
+            "iat": now.unix(), "exp": now.unix() + 300, "jti": uuid(),
+        });
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        jws::sign(&self.signer(), &json!({ "alg": "ES256", "typ": "JWT", "x5c": x5c }), &all).unwrap()
+    }
+
+    pub(crate) fn assertion(&self, now: Stamp) -> String {
+        self.assertion_with(&self.chain, &json!({}), now)
+    }
+}
+
+pub(crate) fn nobody() -> Peer {
+    Peer { address: address(), certificate: PeerCertificate::None }
+}
+
+pub(crate) fn uuid() -> String {
+    mastio_core::Rng::uuid(&SystemRng).to_string()
+}
+
+/// A DPoP proof by `key`.
+pub(crate) fn proof(key: &SigningKey, method: &str, path: &str, more: &Value, now: Stamp) -> String {
+    let header = json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": key.public_jwk().to_value() });
+    let mut claims =
+        json!({ "jti": uuid(), "htm": method, "htu": format!("{BASE}{path}"), "iat": now.unix() });
+    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    jws::sign(key, &header, &claims).unwrap()
+}
+
+pub(crate) fn line<'a>(method: &'a str, path: &'a str, proof: Option<&'a str>) -> RequestLine<'a> {
+    RequestLine { method, path, proof }
+}
+
+pub(crate) const TOKEN: &str = "/v1/auth/token";
+pub(crate) const CALL: &str = "/v1/auth/whoami";

@@ -1,0 +1,103 @@
+//! A hundred thousand agents: how long a start takes with them, and how much memory.
+
+use std::path::Path;
+
+use mastio_core::Clock;
+use mastio_store::{
+    Unit,
+    agents::{Method, NewAgent},
+};
+
+use crate::{
+    audit,
+    bench::Bench,
+    caller::{self, FLEET, Kind},
+    error::BenchError,
+    load::{Load, Taken},
+    process::Resident,
+    requests,
+    scenario::Measured,
+    server::{self, Server},
+};
+
+/// Starts, of which the median counts.
+const STARTS: usize = 5;
+/// Rows of one unit.
+const PER_UNIT: u64 = 1000;
+/// To ask about every agent may take so many times as long as another scenario.
+const PATIENCE: u32 = 12;
+
+/// From spawning the server to its first 200 of `/readyz`, with all agents in its database.
+pub(crate) fn boot(bench: &Bench) -> Result<Measured, BenchError> {
+    let folder = bench.folder()?;
+    enrolled(bench, folder.path())?;
+    let (mut starts, mut measured) = (Vec::new(), Measured::default());
+    for _ in 0..STARTS {
+        let server = Server::start(bench, folder.path())?;
+        starts.push(server.ready_after);
+        measured.cpu += server.cpu()?;
+    }
+    let taken: Taken = starts.into_iter().collect();
+    Ok(Measured::new(&taken, measured.cpu))
+}
+
+/// A fresh server that did nothing yet but get ready.
+pub(crate) fn memory_idle(bench: &Bench) -> Result<Measured, BenchError> {
+    let folder = bench.folder()?;
+    bench.organisation.install(folder.path())?;
+    let server = Server::start(bench, folder.path())?;
+    Ok(Measured { resident: Some(server.resident(Resident::Now)?), ..Measured::default() })
+}
+
+/// The most that a server with all agents needed while it was asked about each of them.
+pub(crate) fn memory_with_agents(bench: &Bench) -> Result<Measured, BenchError> {
+    let folder = bench.folder()?;
+    enrolled(bench, folder.path())?;
+    let server = Server::start(bench, folder.path())?;
+    let callers = requests::warmed_up(bench, &server, Kind::Resolve)?;
+    // The first one of each was the warm-up.
+    let most = (bench.options.agents / u64::from(bench.options.connections)).saturating_sub(1);
+    let load = Load { most, ..Load::full(bench.time() * PATIENCE) };
+    let (_, measured) = requests::drive(bench, &server, callers, load)?;
+    Ok(Measured { resident: Some(server.resident(Resident::Peak)?), ..measured })
+}
+
+/// A database that a server made, with all agents in it. They share a certificate: as many bytes and as much to parse
+/// as one of their own, without as many signatures here.
+fn enrolled(bench: &Bench, dir: &Path) -> Result<(), BenchError> {
+    bench.organisation.install(dir)?;
+    drop(Server::start(bench, dir)?);
+    let certificates = bench.organisation.identity(&caller::name(FLEET, 0), &bench.clock)?.certificates_pem();
+    let all = bench.options.agents;
+    for first in (0..all).step_by(PER_UNIT as usize * 10) {
+        let last = all.min(first + PER_UNIT * 10);
+        let mut units = Vec::new();
+        for begin in (first..last).step_by(PER_UNIT as usize) {
+            units.push(rows(bench, &certificates, begin..last.min(begin + PER_UNIT))?);
+        }
+        audit::submit_all(bench, &server::database(dir), units.into_iter())?;
+    }
+    Ok(())
+}
+
+fn rows(bench: &Bench, certificates: &str, numbers: std::ops::Range<u64>) -> Result<Unit, BenchError> {
+    let (capabilities, at) = (["order.read".to_owned()], bench.clock.now());
+    let mut unit = Unit::default();
+    for number in numbers {
+        let name = caller::name(FLEET, number);
+        let (id, spiffe_id) = (bench.organisation.agent(&name)?, bench.organisation.spiffe(&name)?);
+        let agent = NewAgent {
+            id: &id,
+            display_name: &name,
+            capabilities: &capabilities,
+            certificates,
+            method: Method::Byoca,
+            dpop_jkt: None,
+            spiffe_id: Some(&spiffe_id),
+            federated: false,
+            at,
+        };
+        unit = unit.write(agent.insert());
+    }
+    Ok(unit)
+}

@@ -1,0 +1,13 @@
+//! The black-box suite: it knows the binary, its files and HTTP, and nothing of what is inside.
+//!
+//! Every test has a server, a folder and ports of its own, and waits for states with a limit, never for a moment. The
+//! suite needs root (it mounts small disks) and nginx, sqlite3, openssl and curl; where one is missing it fails.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it, in its helpers too")]
+
+mod adopted;
+mod boot;
+mod crash;
+mod disk;
+mod harness;
+mod identity;
+mod walk;
