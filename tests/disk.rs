@@ -26,13 +26,13 @@ impl Disk {
         Self::mount(|at| drop(run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"]).arg(at))))
     }
 
-    /// In a file, of the kind that turns read-only at an error. Without a journal it can be turned back.
+    /// In a file, as ext4: there even a file that is open already can be made immutable.
     fn in_a_file() -> Self {
         Self::mount(|at| {
             let image = at.with_extension("img");
             fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
-            run(Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal", "-m", "0"]).arg(&image));
-            run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(at));
+            run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
+            run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(at));
         })
     }
 
@@ -42,17 +42,6 @@ impl Disk {
         fs::create_dir(&at).unwrap();
         mount(&at);
         Self { at, _temporary: temporary }
-    }
-
-    /// What the kernel does when it finds the file system damaged.
-    fn turn_read_only(&self) {
-        let device = run(Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(&self.at));
-        let name = Path::new(device.trim()).file_name().unwrap().to_str().unwrap();
-        fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").unwrap();
-    }
-
-    fn turn_writable(&self) {
-        run(Command::new("mount").args(["-o", "remount,rw"]).arg(&self.at));
     }
 }
 
@@ -142,17 +131,21 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     recovers(&place, &mut operator).await;
 }
 
+/// A file system with open files cannot be mounted read-only, so the files themselves become it.
 #[tokio::test]
-async fn a_read_only_disk_refuses_writes_until_it_is_writable() {
+async fn a_read_only_database_refuses_writes_until_it_is_writable() {
     let disk = Disk::in_a_file();
     let place = Place::at(&disk.at);
     let server = place.serve().await;
     let mut operator = Operator { server: &server, made: Vec::new() };
     assert_eq!(operator.make().await.status, StatusCode::CREATED);
-    disk.turn_read_only();
+    let files = ["data/mcp_proxy.db", "data/mcp_proxy.db-wal"].map(|name| place.path(name));
+    let immutable = |change: &str| drop(run(Command::new("chattr").arg(change).args(&files)));
+
+    immutable("+i");
     is_unavailable(&operator.until_refused().await, "database");
-    is_not_ready(&server, "error").await;
-    disk.turn_writable();
+    is_not_ready(&server, "attempt to write a readonly database").await;
+    immutable("-i");
     recovers(&place, &mut operator).await;
 }
 

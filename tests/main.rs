@@ -10,4 +10,5 @@ mod crash;
 mod disk;
 mod harness;
 mod identity;
+mod nginx;
 mod walk;

@@ -129,7 +129,7 @@ fn hop_address(hop: &[u8]) -> Option<IpAddr> {
 }
 
 /// Percent-encoded PEM (nginx `$ssl_client_escaped_cert`), the leaf first.
-fn read(value: &[u8]) -> PeerCertificate {
+pub(crate) fn read(value: &[u8]) -> PeerCertificate {
     if value.len() > pem::MAX_TEXT {
         return PeerCertificate::Malformed;
     }

@@ -5,6 +5,7 @@ mod body;
 mod bucket;
 pub mod etag;
 mod forwarded;
+pub mod fuzz;
 pub mod listen;
 pub mod metrics;
 pub mod middleware;
