@@ -1,5 +1,8 @@
 //! Starting: from settings to an [`Authority`], minting what is missing only when nothing says that it once was.
 
+mod error;
+mod first_keys;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -7,14 +10,11 @@ use std::{
 
 use mastio_config::{Database as DatabaseSetting, Settings};
 use mastio_core::{Clock, Event, OrgId, Rng, event::catalogue};
-use mastio_custody::{CaKey, Custody, CustodyError, Local};
-use mastio_jose::{HtuSet, SigningKey, Window};
-use mastio_pki::{Certificate, Issuer, KeyPair, ServerNames, pem, profile, spki_short_id};
+use mastio_custody::{Custody, Local};
+use mastio_jose::{HtuSet, Window};
+use mastio_pki::{Certificate, KeyPair, ServerNames, pem, spki_short_id};
 use mastio_store::{
-    Adoption, OpenError, OpenOptions, ReadError, Statement, Store, Unavailable, Unit, WriteError, audit,
-    config,
-    keys::{self, CaKind},
-    sqlite::Database,
+    Adoption, OpenOptions, Statement, Store, Unit, audit, config, keys::CaKind, sqlite::Database,
 };
 
 use crate::{
@@ -22,100 +22,14 @@ use crate::{
     admin::{self, AdminSecret},
     authority::Parts,
     evidence::{self, EvidenceError, Identity},
-    files::{FilesError, TlsFiles},
+    files::TlsFiles,
     metrics::Metrics,
     proofs::Proofs,
     registry::Registry,
-    trust::{Trust, TrustError},
+    trust::Trust,
 };
 
-/// Why the Mastio cannot start: exit code 3, one message that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum BootError {
-    /// The database.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// It cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// It cannot be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// It cannot be written.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    /// A key.
-    #[error(transparent)]
-    Custody(#[from] CustodyError),
-    /// What is stored cannot be used.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    /// Evidence could not be looked for.
-    #[error(transparent)]
-    Evidence(#[from] EvidenceError),
-    /// There was a root, and its key is not to be had.
-    #[error(
-        "this deployment had an Org CA ({found}), but its key is not in the database; a new one is never made over it. \
-         Ways out: restore the database from a backup; point MCP_PROXY_DATABASE_URL at the right database; set \
-         MCP_PROXY_DB_ENCRYPTION_KEY if the keys were sealed; or, to begin anew, move {leftovers} away"
-    )]
-    RootLost {
-        /// What was found.
-        found: String,
-        /// What to move away.
-        leftovers: String,
-    },
-    /// The database belongs to another identity than the file beside it.
-    #[error(
-        "{file} says that this deployment is organisation {expected}, but the database holds {actual}; restore the \
-         database that belongs here, or, if this database is the right one, delete {file}"
-    )]
-    OtherIdentity {
-        /// The identity file.
-        file: PathBuf,
-        /// What it says.
-        expected: String,
-        /// What the database says.
-        actual: String,
-    },
-    /// The pinned organisation is another one.
-    #[error(
-        "MCP_PROXY_ORG_ID is {pinned}, but the database belongs to {stored}; unset it or set it to {stored}"
-    )]
-    OtherOrg {
-        /// What is set.
-        pinned: OrgId,
-        /// What is stored.
-        stored: OrgId,
-    },
-    /// The stored organisation id is illegal.
-    #[error("proxy_config.org_id cannot be used: {0}")]
-    IllegalOrg(String),
-    /// Strict PKI and a root with path length 0.
-    #[error(
-        "MCP_PROXY_STRICT_PKI=1 refuses boot on legacy Org CA (pathLen 0): nothing below an intermediate can be \
-         verified; replace the root with POST /pki/rotate-ca on a running Mastio, or offline with \
-         cullis-proxy rotate-org-ca --mint, or unset MCP_PROXY_STRICT_PKI to start without signing"
-    )]
-    StrictPki,
-    /// A key or certificate could not be made.
-    #[error("a key or certificate could not be made: {0}")]
-    Mint(String),
-    /// Names of the TLS server certificate or the public URL.
-    #[error("{0}")]
-    Names(String),
-    /// Files beside the database.
-    #[error(transparent)]
-    Files(#[from] FilesError),
-    /// The identity file.
-    #[error("{path} cannot be written: {source}")]
-    IdentityFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
+pub use error::BootError;
 
 fn mint(error: impl ToString) -> BootError {
     BootError::Mint(error.to_string())
@@ -173,7 +87,7 @@ pub async fn start(
     if let Some(unit) = boot.admin_secret()? {
         store.submit(unit).await?;
     }
-    let ring = crate::proofs::load_ring(&database, custody.as_ref(), rng.as_ref())?;
+    let ring = crate::nonces::load_ring(&database, custody.as_ref(), rng.as_ref())?;
     if let Some(unit) = ring.write {
         store.submit(unit).await?;
     }
@@ -277,102 +191,6 @@ impl Boot<'_> {
             found: found.join("; "),
             leftovers: leftovers.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and "),
         })
-    }
-
-    /// Root, intermediate and signing key, as far as they are missing, in one unit.
-    fn missing(
-        &self,
-        org: &OrgId,
-        root: Option<CaKey>,
-        first: Option<FirstRoot>,
-    ) -> Result<Option<Unit>, BootError> {
-        let mut unit = Unit::default();
-        let root = match (root, first) {
-            (Some(root), _) => root,
-            (None, Some(first)) => self.add_root(&mut unit, org, first)?,
-            (None, None) => return Ok(None),
-        };
-        if config::get(self.database, "org_id")?.is_none() {
-            unit.statements.push(config::put_new("org_id", org.as_str()));
-        }
-        let stored_issuer = self.custody.load(CaKind::Intermediate)?;
-        let has_signing_key = !keys::signing_keys(self.database)?.is_empty();
-        if stored_issuer.is_none() || !has_signing_key {
-            let issuer = match stored_issuer {
-                Some(ca) => Issuer::new(ca.certificate, ca.key).map_err(mint)?,
-                None => self.add_intermediate(&mut unit, org, root)?,
-            };
-            if !has_signing_key {
-                self.add_signing_key(&mut unit, org, &issuer)?;
-            }
-        }
-        Ok((!unit.statements.is_empty()).then_some(unit))
-    }
-
-    fn add_root(&self, unit: &mut Unit, org: &OrgId, first: FirstRoot) -> Result<CaKey, BootError> {
-        let now = self.clock.now();
-        let FirstRoot { key, imported } = first;
-        let (certificate, event) = match imported {
-            Some((certificate, source)) => {
-                let event = Event::new(&catalogue::RootImported {
-                    org_id: org.to_string(),
-                    fingerprint_sha256: certificate.thumbprint(),
-                    not_after: certificate.not_after(),
-                    source: source.display().to_string(),
-                });
-                (certificate, event)
-            }
-            None => {
-                let certificate = profile::root(org, &key, now, self.rng).map_err(mint)?;
-                let event = Event::new(&catalogue::RootMinted {
-                    org_id: org.to_string(),
-                    fingerprint_sha256: certificate.thumbprint(),
-                    not_after: certificate.not_after(),
-                });
-                (certificate, event)
-            }
-        };
-        let root = CaKey { certificate, key };
-        unit.statements.extend(self.custody.keep(CaKind::Root, &root, now)?);
-        unit.events.push(event);
-        Ok(root)
-    }
-
-    fn add_intermediate(
-        &self,
-        unit: &mut Unit,
-        org: &OrgId,
-        root: CaKey,
-    ) -> Result<Issuer<KeyPair>, BootError> {
-        let now = self.clock.now();
-        let root = Issuer::new(root.certificate, root.key).map_err(mint)?;
-        let key = KeyPair::generate_p256().map_err(mint)?;
-        let certificate = profile::intermediate(&root, org, key.spki_der(), now, self.rng).map_err(mint)?;
-        let ca = CaKey { certificate, key };
-        unit.statements.extend(self.custody.keep(CaKind::Intermediate, &ca, now)?);
-        unit.events.push(Event::new(&catalogue::IntermediateMinted {
-            fingerprint_sha256: ca.certificate.thumbprint(),
-            subject: ca.certificate.subject().to_owned(),
-            not_after: ca.certificate.not_after(),
-        }));
-        Issuer::new(ca.certificate, ca.key).map_err(mint)
-    }
-
-    fn add_signing_key(
-        &self,
-        unit: &mut Unit,
-        org: &OrgId,
-        issuer: &Issuer<KeyPair>,
-    ) -> Result<(), BootError> {
-        let now = self.clock.now();
-        let key = KeyPair::generate_p256().map_err(mint)?;
-        let domain = &self.settings.trust_domain;
-        let leaf = profile::mastio_leaf(issuer, domain, org, key.spki_der(), now, self.rng).map_err(mint)?;
-        let kid = SigningKey::from_pkcs8_der(&key.to_pkcs8_der()).map_err(mint)?.kid();
-        let private = self.custody.wrap(kid.as_str(), &key.to_pkcs8_pem())?;
-        unit.statements.push(keys::insert_signing_key(&kid, &key.spki_pem(), &private, &leaf.pem(), now));
-        unit.events.push(Event::new(&catalogue::SigningKeyMinted { kid, not_after: leaf.not_after() }));
-        Ok(())
     }
 
     /// After an adoption: what was adopted, whether its chains hold, and a seal over those that we do not continue.

@@ -4,6 +4,7 @@
 //! [`trust`] is what it believes, [`registry`] whom it knows. A request goes [`peer`] → [`authenticate`] → use case.
 
 pub mod admin;
+mod auth_error;
 pub mod authenticate;
 mod authority;
 pub mod boot;
@@ -15,6 +16,7 @@ pub mod limits;
 pub mod login;
 pub mod metrics;
 pub mod mint;
+pub mod nonces;
 mod paths;
 pub mod peer;
 pub mod proofs;

@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// Audit entries for `audit-verify`.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) entries: u64,
-    /// Audit entries that are stored before requests are measured: raise it tenfold to see how the cost grows.
+    /// Audit entries that are stored before the server is measured: raise it tenfold to see how the cost grows.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
     pub(crate) stored: u64,
     /// Threads of the server; as many as it chooses by itself when not given.

@@ -65,8 +65,7 @@ pub(crate) fn memory_with_agents(bench: &Bench) -> Result<Measured, BenchError> 
 /// A database that a server made, with all agents in it. They share a certificate: as many bytes and as much to parse
 /// as one of their own, without as many signatures here.
 fn enrolled(bench: &Bench, dir: &Path) -> Result<(), BenchError> {
-    bench.organisation.install(dir)?;
-    drop(Server::start(bench, dir)?);
+    requests::prepare(bench, dir)?;
     let certificates = bench.organisation.identity(&caller::name(FLEET, 0), &bench.clock)?.certificates_pem();
     let all = bench.options.agents;
     for first in (0..all).step_by(PER_UNIT as usize * 10) {

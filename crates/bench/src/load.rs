@@ -43,8 +43,11 @@ impl Load {
     ) -> Result<(Vec<Caller>, Taken), BenchError> {
         let begin = clock.elapsed();
         let mut tasks = JoinSet::new();
-        for caller in callers {
-            tasks.spawn(self.repeat(caller, *clock));
+        let count = callers.len() as f64;
+        for (index, caller) in callers.into_iter().enumerate() {
+            // With a pace they ask one after the other, not all at once.
+            let offset = self.every.map(|every| every.mul_f64(index as f64 / count));
+            tasks.spawn(self.repeat(caller, *clock, offset.unwrap_or_default()));
         }
         let (mut callers, mut sorted) = (Vec::new(), Vec::new());
         while let Some(ended) = tasks.join_next().await {
@@ -60,7 +63,9 @@ impl Load {
         self,
         mut caller: Caller,
         clock: SystemClock,
+        offset: Duration,
     ) -> Result<(Caller, Vec<Duration>), BenchError> {
+        tokio::time::sleep(offset).await;
         let mut pace = self.every.map(tokio::time::interval);
         let end = clock.elapsed() + self.time;
         let mut taken = Vec::new();

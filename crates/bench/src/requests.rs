@@ -1,6 +1,6 @@
 //! Scenarios over HTTP: a server of its own each, callers on kept-alive TLS connections.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use crate::{
     audit,
@@ -57,14 +57,17 @@ pub(crate) fn drive(
     Ok((callers, measured))
 }
 
-/// A server with as many audit entries stored as the options say.
-fn serve(bench: &Bench, dir: &std::path::Path) -> Result<Server, BenchError> {
-    bench.organisation.install(dir)?;
-    if bench.options.stored > 0 {
-        drop(Server::start(bench, dir)?);
-        audit::fill(bench, &server::database(dir), bench.options.stored)?;
-    }
+/// A server on a folder of its own, with as many audit entries stored as the options say.
+fn serve(bench: &Bench, dir: &Path) -> Result<Server, BenchError> {
+    prepare(bench, dir)?;
     Server::start(bench, dir)
+}
+
+/// Makes a database by a first start, with as many audit entries stored as the options say.
+pub(crate) fn prepare(bench: &Bench, dir: &Path) -> Result<(), BenchError> {
+    bench.organisation.install(dir)?;
+    drop(Server::start(bench, dir)?);
+    audit::fill(bench, &server::database(dir), bench.options.stored)
 }
 
 impl Measured {

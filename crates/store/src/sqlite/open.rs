@@ -137,7 +137,8 @@ pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {
             Err(OpenError::Newer { found: version, known: schema::VERSION })
         }
         Contents::Ours { .. } => {
-            let file = WatchedFile::at(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+            let file =
+                WatchedFile::at(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
             Ok(Database { file, readers: Readers::of(path), _lock: None })
         }
         Contents::Nothing | Contents::Python => Err(OpenError::NotServedYet { path: path.to_owned() }),

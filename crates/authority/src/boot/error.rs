@@ -1,0 +1,100 @@
+//! Why the Mastio cannot start.
+
+use std::path::PathBuf;
+
+use mastio_core::OrgId;
+use mastio_custody::CustodyError;
+use mastio_store::{OpenError, ReadError, Unavailable, WriteError};
+
+use crate::{evidence::EvidenceError, files::FilesError, nonces::NonceError, trust::TrustError};
+
+/// Why the Mastio cannot start: exit code 3, one message that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The database.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// A key.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    /// What is stored cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The nonce keys.
+    #[error(transparent)]
+    Nonces(#[from] NonceError),
+    /// Evidence could not be looked for.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// There was a root, and its key is not to be had.
+    #[error(
+        "this deployment had an Org CA ({found}), but its key is not in the database; a new one is never made over it. \
+         Ways out: restore the database from a backup; point MCP_PROXY_DATABASE_URL at the right database; set \
+         MCP_PROXY_DB_ENCRYPTION_KEY if the keys were sealed; or, to begin anew, move {leftovers} away"
+    )]
+    RootLost {
+        /// What was found.
+        found: String,
+        /// What to move away.
+        leftovers: String,
+    },
+    /// The database belongs to another identity than the file beside it.
+    #[error(
+        "{file} says that this deployment is organisation {expected}, but the database holds {actual}; restore the \
+         database that belongs here, or, if this database is the right one, delete {file}"
+    )]
+    OtherIdentity {
+        /// The identity file.
+        file: PathBuf,
+        /// What it says.
+        expected: String,
+        /// What the database says.
+        actual: String,
+    },
+    /// The pinned organisation is another one.
+    #[error(
+        "MCP_PROXY_ORG_ID is {pinned}, but the database belongs to {stored}; unset it or set it to {stored}"
+    )]
+    OtherOrg {
+        /// What is set.
+        pinned: OrgId,
+        /// What is stored.
+        stored: OrgId,
+    },
+    /// The stored organisation id is illegal.
+    #[error("proxy_config.org_id cannot be used: {0}")]
+    IllegalOrg(String),
+    /// Strict PKI and a root with path length 0.
+    #[error(
+        "MCP_PROXY_STRICT_PKI=1 refuses boot on legacy Org CA (pathLen 0): nothing below an intermediate can be \
+         verified; replace the root with POST /pki/rotate-ca on a running Mastio, or offline with \
+         cullis-proxy rotate-org-ca --mint, or unset MCP_PROXY_STRICT_PKI to start without signing"
+    )]
+    StrictPki,
+    /// A key or certificate could not be made.
+    #[error("a key or certificate could not be made: {0}")]
+    Mint(String),
+    /// Names of the TLS server certificate or the public URL.
+    #[error("{0}")]
+    Names(String),
+    /// Files beside the database.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The identity file.
+    #[error("{path} cannot be written: {source}")]
+    IdentityFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

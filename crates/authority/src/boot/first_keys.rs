@@ -1,0 +1,110 @@
+//! Making what is missing: root, intermediate, signing key.
+
+use mastio_core::{Event, OrgId, event::catalogue};
+use mastio_custody::CaKey;
+use mastio_jose::SigningKey;
+use mastio_pki::{Issuer, KeyPair, profile};
+use mastio_store::{
+    Unit, config,
+    keys::{self, CaKind},
+};
+
+use super::{Boot, BootError, FirstRoot, mint};
+
+impl Boot<'_> {
+    /// Root, intermediate and signing key, as far as they are missing, in one unit.
+    pub(super) fn missing(
+        &self,
+        org: &OrgId,
+        root: Option<CaKey>,
+        first: Option<FirstRoot>,
+    ) -> Result<Option<Unit>, BootError> {
+        let mut unit = Unit::default();
+        let root = match (root, first) {
+            (Some(root), _) => root,
+            (None, Some(first)) => self.add_root(&mut unit, org, first)?,
+            (None, None) => return Ok(None),
+        };
+        if config::get(self.database, "org_id")?.is_none() {
+            unit.statements.push(config::put_new("org_id", org.as_str()));
+        }
+        let stored_issuer = self.custody.load(CaKind::Intermediate)?;
+        let has_signing_key = !keys::signing_keys(self.database)?.is_empty();
+        if stored_issuer.is_none() || !has_signing_key {
+            let issuer = match stored_issuer {
+                Some(ca) => Issuer::new(ca.certificate, ca.key).map_err(mint)?,
+                None => self.add_intermediate(&mut unit, org, root)?,
+            };
+            if !has_signing_key {
+                self.add_signing_key(&mut unit, org, &issuer)?;
+            }
+        }
+        Ok((!unit.statements.is_empty()).then_some(unit))
+    }
+
+    fn add_root(&self, unit: &mut Unit, org: &OrgId, first: FirstRoot) -> Result<CaKey, BootError> {
+        let now = self.clock.now();
+        let FirstRoot { key, imported } = first;
+        let (certificate, event) = match imported {
+            Some((certificate, source)) => {
+                let event = Event::new(&catalogue::RootImported {
+                    org_id: org.to_string(),
+                    fingerprint_sha256: certificate.thumbprint(),
+                    not_after: certificate.not_after(),
+                    source: source.display().to_string(),
+                });
+                (certificate, event)
+            }
+            None => {
+                let certificate = profile::root(org, &key, now, self.rng).map_err(mint)?;
+                let event = Event::new(&catalogue::RootMinted {
+                    org_id: org.to_string(),
+                    fingerprint_sha256: certificate.thumbprint(),
+                    not_after: certificate.not_after(),
+                });
+                (certificate, event)
+            }
+        };
+        let root = CaKey { certificate, key };
+        unit.statements.extend(self.custody.keep(CaKind::Root, &root, now)?);
+        unit.events.push(event);
+        Ok(root)
+    }
+
+    fn add_intermediate(
+        &self,
+        unit: &mut Unit,
+        org: &OrgId,
+        root: CaKey,
+    ) -> Result<Issuer<KeyPair>, BootError> {
+        let now = self.clock.now();
+        let root = Issuer::new(root.certificate, root.key).map_err(mint)?;
+        let key = KeyPair::generate_p256().map_err(mint)?;
+        let certificate = profile::intermediate(&root, org, key.spki_der(), now, self.rng).map_err(mint)?;
+        let ca = CaKey { certificate, key };
+        unit.statements.extend(self.custody.keep(CaKind::Intermediate, &ca, now)?);
+        unit.events.push(Event::new(&catalogue::IntermediateMinted {
+            fingerprint_sha256: ca.certificate.thumbprint(),
+            subject: ca.certificate.subject().to_owned(),
+            not_after: ca.certificate.not_after(),
+        }));
+        Issuer::new(ca.certificate, ca.key).map_err(mint)
+    }
+
+    fn add_signing_key(
+        &self,
+        unit: &mut Unit,
+        org: &OrgId,
+        issuer: &Issuer<KeyPair>,
+    ) -> Result<(), BootError> {
+        let now = self.clock.now();
+        let key = KeyPair::generate_p256().map_err(mint)?;
+        let domain = &self.settings.trust_domain;
+        let leaf = profile::mastio_leaf(issuer, domain, org, key.spki_der(), now, self.rng).map_err(mint)?;
+        let kid = SigningKey::from_pkcs8_der(&key.to_pkcs8_der()).map_err(mint)?.kid();
+        let private = self.custody.wrap(kid.as_str(), &key.to_pkcs8_pem())?;
+        unit.statements.push(keys::insert_signing_key(&kid, &key.spki_pem(), &private, &leaf.pem(), now));
+        unit.events.push(Event::new(&catalogue::SigningKeyMinted { kid, not_after: leaf.not_after() }));
+        Ok(())
+    }
+}
