@@ -81,6 +81,9 @@ pub async fn start(
     if let Some(unit) = boot.missing(&org, root, first)? {
         store.submit(unit).await?;
     }
+    if let Some(unit) = boot.bare_keys()? {
+        store.submit(unit).await?;
+    }
     if let Some(unit) = boot.tell_adoption(&adoption, &org)? {
         store.submit(unit).await?;
     }
@@ -191,6 +194,16 @@ impl Boot<'_> {
             found: found.join("; "),
             leftovers: leftovers.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and "),
         })
+    }
+
+    /// Keys that lie readable although a passphrase is set.
+    fn bare_keys(&self) -> Result<Option<Unit>, BootError> {
+        let statements = self.custody.seal_bare()?;
+        if statements.is_empty() {
+            return Ok(None);
+        }
+        let count = statements.len() as u64;
+        Ok(Some(Unit::of(Event::new(&catalogue::KeysSealed { count })).write_all(statements)))
     }
 
     /// After an adoption: what was adopted, whether its chains hold, and a seal over those that we do not continue.

@@ -105,4 +105,11 @@ pub trait Custody: Send + Sync {
     /// # Errors
     /// When it does not open.
     fn unwrap(&self, what: &str, stored: &SecretString) -> Result<SecretString, CustodyError>;
+
+    /// What seals the keys that lie bare in the database: there were some before a passphrase was set, or an operator
+    /// pasted one. Empty when there are none, or when this provider does not seal.
+    ///
+    /// # Errors
+    /// When they cannot be read or sealed.
+    fn seal_bare(&self) -> Result<Vec<Statement>, CustodyError>;
 }

@@ -6,7 +6,7 @@ use mastio_core::{Clock, Rng, Stamp};
 use mastio_pki::{Certificate, KeyPair, spki_short_id};
 use mastio_store::{
     Statement, config,
-    keys::{self, CaKind, KeyState},
+    keys::{self, BareKey, CaKind, KeyState},
     sqlite::Database,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -72,6 +72,13 @@ impl Local {
                 .seal(key, certificate, self.clock.now(), self.rng.as_ref())
                 .map_err(|error| unusable(what, error)),
         }
+    }
+
+    /// The certificate that lies beside a CA key.
+    fn certificate_beside(&self, key_row: &str) -> Result<Option<String>, CustodyError> {
+        let kinds = [CaKind::Root, CaKind::Intermediate];
+        let beside = kinds.into_iter().map(rows).find(|(key, _)| *key == key_row);
+        Ok(beside.map(|(_, certificate)| config::get(&self.database, certificate)).transpose()?.flatten())
     }
 
     fn load_from_store(&self, kind: CaKind) -> Result<Option<CaKey>, CustodyError> {
@@ -146,6 +153,22 @@ impl Custody for Local {
 
     fn unwrap(&self, what: &str, stored: &SecretString) -> Result<SecretString, CustodyError> {
         Ok(self.open(what, stored)?.0)
+    }
+
+    fn seal_bare(&self) -> Result<Vec<Statement>, CustodyError> {
+        if !self.is_sealed() {
+            return Ok(vec![]);
+        }
+        let mut statements = Vec::new();
+        for bare in keys::bare(&self.database)? {
+            let certificate = match &bare {
+                BareKey::Config { key, .. } => self.certificate_beside(key)?,
+                BareKey::Signing { .. } => None,
+            };
+            let sealed = self.seal(bare.name(), bare.pem(), certificate.as_deref().unwrap_or_default())?;
+            statements.push(bare.replace(&sealed));
+        }
+        Ok(statements)
     }
 }
 

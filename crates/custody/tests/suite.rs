@@ -121,3 +121,18 @@ async fn halves_and_doubles_are_named() {
     let twice = sealed.local(Some(PASSPHRASE)).load(CaKind::Root);
     assert!(matches!(twice, Err(CustodyError::Ambiguous { count: 2, .. })));
 }
+
+#[tokio::test]
+async fn bare_keys_are_sealed_once_there_is_a_passphrase() {
+    let place = Place::new();
+    let ca = root();
+    place.keep(&place.local(None), &ca).await;
+    assert!(place.local(None).seal_bare().unwrap().is_empty(), "without a passphrase they stay as they are");
+    let sealed = place.local(Some(PASSPHRASE));
+    let statements = sealed.seal_bare().unwrap();
+    assert_eq!(statements.len(), 1);
+    place.store.submit(Unit::default().write_all(statements)).await.unwrap();
+    assert!(sealed.seal_bare().unwrap().is_empty());
+    assert_eq!(sealed.load(CaKind::Root).unwrap().unwrap().certificate, ca.certificate);
+    assert!(matches!(place.local(None).load(CaKind::Root), Err(CustodyError::NoPassphrase { .. })));
+}

@@ -148,3 +148,80 @@ pub fn insert_sealed_ca(
         ],
     )
 }
+
+/// A private key that lies readable in the database.
+#[derive(Debug)]
+pub enum BareKey {
+    /// A row of `proxy_config`: a CA key or an escrowed agent key.
+    Config {
+        /// Its key.
+        key: String,
+        /// The PEM.
+        pem: SecretString,
+    },
+    /// A row of `mastio_keys`.
+    Signing {
+        /// Its kid.
+        kid: String,
+        /// The PEM.
+        pem: SecretString,
+    },
+}
+
+impl BareKey {
+    /// Where it lies.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Config { key, .. } => key,
+            Self::Signing { kid, .. } => kid,
+        }
+    }
+
+    /// The PEM.
+    #[must_use]
+    pub fn pem(&self) -> &SecretString {
+        match self {
+            Self::Config { pem, .. } | Self::Signing { pem, .. } => pem,
+        }
+    }
+
+    /// Puts `sealed` in its place, if it is still there.
+    #[must_use]
+    pub fn replace(&self, sealed: &SecretString) -> Statement {
+        let values =
+            vec![self.name().into(), sealed.expose_secret().into(), self.pem().expose_secret().into()];
+        match self {
+            Self::Config { .. } => {
+                Statement::one("UPDATE proxy_config SET value = ?2 WHERE \"key\" = ?1 AND value = ?3", values)
+            }
+            Self::Signing { .. } => Statement::one(
+                "UPDATE mastio_keys SET privkey_pem = ?2 WHERE kid = ?1 AND privkey_pem = ?3",
+                values,
+            ),
+        }
+    }
+}
+
+/// Every private key that lies readable in `proxy_config` or `mastio_keys`.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn bare(database: &Database) -> Result<Vec<BareKey>, ReadError> {
+    let in_config = "SELECT \"key\" AS name, value AS pem FROM proxy_config \
+        WHERE (\"key\" IN ('org_ca_key', 'mastio_ca_key') OR \"key\" LIKE 'agent_key:%') AND value LIKE '-----BEGIN%'";
+    let signing =
+        "SELECT kid AS name, privkey_pem AS pem FROM mastio_keys WHERE privkey_pem LIKE '-----BEGIN%'";
+    let rows = |table, sql| database.rows_now(&Query::new(table, sql, vec![]));
+    let read = |row: &Row| Ok((row.text("name")?.to_owned(), row.text("pem")?.into()));
+    let mut found = Vec::new();
+    for row in rows("proxy_config", in_config)? {
+        let (key, pem) = read(&row).map_err(|error: RowError| error)?;
+        found.push(BareKey::Config { key, pem });
+    }
+    for row in rows("mastio_keys", signing)? {
+        let (kid, pem) = read(&row).map_err(|error: RowError| error)?;
+        found.push(BareKey::Signing { kid, pem });
+    }
+    Ok(found)
+}

@@ -117,6 +117,7 @@ async fn a_key_pair_beside_the_tls_files_is_taken_over() {
 async fn adopted_databases_serve_their_agents() {
     for (name, org, more) in [
         ("adopted-plain.db", "98cb713aa86714a1", &[][..]),
+        ("adopted-plain.db", "98cb713aa86714a1", &[PASSPHRASE]),
         ("adopted-encrypted.db", "d49479eca420b99d", &[PASSPHRASE]),
     ] {
         let world = World::new();

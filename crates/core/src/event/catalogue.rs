@@ -17,6 +17,9 @@ events! {
     /// A key that signs tokens was made and is active.
     "admin.mastio_key_created" Ok SigningKeyMinted { kid: Kid, not_after: Stamp }
 
+    /// Private keys that lay readable in the database were sealed with the passphrase that is set now.
+    "pki.keys_sealed" Ok KeysSealed { count: u64 }
+
     /// The TLS server certificate was made or renewed.
     "pki.nginx_server_cert_rotated" Ok ServerCertificateMinted { fingerprint_sha256: Thumbprint, sans: Vec<String>, not_after: Stamp, reason: &'static str }
 
