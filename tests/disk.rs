@@ -23,7 +23,9 @@ struct Disk {
 impl Disk {
     /// In memory. Readiness wants 64 MiB free.
     fn in_memory() -> Self {
-        Self::mount(|at| drop(run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"]).arg(at))))
+        Self::mount(|at| {
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"]).arg(at));
+        })
     }
 
     /// In a file, as ext4: there even a file that is open already can be made immutable.
@@ -61,7 +63,8 @@ struct Operator<'a> {
 impl Operator<'_> {
     async fn make(&mut self) -> Answer {
         let name = format!("agent-{}", self.made.len());
-        let answer = self.server.operator(Method::POST, "/v1/admin/agents", &json!({ "agent_name": name })).await;
+        let answer =
+            self.server.operator(Method::POST, "/v1/admin/agents", &json!({ "agent_name": name })).await;
         if answer.status == StatusCode::CREATED {
             self.made.push(name);
         }

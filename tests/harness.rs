@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use mastio_client::{Admin, Agent, Answer, Client, Identity};
+use mastio_client::{Admin, Agent, Answer, Client, ClientBuilder, Identity};
 use mastio_core::{Clock, SystemClock};
 use mastio_jose::SigningKey;
 use rustix::process::{Pid, Signal, kill_process};
@@ -284,7 +284,8 @@ impl Mastio {
     pub(crate) fn client(&self, identity: Option<&Identity>) -> Client {
         let url = self.url();
         let builder = Client::builder(&url).ca_pem(&self.ca_pem).timeout(PATIENCE);
-        identity.into_iter().fold(builder, |builder, identity| builder.identity(identity)).build().unwrap()
+        let builder = identity.into_iter().fold(builder, ClientBuilder::identity);
+        builder.build().unwrap()
     }
 
     /// An operator.

@@ -95,7 +95,8 @@ async fn deleted_server_files_are_made_again_and_served_within_seconds() {
     })
     .await;
     let file = place.path("nginx-certs/mastio-server.crt");
-    let written = run(Command::new("openssl").args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(file));
+    let written =
+        run(Command::new("openssl").args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(file));
     assert_eq!(written, after, "what is served is what lies there");
     assert_eq!(place.text("nginx-certs/org-ca.crt"), trust_file, "the CA stays");
 }
@@ -126,15 +127,26 @@ async fn a_key_pair_beside_an_empty_database_becomes_the_root() {
     fs::create_dir(place.path("nginx-certs")).unwrap();
     let (key, certificate) = (place.path("nginx-certs/org-ca.key"), place.path("nginx-certs/org-ca.crt"));
     run(Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "3650"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-noenc",
+            "-days",
+            "3650",
+        ])
         .args(["-subj", "/O=acme/CN=acme CA", "-addext", "basicConstraints=critical,CA:TRUE,pathlen:1"])
         .args(["-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout"])
         .arg(&key)
         .arg("-out")
         .arg(&certificate));
     let (key_pem, root_pem) = (fs::read(&key).unwrap(), fs::read_to_string(&certificate).unwrap());
-    let fingerprint =
-        run(Command::new("openssl").args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(&certificate));
+    let fingerprint = run(Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .arg(&certificate));
 
     let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
     let after = identity(&place, &server).await;
@@ -159,7 +171,8 @@ async fn a_database_taken_away_is_noticed_and_nothing_is_written_into_the_dark()
     eventually("readiness notices", PATIENCE, async || {
         let (status, checks) = server.readyz().await;
         let database = checks["database"].to_string();
-        (status == StatusCode::SERVICE_UNAVAILABLE && database.contains("unable to open database file")).then_some(())
+        (status == StatusCode::SERVICE_UNAVAILABLE && database.contains("unable to open database file"))
+            .then_some(())
     })
     .await;
     let refused = admin.create_agent("after", "", &[]).await.unwrap_err().to_string();

@@ -2,13 +2,22 @@
 //!
 //! Every test has a server, a folder and ports of its own, and waits for states with a limit, never for a moment. The
 //! suite needs root (it mounts small disks) and nginx, sqlite3, openssl and curl; where one is missing it fails.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by it, in its helpers too"
+)]
 
 mod adopted;
+mod authorization;
 mod boot;
 mod crash;
+mod curl;
 mod disk;
 mod harness;
+mod hostile;
 mod identity;
 mod nginx;
+mod revocation;
 mod walk;

@@ -12,7 +12,7 @@ use crate::harness::{Mastio, PATIENCE, Place, Process, eventually, free_port};
 
 /// TLS in front, as operators run it: the client's certificate travels on in headers.
 const CONFIGURATION: &str = r"
-daemon off; worker_processes 1; user root; pid @home@/pid; error_log stderr;
+daemon off; master_process off; user root; pid @home@/pid; error_log stderr;
 events {}
 http {
     access_log off;
@@ -135,10 +135,14 @@ async fn forwarded_certificates_are_believed_from_trusted_proxies_only() {
 #[tokio::test]
 async fn a_proxy_without_the_edge_secret_is_not_believed() {
     let mut place = Place::new();
-    place.set("MCP_PROXY_TRUSTED_PROXIES", "127.0.0.1/32").set("MCP_PROXY_EDGE_SECRET", "an-edge-secret-0123456789");
+    place
+        .set("MCP_PROXY_TRUSTED_PROXIES", "127.0.0.1/32")
+        .set("MCP_PROXY_EDGE_SECRET", "an-edge-secret-0123456789");
     let server = place.serve().await;
     let alice = server.admin().create_agent("alice", "Alice", &[]).await.unwrap();
-    for (secret, status) in [("", 401), ("another-edge-secret-01234", 401), ("an-edge-secret-0123456789", 200)] {
+    for (secret, status) in
+        [("", 401), ("another-edge-secret-01234", 401), ("an-edge-secret-0123456789", 200)]
+    {
         let mut headers = forged(&alice);
         headers.insert("x-mastio-edge-secret", HeaderValue::from_static(secret));
         let answer = server.ask(Method::POST, "/v1/auth/login-challenge", headers, String::new()).await;

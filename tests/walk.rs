@@ -12,6 +12,7 @@ fn the_demo_walks_through_the_main_job_and_says_so() {
     let mut rest = &*said;
     for step in ["boot", "own CA", "enroll", "log in", "call", "message", "deactivate", "audit"] {
         let done = format!("✓ {step} ");
-        rest = rest.split_once(&done).unwrap_or_else(|| panic!("{step} is missing or out of order: {said}")).1;
+        rest =
+            rest.split_once(&done).unwrap_or_else(|| panic!("{step} is missing or out of order: {said}")).1;
     }
 }

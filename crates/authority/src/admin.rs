@@ -7,7 +7,10 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use mastio_core::{Rng, sha256};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Authority, Refusal, limits::OverLimit};
+use crate::{
+    Authority, Refusal,
+    limits::{OverLimit, network},
+};
 
 /// How many wrong secrets an address may try.
 const ATTEMPTS: u32 = 10;
@@ -88,19 +91,21 @@ impl Authority {
     pub fn operator(&self, presented: Option<&[u8]>, address: IpAddr) -> Result<Operator, AdminError> {
         self.limits.by_address(crate::limits::Class::Admin, address)?;
         let secret = &self.admin_secret;
-        if secret.failures.get(&address).is_some_and(|failures| failures >= ATTEMPTS) {
+        if secret.failures.get(&network(address)).is_some_and(|failures| failures >= ATTEMPTS) {
             self.deny_admin("admin_locked_out", address);
             return Err(AdminError::LockedOut(LOCK));
         }
         let digest = sha256(presented.unwrap_or_default());
         if verify_slices_are_equal(&digest, &secret.digest).is_ok() {
-            secret.failures.invalidate(&address);
+            secret.failures.invalidate(&network(address));
             return Ok(Operator { fingerprint: secret.fingerprint.clone() });
         }
         let error = if presented.is_some() { AdminError::Wrong } else { AdminError::Missing };
         if presented.is_some() {
-            let failures = secret.failures.get(&address).unwrap_or(0);
-            secret.failures.insert(address, failures + 1);
+            secret
+                .failures
+                .entry(network(address))
+                .and_upsert_with(|failures| failures.map_or(1, |failures| failures.into_value() + 1));
         }
         self.deny_admin(error.reason(), address);
         Err(error)

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,11 +12,11 @@ use arc_swap::ArcSwap;
 use mastio_config::Settings;
 use mastio_core::{Clock, Event, Rng, event::Outcome};
 use mastio_custody::Custody;
-use mastio_jose::TokenClaims;
 use mastio_store::{Committed, Notice, Store, Touch, Unit, WriteError};
 
 use crate::{
     admin::AdminSecret,
+    authenticate::KnownToken,
     denials::Denials,
     files::TlsFiles,
     limits::Limits,
@@ -31,7 +31,7 @@ use crate::{
 /// Tokens whose signature was verified. A token is about 600 bytes of claims.
 const TOKENS: u64 = 65_536;
 
-pub(crate) type TokenCache = moka::sync::Cache<[u8; 32], (u64, Arc<TokenClaims>)>;
+pub(crate) type TokenCache = moka::sync::Cache<[u8; 32], KnownToken>;
 
 /// The trust authority of one organisation. Made by [`crate::boot::start`].
 pub struct Authority {
@@ -56,6 +56,7 @@ pub struct Authority {
     trust: ArcSwap<Trust>,
     generation: AtomicU64,
     reloading: Mutex<()>,
+    reload_due: AtomicBool,
 }
 
 impl std::fmt::Debug for Authority {
@@ -101,6 +102,7 @@ impl Authority {
             trust: ArcSwap::from_pointee(parts.trust),
             generation,
             reloading: Mutex::new(()),
+            reload_due: AtomicBool::new(false),
         });
         let listener = Arc::downgrade(&authority);
         authority.store.on_commit(move |notice| {
@@ -215,23 +217,28 @@ impl Authority {
     /// Reading takes a while, and the writer must go on.
     fn reload_in_background(self: &Arc<Self>) {
         let authority = Arc::clone(self);
-        let reload = move || {
-            if let Err(error) = authority.reload() {
-                tracing::error!(%error, "the trust state could not be reloaded; the one in memory stays");
-            }
-        };
+        let reload = move || authority.reload_or_try_later();
         if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(reload) {
             tracing::error!(%error, "no thread to reload the trust state");
         }
     }
 
-    /// Reads the trust state and the agents again.
+    fn reload_or_try_later(&self) {
+        self.reload_due.store(false, Ordering::Release);
+        if let Err(error) = self.reload() {
+            self.reload_due.store(true, Ordering::Release);
+            tracing::error!(%error, "the trust state could not be reloaded; the one in memory stays, and it is tried again");
+        }
+    }
+
+    /// Reads the agents and the trust state again.
     ///
     /// # Errors
     /// When something stored cannot be used; what is in memory stays.
     pub fn reload(&self) -> Result<(), TrustError> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.store.database();
+        self.registry.reload(database)?;
         let before = self.trust();
         let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
         let fresh = Trust::load(
@@ -245,7 +252,6 @@ impl Authority {
         if let Some(fresh) = fresh {
             self.trust.store(Arc::new(fresh));
         }
-        self.registry.reload(database)?;
         self.show_trust();
         Ok(())
     }
@@ -266,6 +272,9 @@ impl Authority {
         self.metrics.queue_depth.set(i64::try_from(self.store.queue_depth()).unwrap_or(i64::MAX));
         self.metrics.audit_writable.set(i64::from(self.store.trouble().is_none()));
         self.flush_denials(false);
+        if self.reload_due.load(Ordering::Acquire) {
+            self.reload_or_try_later();
+        }
         self.limits.forget_idle();
         if let Err(error) = self.rotate_nonce_key().await {
             tracing::warn!(%error, "the nonce key could not be rotated; the current one stays");

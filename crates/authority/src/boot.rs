@@ -45,6 +45,7 @@ pub async fn start(
     rng: Arc<dyn Rng>,
 ) -> Result<Arc<Authority>, BootError> {
     let DatabaseSetting::Sqlite(path) = &settings.database;
+    refuse_lost_database(path)?;
     let backups = settings.dir.join("backups");
     let (database, adoption) = Database::open(&OpenOptions { path, backups: &backups, now: clock.now() })?;
     let passphrase = settings.at_rest_passphrase.as_ref();
@@ -68,6 +69,10 @@ pub async fn start(
         Some(root) => (boot.org_of(&root.certificate)?, None),
         None => {
             let first = boot.first_root()?;
+            let path_len = first.imported.as_ref().and_then(|(certificate, _)| certificate.path_len());
+            if settings.strict_pki && path_len == Some(0) {
+                return Err(BootError::StrictPki);
+            }
             (boot.org_of_new(&first)?, Some(first))
         }
     };
@@ -90,7 +95,7 @@ pub async fn start(
     if let Some(unit) = boot.admin_secret()? {
         store.submit(unit).await?;
     }
-    let ring = crate::nonces::load_ring(&database, custody.as_ref(), rng.as_ref())?;
+    let ring = crate::nonces::load_ring(&database, custody.as_ref(), clock.now(), rng.as_ref())?;
     if let Some(unit) = ring.write {
         store.submit(unit).await?;
     }
@@ -106,7 +111,8 @@ pub async fn start(
             .map_err(|source| BootError::IdentityFile { path: evidence::file(path), source })?;
     }
     let names = boot.server_names()?;
-    let proofs = Proofs::new(boot.own_urls(&names)?, boot.window(), ring.ring, Arc::clone(&clock));
+    let proofs =
+        Proofs::new(boot.own_urls(&names)?, boot.window(), (ring.ring, ring.made_at), Arc::clone(&clock));
     let authority = Authority::assemble(Parts {
         metrics: Metrics::new().map_err(mint)?,
         registry: Registry::load(Arc::clone(&store))?,
@@ -122,6 +128,21 @@ pub async fn start(
     });
     authority.write_copies()?;
     Ok(authority)
+}
+
+/// A database that is gone while its identity file is there: refused before an empty one takes the place where a
+/// backup must be restored.
+fn refuse_lost_database(path: &Path) -> Result<(), BootError> {
+    if path.exists() {
+        return Ok(());
+    }
+    match Identity::read(path).map_err(EvidenceError::from)? {
+        None => Ok(()),
+        Some(identity) => Err(BootError::RootLost {
+            found: format!("{} names organisation {}", evidence::file(path).display(), identity.org_id),
+            leftovers: evidence::file(path).display().to_string(),
+        }),
+    }
 }
 
 /// What starting works with.

@@ -1,7 +1,9 @@
 //! Agents coming in and being switched off: by an operator, and with a certificate of the organisation's own CA
 //! (contract `enrollment.md` §4, §5).
 
-use mastio_core::{AgentId, AgentName, Event, Jkt, SpiffeId, Stamp, Thumbprint, event::catalogue};
+use mastio_core::{
+    AgentId, AgentName, Event, Jkt, SpiffeId, Stamp, Thumbprint, TrustDomain, event::catalogue,
+};
 use mastio_jose::{Jwk, JwkError};
 use mastio_pki::{Certificate, KeyPair, PathError, pem, profile};
 use mastio_store::{
@@ -52,6 +54,14 @@ pub enum EnrollError {
         named: String,
         /// Whom it must name.
         expected: AgentId,
+    },
+    /// Its SPIFFE id is of another trust domain.
+    #[error("cert_pem names the trust domain {named}, but this Mastio's is {expected}")]
+    TrustDomain {
+        /// What it names.
+        named: TrustDomain,
+        /// Ours.
+        expected: TrustDomain,
     },
     /// The DPoP key.
     #[error("{}", jwk_detail(.0))]
@@ -108,6 +118,7 @@ impl Refusal for EnrollError {
             Self::Path(error) | Self::Unfit(error) => error.reason(),
             Self::WeakKey => "key_weak",
             Self::Identity { .. } => "identity_mismatch",
+            Self::TrustDomain { .. } => "trust_domain_mismatch",
             Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::Enrolled(_) | Self::Registered(_) => "already_exists",
             Self::NotFound(_) => "not_found",
@@ -289,6 +300,12 @@ impl Authority {
         };
         if let Some(named) = named {
             return Err(EnrollError::Identity { named, expected: id.clone() });
+        }
+        if let Some(spiffe) = leaf.spiffe_id()
+            && *spiffe.trust_domain() != trust.domain
+        {
+            let (named, expected) = (spiffe.trust_domain().clone(), trust.domain.clone());
+            return Err(EnrollError::TrustDomain { named, expected });
         }
         Ok(Judged { issuer: path.issuer.subject().to_owned(), not_after: leaf.not_after(), leaf, chain })
     }

@@ -7,7 +7,7 @@ use std::{
 
 use mastio_core::{OrgId, Thumbprint};
 use mastio_pki::Certificate;
-use mastio_store::{ReadError, agents, config, sqlite::Database};
+use mastio_store::{Query, ReadError, config, sqlite::Database};
 
 /// `data/.mastio-identity`: which organisation and root this deployment belongs to. Written after the commit that
 /// made them, rewritten when missing.
@@ -72,8 +72,10 @@ pub fn find(database: &Database, tls_dir: &Path) -> Result<Vec<String>, Evidence
             found.push(format!("proxy_config holds {key}"));
         }
     }
-    if agents::any(database)? {
-        found.push("internal_agents holds agents".to_owned());
+    for table in ["internal_agents", "mastio_keys", "pki_key_store", "local_audit"] {
+        if !database.rows_now(&Query::first_of(table))?.is_empty() {
+            found.push(format!("{table} holds rows"));
+        }
     }
     let trust_file = tls_dir.join("org-ca.crt");
     if trust_file.exists() {

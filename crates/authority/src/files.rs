@@ -9,9 +9,10 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use mastio_core::{Event, event::catalogue};
+use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_pki::{Certificate, KeyPair, ServerNames, pem, profile};
 use mastio_store::Unit;
 use secrecy::ExposeSecret;
@@ -34,7 +35,18 @@ pub struct TlsFiles {
     copies: PathBuf,
     names: ServerNames,
     serving: Mutex<Option<ServerMaterial>>,
+    trouble: Mutex<Option<Trouble>>,
 }
+
+/// Why the files were not kept the last time, and when to try again.
+#[derive(Debug, Clone)]
+struct Trouble {
+    text: String,
+    retry_at: Stamp,
+}
+
+/// How long to wait after a failure: each try may leave an audit entry.
+const BACK_OFF: Duration = Duration::from_secs(60);
 
 /// Why the files could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +69,27 @@ pub enum FilesError {
 
 impl TlsFiles {
     pub(crate) fn new(folder: PathBuf, copies: PathBuf, names: ServerNames) -> Self {
-        Self { folder, copies, names, serving: Mutex::new(None) }
+        Self { folder, copies, names, serving: Mutex::new(None), trouble: Mutex::new(None) }
+    }
+
+    /// Why the files are not in order, if they are not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|trouble| trouble.text.clone())
+    }
+
+    fn is_backing_off(&self, now: Stamp) -> bool {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().is_some_and(|trouble| now < trouble.retry_at)
+    }
+
+    fn remember(&self, failed: Option<&FilesError>, now: Stamp) {
+        let trouble = failed.map(|error| Trouble { text: error.to_string(), retry_at: now.plus(BACK_OFF) });
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// What is served now.
@@ -77,6 +109,8 @@ impl TlsFiles {
         let chain = pem::certificates(&read("mastio-server.crt")?).map_err(|_| "unreadable")?;
         let key = KeyPair::from_pem(&read("mastio-server.key")?).map_err(|_| "unreadable")?;
         let [leaf, above] = chain.as_slice() else { return Err("incomplete") };
+        // A certificate that ends with its issuer gains nothing by being made again.
+        let renewable = leaf.not_after() < issuer.certificate().not_after();
         let renew_at = leaf.not_after().minus(authority.settings.server_cert_renew_within);
         if above != issuer.certificate() || !leaf.is_signed_by(above) {
             Err("issuer changed")
@@ -84,7 +118,7 @@ impl TlsFiles {
             Err("key mismatch")
         } else if !self.names.match_certificate(leaf) {
             Err("names changed")
-        } else if renew_at <= authority.clock.now() {
+        } else if renew_at <= authority.clock.now() && renewable {
             Err("expiring")
         } else {
             Ok(ServerMaterial { key: Arc::new(key), chain })
@@ -99,6 +133,16 @@ impl Authority {
     /// # Errors
     /// When a file cannot be written, or nothing can be issued.
     pub async fn keep_files(&self) -> Result<Option<ServerMaterial>, FilesError> {
+        let (files, now) = (&self.tls_files, self.clock.now());
+        if files.is_backing_off(now) {
+            return Ok(None);
+        }
+        let kept = self.keep_files_now().await;
+        files.remember(kept.as_ref().err(), now);
+        kept
+    }
+
+    async fn keep_files_now(&self) -> Result<Option<ServerMaterial>, FilesError> {
         let (trust, files) = (self.trust(), &self.tls_files);
         if fs::read_to_string(files.path("org-ca.crt")).ok().as_deref() != Some(&trust.trust_file) {
             write(&files.path("org-ca.crt"), trust.trust_file.as_bytes(), 0o644)?;

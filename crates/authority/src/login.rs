@@ -67,6 +67,9 @@ pub enum LoginError {
     /// Its nonce is another one.
     #[error("assertion nonce claim does not match request nonce")]
     NonceClaim,
+    /// Switched off in the meantime.
+    #[error("agent not registered or deactivated")]
+    Unknown,
     /// Another certificate is pinned.
     #[error("leaf certificate does not match pinned internal_agents.cert_pem")]
     Pin,
@@ -96,6 +99,7 @@ impl Refusal for LoginError {
             Self::Lifetime(_) => "assertion_lifetime",
             Self::Subject => "assertion_sub_mismatch",
             Self::NonceClaim => "assertion_nonce_mismatch",
+            Self::Unknown => "agent_unknown_or_inactive",
             Self::Pin => "client_cert_pin_mismatch",
             Self::NoKey => "agent_key_not_kept",
             Self::Outage(outage) => outage.reason(),
@@ -137,6 +141,7 @@ impl Authority {
         let chain = certificates(assertion.x5c()).map_err(|_| LoginError::Chain)?;
         let agent = self.pinned(&chain).await.map_err(|error| match error {
             AuthError::PinMismatch { .. } | AuthError::NoPin { .. } => LoginError::Pin,
+            AuthError::Unknown { .. } | AuthError::Revoked { .. } => LoginError::Unknown,
             AuthError::Outage(outage) => LoginError::Outage(outage),
             _ => LoginError::Chain,
         })?;

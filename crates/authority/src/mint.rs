@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     Authority, Outage, Refusal,
     authenticate::{AuthError, Pinned},
-    peer::{ClientChain, Peer, PeerCertificate},
+    peer::ClientChain,
     proofs::RequestLine,
     trust::Halt,
 };
@@ -93,21 +93,18 @@ impl Refusal for MintError {
 impl Authority {
     /// Mints a token for the agent behind `assertion`, or behind the TLS certificate alone.
     ///
-    /// A presented certificate is judged first, so that a revoked one reads so whatever the body is.
+    /// `by_tls` is what [`certificate`](Self::certificate) said of the TLS certificate, if there was one: callers judge
+    /// it before they look at the body, so that a revoked one reads so whatever the body is.
     ///
     /// # Errors
     /// The first thing that does not hold. Nothing was minted.
     pub async fn mint(
         &self,
-        peer: &Peer,
+        by_tls: Option<Pinned>,
         assertion: Option<&str>,
         request: &RequestLine<'_>,
         request_id: &str,
     ) -> Result<Minted, MintError> {
-        let by_tls = match &peer.certificate {
-            PeerCertificate::None => None,
-            _ => Some(self.certificate(peer).await?),
-        };
         let (pinned, asserted) = match (assertion, by_tls.as_ref()) {
             (Some(text), _) => {
                 let (pinned, used) = self.asserted(text, by_tls.as_ref()).await?;

@@ -1,7 +1,7 @@
 //! The keys that make DPoP nonces: stored sealed, so that nonces outlive a restart, and replaced once a day
 //! (design decision 12).
 
-use mastio_core::Rng;
+use mastio_core::{Rng, Stamp};
 use mastio_custody::{Custody, CustodyError};
 use mastio_jose::{NonceKey, NonceRing};
 use mastio_store::{ReadError, Unit, config, sqlite::Database};
@@ -23,6 +23,7 @@ pub enum NonceError {
 /// The nonce keys as they are stored, and what must be written for them to be.
 pub(crate) struct LoadedRing {
     pub(crate) ring: NonceRing,
+    pub(crate) made_at: Stamp,
     pub(crate) write: Option<Unit>,
 }
 
@@ -34,6 +35,8 @@ const RING_NAME: &str = "dpop_nonce_keys";
 struct StoredRing {
     current: String,
     previous: Option<String>,
+    /// Seconds since the epoch.
+    made_at: i64,
 }
 
 impl StoredRing {
@@ -47,10 +50,11 @@ impl StoredRing {
         Some(NonceRing { current: key(&self.current)?, previous: previous.flatten() })
     }
 
-    fn of(ring: &NonceRing) -> Self {
+    fn of(ring: &NonceRing, made_at: Stamp) -> Self {
         Self {
             current: hex::encode(ring.current.expose()),
             previous: ring.previous.as_ref().map(|key| hex::encode(key.expose())),
+            made_at: made_at.unix(),
         }
     }
 
@@ -71,16 +75,17 @@ fn fresh_key(rng: &dyn Rng) -> NonceKey {
 pub(crate) fn load_ring(
     database: &Database,
     custody: &dyn Custody,
+    now: Stamp,
     rng: &dyn Rng,
 ) -> Result<LoadedRing, NonceError> {
     if let Some(stored) = stored_ring(database, custody)?
         && let Some(ring) = stored.open()
     {
-        return Ok(LoadedRing { ring, write: None });
+        return Ok(LoadedRing { ring, made_at: Stamp::from_unix(stored.made_at), write: None });
     }
     let ring = NonceRing { current: fresh_key(rng), previous: None };
-    let write = StoredRing::of(&ring).write(custody)?;
-    Ok(LoadedRing { ring, write: Some(write) })
+    let write = StoredRing::of(&ring, now).write(custody)?;
+    Ok(LoadedRing { ring, made_at: now, write: Some(write) })
 }
 
 fn stored_ring(database: &Database, custody: &dyn Custody) -> Result<Option<StoredRing>, NonceError> {
@@ -96,7 +101,8 @@ impl Authority {
             return Ok(());
         }
         let next = (*self.proofs.ring()).clone().rotated(fresh_key(self.rng.as_ref()));
-        let unit = StoredRing::of(&next).write(self.custody.as_ref()).map_err(Outage::internal)?;
+        let unit =
+            StoredRing::of(&next, self.clock.now()).write(self.custody.as_ref()).map_err(Outage::internal)?;
         self.commit(unit).await?;
         self.proofs.set_ring(next);
         Ok(())

@@ -63,7 +63,12 @@ pub struct PendingProof {
 impl Proofs {
     /// Proofs for requests to `htu`, made within `window`, with nonces of `ring`.
     #[must_use]
-    pub fn new(htu: HtuSet, window: Window, ring: NonceRing, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        htu: HtuSet,
+        window: Window,
+        (ring, made_at): (NonceRing, Stamp),
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let life = window.past + window.future;
         let assertions = mastio_jose::assertion::MAX_LIFETIME + 2 * mastio_jose::assertion::LEEWAY;
         Self {
@@ -74,7 +79,7 @@ impl Proofs {
             assertions: ReplayCache::new(assertions, ASSERTIONS),
             // Proofs carry whole seconds: one of this very second must not look older than we are.
             started: Stamp::from_unix(clock.now().unix()),
-            ring_made_at: AtomicI64::new(clock.now().unix()),
+            ring_made_at: AtomicI64::new(made_at.unix()),
             clock,
         }
     }

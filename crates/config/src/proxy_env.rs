@@ -100,13 +100,19 @@ pub fn write_fresh(dir: &Path, rng: &dyn Rng) -> io::Result<PathBuf> {
         fresh_secret(rng),
         fresh_secret(rng),
     );
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    if let Err(error) = written.and_then(|()| File::open(dir)?.sync_all()) {
-        fs::remove_file(&path)?;
-        return Err(error);
-    }
-    Ok(path)
+    // Linked into place when it is whole: a crash leaves no half-written file that the next start would believe.
+    let draft = dir.join(".proxy.env.new");
+    let write = || {
+        let _ = fs::remove_file(&draft);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::hard_link(&draft, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    let written = write();
+    let _ = fs::remove_file(&draft);
+    written.map(|()| path.clone())
 }
 
 fn fresh_secret(rng: &dyn Rng) -> String {

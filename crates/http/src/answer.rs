@@ -1,10 +1,13 @@
 //! The one place where an error becomes an HTTP answer.
 
+use std::time::Duration;
+
 use axum::{
-    extract::{FromRequest, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -76,28 +79,10 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
-    /// 401, with the reason that the audit entry has as well.
-    #[must_use]
-    pub fn unauthorized(reason: &'static str, detail: impl Into<Detail>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, reason, detail)
-    }
-
-    /// 403.
-    #[must_use]
-    pub fn forbidden(reason: &'static str, detail: impl Into<Detail>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, reason, detail)
-    }
-
     /// 404.
     #[must_use]
     pub fn not_found(detail: impl Into<Detail>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
-    }
-
-    /// 409.
-    #[must_use]
-    pub fn conflict(reason: &'static str, detail: impl Into<Detail>) -> Self {
-        Self::new(StatusCode::CONFLICT, reason, detail)
     }
 
     /// 413, as the contract words it (`operations.md` §8.1); `limit` in bytes.
@@ -200,6 +185,10 @@ impl Invalid {
         Self { kind, loc: vec!["body".into(), name.into()], msg: msg.into(), input: Value::Null }
     }
 
+    fn at(place: &str, msg: impl Into<String>) -> Self {
+        Self { kind: "value_error", loc: vec![place.into()], msg: msg.into(), input: Value::Null }
+    }
+
     fn body(kind: &'static str, msg: impl Into<String>) -> Self {
         Self { kind, loc: vec!["body".into()], msg: msg.into(), input: Value::Null }
     }
@@ -234,20 +223,58 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        // The body is bounded by the middleware.
-        let bytes =
-            axum::body::to_bytes(request.into_body(), usize::MAX).await.map_err(
-                |error| match TooLarge::find(&error) {
-                    Some(TooLarge(limit)) => ApiError::body_too_large(limit),
-                    None => ApiError::bad_request("request body could not be read: send it again"),
-                },
-            )?;
-        if bytes.is_empty() {
-            return Err(ApiError::unprocessable(vec![Invalid::body("missing", "Field required")]));
-        }
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| ApiError::unprocessable(vec![Invalid::of(&error)]))
+        parse_json(&read_body(request.into_body()).await?).map(Self)
+    }
+}
+
+/// How long a client may take to send a body.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The whole body. Its length is bounded by the middleware, its time here.
+pub(crate) async fn read_body(body: axum::body::Body) -> Result<Bytes, ApiError> {
+    let reading = axum::body::to_bytes(body, usize::MAX);
+    let read = tokio::time::timeout(BODY_DEADLINE, reading).await.map_err(|_| {
+        let text = "request body did not arrive in time: send it again";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", text)
+    })?;
+    read.map_err(|error| match TooLarge::find(&error) {
+        Some(TooLarge(limit)) => ApiError::body_too_large(limit),
+        None => ApiError::bad_request("request body could not be read: send it again"),
+    })
+}
+
+/// A JSON body that must not be empty.
+pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.is_empty() {
+        return Err(ApiError::unprocessable(vec![Invalid::body("missing", "Field required")]));
+    }
+    serde_json::from_slice(bytes).map_err(|error| ApiError::unprocessable(vec![Invalid::of(&error)]))
+}
+
+/// A query string: a bad one is answered like a bad body.
+pub(crate) struct StrictQuery<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query
+            .map(|query| Self(query.0))
+            .map_err(|error| ApiError::unprocessable(vec![Invalid::at("query", error.body_text())]))
+    }
+}
+
+/// One segment of the path: bytes that are no text are answered like a bad body.
+pub(crate) struct StrictPath(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for StrictPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        path.map(|path| Self(path.0))
+            .map_err(|error| ApiError::unprocessable(vec![Invalid::at("path", error.body_text())]))
     }
 }
 

@@ -58,8 +58,10 @@ fn configured(arguments: &Verify) -> Result<PathBuf, String> {
     if let Some(path) = &arguments.db {
         return Ok(path.clone());
     }
-    let loaded = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)
-        .map_err(|problems| format!("{problems}\nname the database with --db FILE to verify it without a configuration"))?;
+    let loaded =
+        Settings::load(&Source::from_process(&arguments.dir), &arguments.dir).map_err(|problems| {
+            format!("{problems}\nname the database with --db FILE to verify it without a configuration")
+        })?;
     let Database::Sqlite(path) = loaded.settings.database;
     Ok(path)
 }

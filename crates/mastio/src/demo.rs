@@ -47,7 +47,8 @@ fn demo(arguments: &Arguments) -> Result<(), Failure> {
 fn settings(arguments: &Arguments) -> Result<Settings, Failure> {
     let dir = &arguments.dir;
     std::fs::create_dir_all(dir)?;
-    let (port, plain) = if arguments.once { (free_port()?, "off".to_owned()) } else { (9443, "127.0.0.1:9100".into()) };
+    let (port, plain) =
+        if arguments.once { (free_port()?, "off".to_owned()) } else { (9443, "127.0.0.1:9100".into()) };
     let environment = || {
         [
             ("MCP_PROXY_HOST", "127.0.0.1".to_owned()),
@@ -72,9 +73,13 @@ fn free_port() -> std::io::Result<u16> {
 
 async fn walk_and_serve(settings: Settings, arguments: &Arguments) -> Result<(), Failure> {
     let mut steps = walk::Steps::new(SystemClock::default());
-    let server = Server::start(settings.clone(), Arc::new(SystemClock::default()), Arc::new(SystemRng)).await?;
+    let server =
+        Server::start(settings.clone(), Arc::new(SystemClock::default()), Arc::new(SystemRng)).await?;
     let trust = server.authority.trust();
-    steps.done("boot", &format!("organisation {}, root {}, TLS on {}", trust.org, trust.root.subject(), server.tls));
+    steps.done(
+        "boot",
+        &format!("organisation {}, root {}, TLS on {}", trust.org, trust.root.subject(), server.tls),
+    );
     // The agents are another task: they know the address, the CA file and the admin secret, nothing else.
     let base = format!("https://localhost:{}", server.tls.port());
     let walked = tokio::spawn(walk::walk(base.clone(), settings.clone(), steps)).await?;
@@ -84,7 +89,10 @@ async fn walk_and_serve(settings: Settings, arguments: &Arguments) -> Result<(),
     }
     println!("\nserver        {base}");
     println!("CA file       {}", settings.certs_dir.join("org-ca.pem").display());
-    println!("admin secret  grep ^MCP_PROXY_ADMIN_SECRET {}", arguments.dir.join(proxy_env::FILE_NAME).display());
+    println!(
+        "admin secret  grep ^MCP_PROXY_ADMIN_SECRET {}",
+        arguments.dir.join(proxy_env::FILE_NAME).display()
+    );
     println!("audit         mastio audit verify --db {}", database(&settings).display());
     println!("\nserving until Ctrl-C");
     tokio::signal::ctrl_c().await?;

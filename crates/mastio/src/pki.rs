@@ -1,6 +1,6 @@
 //! `mastio pki sign-csr`: for organisations that bring their own CA.
 
-use std::{fs, path::{Path, PathBuf}, sync::Arc, time::Duration};
+use std::{fs, io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 use mastio_authority::sign_csr::sign_request;
@@ -73,9 +73,11 @@ fn sign(arguments: &SignCsr) -> Result<Certificate, Failure> {
             CsrKind::Client { principal, spiffe, lifetime }
         }
     };
+    let mut out = fs::File::create_new(&arguments.out)
+        .map_err(|error| format!("{} cannot be made: {error}", arguments.out.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let certificate = runtime.block_on(sign_with_org_ca(&settings, &pem, &kind))?;
-    write_new(&arguments.out, &certificate.pem())?;
+    out.write_all(certificate.pem().as_bytes())?;
     Ok(certificate)
 }
 
@@ -87,16 +89,20 @@ pub(crate) async fn sign_with_org_ca(
 ) -> Result<Certificate, Failure> {
     let DatabaseSetting::Sqlite(path) = &settings.database;
     let database = Database::open_for_tool(path)?;
-    let org = config::get(&database, "org_id")?.ok_or("the database names no organisation; start the Mastio once")?;
-    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock::default()), Arc::new(SystemRng));
+    let org = config::get(&database, "org_id")?
+        .ok_or("the database names no organisation; start the Mastio once")?;
+    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) =
+        (Arc::new(SystemClock::default()), Arc::new(SystemRng));
     let passphrase = settings.at_rest_passphrase.as_ref();
     let custody = Local::new(Arc::clone(&database), passphrase, Arc::clone(&clock), Arc::clone(&rng));
-    let store = Store::start(database, OrgId::parse(&org)?, Arc::clone(&clock), rng.as_ref())?;
+    let org = OrgId::parse(&org)?;
+    if let CsrKind::Client { principal, .. } = kind
+        && principal.org != org
+    {
+        return Err(format!("{principal} is not an agent of this organisation, {org}").into());
+    }
+    let store = Store::start(database, org, Arc::clone(&clock), rng.as_ref())?;
     let signed = sign_request(&store, &custody, (clock.as_ref(), rng.as_ref()), pem, kind).await;
     store.close();
     Ok(signed?)
-}
-
-fn write_new(path: &Path, pem: &str) -> Result<(), Failure> {
-    fs::write(path, pem).map_err(|error| format!("{} cannot be written: {error}", path.display()).into())
 }

@@ -23,8 +23,12 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Ended {
     let mut source = Source::from_process(&arguments.dir);
     if proxy_env::is_wanted(&source, &arguments.dir) {
-        match std::fs::create_dir_all(&arguments.dir).and_then(|()| proxy_env::write_fresh(&arguments.dir, &SystemRng)) {
-            Ok(path) => eprintln!("first start: wrote {} with a fresh admin secret and dashboard key", path.display()),
+        match std::fs::create_dir_all(&arguments.dir)
+            .and_then(|()| proxy_env::write_fresh(&arguments.dir, &SystemRng))
+        {
+            Ok(path) => {
+                eprintln!("first start: wrote {} with a fresh admin secret and dashboard key", path.display())
+            }
             Err(error) => {
                 eprintln!("proxy.env could not be written into {}: {error}", arguments.dir.display());
                 return Ended::CannotStart;
@@ -45,7 +49,10 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
     }
     // The runbook sends operators to the line after this one.
     tracing::info!("Waiting for application startup.");
-    match runtime(&loaded.settings).map_err(ServerError::Io).and_then(|runtime| runtime.block_on(serve(loaded.settings))) {
+    match runtime(&loaded.settings)
+        .map_err(ServerError::Io)
+        .and_then(|runtime| runtime.block_on(serve(loaded.settings)))
+    {
         Ok(()) => Ended::Done,
         Err(error) => {
             tracing::error!("{error}");

@@ -70,6 +70,7 @@ impl Server {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Result<Self, ServerError> {
+        raise_file_limit();
         let tls = bind(&settings, settings.listen.tls)?;
         let plain = settings.listen.plain.map(|address| bind(&settings, address)).transpose()?;
         // With port 0 the system chose one: proofs of possession name it.
@@ -79,7 +80,8 @@ impl Server {
         let trust = Trust::new(settings.trusted_proxies.clone(), settings.edge_secret.clone());
         let authority = boot::start(settings, clock, rng).await?;
         let app = App::new(Arc::clone(&authority));
-        let (public, behind_proxy) = app.routers().map_err(|error| ServerError::Metrics(error.to_string()))?;
+        let (public, behind_proxy) =
+            app.routers().map_err(|error| ServerError::Metrics(error.to_string()))?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         match authority.keep_files().await {
@@ -88,7 +90,13 @@ impl Server {
                 if let Some(material) = material {
                     let (chain, key) = der(&material);
                     let server_tls = Arc::new(ServerTls::new(chain, key)?);
-                    let serving = listen::serve_tls(tls, Arc::clone(&server_tls), public, Limits::default(), stopping.clone());
+                    let serving = listen::serve_tls(
+                        tls,
+                        Arc::clone(&server_tls),
+                        public,
+                        Limits::default(),
+                        stopping.clone(),
+                    );
                     tasks.spawn(serving);
                     tasks.spawn(tend(Arc::clone(&authority), server_tls, stopping.clone()));
                 }
@@ -96,7 +104,13 @@ impl Server {
             Err(error) => return Err(error.into()),
         }
         if let Some(plain) = plain {
-            tasks.spawn(listen::serve_plain(plain, behind_proxy, trust, Limits::behind_proxy(), stopping.clone()));
+            tasks.spawn(listen::serve_plain(
+                plain,
+                behind_proxy,
+                trust,
+                Limits::behind_proxy(),
+                stopping.clone(),
+            ));
         }
         tasks.spawn(sweep(Arc::clone(&app), stopping));
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
@@ -120,12 +134,23 @@ impl Server {
     }
 }
 
+/// Connections are files to the system, and its usual limit is far below ours.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
 fn bind(settings: &Settings, address: SocketAddr) -> Result<TcpListener, ServerError> {
-    listen::bind(address).map_err(|source| ServerError::Address { advice: settings.address_taken(address), source })
+    listen::bind(address)
+        .map_err(|source| ServerError::Address { advice: settings.address_taken(address), source })
 }
 
 fn der(material: &ServerMaterial) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let chain = material.chain.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
+    let chain =
+        material.chain.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
     let key = PrivatePkcs8KeyDer::from(material.key.to_pkcs8_der().to_vec());
     (chain, key.into())
 }

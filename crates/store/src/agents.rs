@@ -235,15 +235,6 @@ pub fn epochs(database: &Database) -> Result<Vec<(AgentId, i64)>, ReadError> {
         .map_err(Into::into)
 }
 
-/// Whether there is any agent: evidence that the organisation has a root.
-///
-/// # Errors
-/// When the database cannot be read.
-pub fn any(database: &Database) -> Result<bool, ReadError> {
-    let query = Query::new(TABLE, "SELECT agent_id FROM internal_agents LIMIT 1", vec![]);
-    Ok(!database.rows_now(&query)?.is_empty())
-}
-
 /// A new agent.
 #[derive(Debug)]
 pub struct NewAgent<'a> {
@@ -316,12 +307,13 @@ fn raise_epoch(id: &AgentId, from: i64) -> Statement {
 }
 
 /// Replaces the DPoP key of an active agent whose key is still `agent.dpop_jkt`. With `grace` the old one is accepted
-/// until then.
+/// until then; a certificate in the grace slot goes, because the slot has one deadline for both.
 #[must_use]
 pub fn set_dpop_key(agent: &AgentRow, jkt: Jkt, grace: Option<Stamp>) -> Statement {
     Statement::one(
         "UPDATE internal_agents SET dpop_jkt = ?2, \
          previous_dpop_jkt = CASE WHEN ?4 IS NULL THEN previous_dpop_jkt ELSE dpop_jkt END, \
+         previous_cert_pem = CASE WHEN ?4 IS NULL THEN previous_cert_pem ELSE NULL END, \
          previous_grace_period_expires_at = coalesce(?4, previous_grace_period_expires_at) \
          WHERE agent_id = ?1 AND is_active = 1 AND dpop_jkt IS ?3",
         vec![(&agent.id).into(), jkt.into(), agent.dpop_jkt.into(), grace.into()],

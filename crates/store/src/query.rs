@@ -23,6 +23,12 @@ impl Query {
     pub fn new(table: &'static str, sql: &'static str, values: Vec<Value>) -> Self {
         Self { table, sql: sql.into(), values }
     }
+
+    /// Any one row of `table`, to learn whether there is one.
+    #[must_use]
+    pub fn first_of(table: &'static str) -> Self {
+        Self { table, sql: format!("SELECT 1 AS one FROM {table} LIMIT 1").into(), values: vec![] }
+    }
 }
 
 /// Why a question got no answer.

@@ -64,6 +64,7 @@ pub fn start(
         org,
         clock,
         ticket: u64::from_be_bytes(seed) >> 2,
+        foreign: false,
     };
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || writer.run())?;
     Ok((Queue { sender, shared }, thread))
@@ -77,6 +78,8 @@ struct Writer {
     org: OrgId,
     clock: Arc<dyn Clock>,
     ticket: u64,
+    /// Somebody else may have committed and it was not announced yet. It outlives failed transactions and sessions.
+    foreign: bool,
 }
 
 impl Writer {
@@ -111,7 +114,9 @@ impl Writer {
             return;
         }
         let units: Vec<&Unit> = batch.iter().map(|job| &job.unit).collect();
-        match self.transact(&units) {
+        let written = self.transact(&units);
+        self.announce_foreign();
+        match written {
             Ok(results) => {
                 self.recovered();
                 for (job, result) in batch.into_iter().zip(results) {
@@ -138,6 +143,8 @@ impl Writer {
         let session = self.session()?;
         session.begin()?;
         let foreign = session.foreign_commits()?;
+        self.foreign |= foreign;
+        let session = self.session()?;
         let mut head = session.head(&org)?;
         let mut results = Vec::with_capacity(units.len());
         let mut entries = Vec::new();
@@ -149,9 +156,6 @@ impl Writer {
         session.append(&entries)?;
         if let Err(fault) = session.commit(ticket) {
             return self.resolve(ticket, fault).map(|()| results);
-        }
-        if foreign {
-            self.announce(&Notice::Foreign);
         }
         Ok(results)
     }
@@ -200,11 +204,10 @@ impl Writer {
     fn look_around(&mut self) {
         let troubled = self.shared.trouble.load().is_some();
         let looked = self.session().and_then(|session| session.foreign_commits());
+        self.foreign |= matches!(looked, Ok(true));
+        self.announce_foreign();
         match looked {
-            Ok(foreign) => {
-                if foreign {
-                    self.announce(&Notice::Foreign);
-                }
+            Ok(_) => {
                 if troubled && self.probe().is_ok() {
                     self.recovered();
                 }
@@ -221,7 +224,11 @@ impl Writer {
     fn session(&mut self) -> Result<&mut Box<dyn Session>, Unavailable> {
         match &mut self.session {
             Some(session) => Ok(session),
-            none => Ok(none.insert(self.connect.connect()?)),
+            none => {
+                // What was committed while there was no session goes unseen by the new one.
+                self.foreign = true;
+                Ok(none.insert(self.connect.connect()?))
+            }
         }
     }
 
@@ -243,6 +250,12 @@ impl Writer {
     fn recovered(&self) {
         if self.shared.trouble.swap(None).is_some() {
             tracing::info!("the database can be written again");
+        }
+    }
+
+    fn announce_foreign(&mut self) {
+        if std::mem::take(&mut self.foreign) {
+            self.announce(&Notice::Foreign);
         }
     }
 

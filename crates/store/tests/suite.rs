@@ -144,6 +144,7 @@ async fn the_audit_log_refuses_what_would_break_it() {
         (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'acme', 'ok', 3, 'x', 'y')"), "without gap"),
         (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'acme', 'ok', 4, 'x', 'y')"), "previous_hash"),
         (format!("INSERT {insert} VALUES (NULL, 't', 'e', 'other', 'ok', 1, 'x', 'y')"), "previous_hash"),
+        (format!("INSERT {insert} VALUES (-1, 't', 'e', NULL, 'ok', NULL, NULL, NULL)"), "positive"),
     ] {
         let refused = place.sql(&sql).expect_err(&sql).to_string();
         assert!(refused.contains(says), "{sql}: {refused}");
@@ -159,9 +160,30 @@ async fn commits_of_others_are_noticed_and_built_upon() {
     store.on_commit(move |notice| {
         tell.send(matches!(notice, mastio_store::Notice::Foreign)).unwrap();
     });
+    assert_eq!(told_of.recv().await, Some(true), "there may have been some before it listened");
     store.submit(Unit::of(told("x"))).await.unwrap();
     assert_eq!(told_of.recv().await, Some(false));
     place.sql("INSERT INTO proxy_config VALUES ('spire_trust_bundle', 'x')").unwrap();
+    let noticed = tokio::time::timeout(std::time::Duration::from_secs(5), told_of.recv()).await;
+    assert_eq!(noticed, Ok(Some(true)));
+}
+
+#[tokio::test]
+async fn commits_of_others_are_noticed_even_if_our_own_fails_meanwhile() {
+    let place = Place::new();
+    let store = place.store();
+    let (tell, mut told_of) = tokio::sync::mpsc::unbounded_channel();
+    store.on_commit(move |notice| drop(tell.send(matches!(notice, mastio_store::Notice::Foreign))));
+    told_of.recv().await.unwrap();
+    let other = rusqlite::Connection::open(place.path()).unwrap();
+    other
+        .execute_batch("BEGIN IMMEDIATE; INSERT INTO proxy_config VALUES ('spire_trust_bundle', 'x')")
+        .unwrap();
+    assert!(store.submit(Unit::of(told("x"))).await.is_err());
+    other.execute_batch("COMMIT").unwrap();
+    while let Ok(told) = told_of.try_recv() {
+        assert!(told, "nothing of ours was committed");
+    }
     let noticed = tokio::time::timeout(std::time::Duration::from_secs(5), told_of.recv()).await;
     assert_eq!(noticed, Ok(Some(true)));
 }

@@ -15,7 +15,14 @@ async fn mint(
     assertion: Option<&str>,
     proof: Option<&str>,
 ) -> Result<String, MintError> {
-    authority.mint(peer, assertion, &line("POST", TOKEN, proof), "r").await.map(|minted| minted.access_token)
+    let by_tls = match &peer.certificate {
+        mastio_authority::peer::PeerCertificate::None => None,
+        _ => Some(authority.certificate(peer).await?),
+    };
+    authority
+        .mint(by_tls, assertion, &line("POST", TOKEN, proof), "r")
+        .await
+        .map(|minted| minted.access_token)
 }
 
 /// A token bound to a fresh key, minted with an assertion.
@@ -289,4 +296,64 @@ async fn concurrent_deactivation_and_creation_have_one_winner() {
         tasks.spawn(async move { authority.deactivate(&id, &operator()).await.is_ok() });
     }
     assert_eq!(tasks.join_all().await.into_iter().filter(|won| *won).count(), 1);
+}
+
+#[tokio::test]
+async fn an_agent_below_its_own_ca_may_present_the_leaf_alone() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let trust = authority.trust();
+    // An organisation's CA below the Org CA, as `mastio pki sign-csr --ca` makes it.
+    let ca_key = mastio_pki::KeyPair::generate_p256().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Own CA");
+    let request = params.serialize_request(&ca_key).unwrap().pem().unwrap();
+    let day = Duration::from_secs(86_400);
+    let settings = world.settings(&[]);
+    let mastio_config::Database::Sqlite(path) = &settings.database;
+    let database = mastio_store::sqlite::Database::open_for_tool(path).unwrap();
+    let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
+    let rng: Arc<dyn mastio_core::Rng> = Arc::new(SystemRng);
+    let custody = mastio_custody::Local::new(database, None, Arc::clone(&clock), Arc::clone(&rng));
+    let kind = mastio_pki::CsrKind::Ca { lifetime: 30 * day };
+    let parts = (clock.as_ref(), rng.as_ref());
+    let certificate =
+        mastio_authority::sign_csr::sign_request(authority.store(), &custody, parts, &request, &kind)
+            .await
+            .unwrap();
+    let own_ca = Issuer::new(certificate, ca_key).unwrap();
+    let key = mastio_pki::KeyPair::generate_p256().unwrap();
+    let id = mastio_core::AgentId::parse(&format!("{}::walker", trust.org)).unwrap();
+    let spiffe =
+        mastio_core::SpiffeId::parse(&format!("spiffe://cullis.local/{}/walker", trust.org)).unwrap();
+    let leaf =
+        profile::agent(&own_ca, &id, &spiffe, key.spki_der(), day, world.clock.now(), &SystemRng).unwrap();
+    let pem = mastio_pki::issued_chain(&leaf, std::slice::from_ref(own_ca.certificate()));
+    let brought = mastio_authority::enroll::Brought { certificates: pem, key: key.to_pkcs8_pem() };
+    authority.enroll_byoca(&candidate("walker"), &brought, None, &operator()).await.unwrap();
+    let walker = Holder { id: id.to_string(), chain: vec![leaf], key };
+    authority.certificate(&walker.peer()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_dpop_key_does_not_bring_an_old_certificate_back() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (alice, old) = (Holder::created(&authority, "alice").await, Holder::created(&authority, "old").await);
+    let id = mastio_core::AgentId::parse(&alice.id).unwrap();
+    let key = || SigningKey::generate().unwrap().public_jwk().to_value();
+    authority.set_dpop_key(&id, &key(), &operator()).await.unwrap();
+    // As an older system left it: a certificate in the grace slot, its time over.
+    let mastio_config::Database::Sqlite(path) = world.settings(&[]).database;
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let slot = "UPDATE internal_agents SET previous_cert_pem = ?1, previous_grace_period_expires_at = '2020-01-01T00:00:00+00:00' WHERE agent_id = ?2";
+    connection.execute(slot, [old.chain[0].pem(), alice.id.clone()]).unwrap();
+    authority.reload().unwrap();
+    authority.set_dpop_key(&id, &key(), &operator()).await.unwrap();
+    let kept: Option<String> = connection
+        .query_row("SELECT previous_cert_pem FROM internal_agents WHERE agent_id = ?1", [&alice.id], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(kept, None);
 }

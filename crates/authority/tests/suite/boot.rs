@@ -85,6 +85,29 @@ async fn a_new_root_is_never_minted_over_evidence() {
 }
 
 #[tokio::test]
+async fn rows_that_were_written_are_evidence_too() {
+    let world = World::new();
+    leave(world.boot(&[]).await.unwrap());
+    let connection = rusqlite::Connection::open(world.dir.path().join("data/mcp_proxy.db")).unwrap();
+    connection.execute_batch("DELETE FROM proxy_config; DELETE FROM internal_agents").unwrap();
+    drop(connection);
+    fs::remove_file(world.dir.path().join("data/.mastio-identity")).unwrap();
+    let refused = world.boot(&[]).await.unwrap_err().to_string();
+    assert!(refused.contains("mastio_keys") && refused.contains("local_audit"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_lost_database_leaves_its_place_free_for_the_backup() {
+    let world = World::new();
+    leave(world.boot(&[]).await.unwrap());
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(world.dir.path().join(format!("data/mcp_proxy.db{suffix}")));
+    }
+    assert!(matches!(world.boot(&[]).await, Err(BootError::RootLost { .. })));
+    assert!(!world.dir.path().join("data/mcp_proxy.db").exists());
+}
+
+#[tokio::test]
 async fn another_database_under_the_same_identity_is_refused() {
     let (world, other) = (World::new(), World::new());
     leave(world.boot(&[]).await.unwrap());
@@ -214,6 +237,12 @@ async fn byoca_takes_what_holds_and_says_what_does_not() {
     let refused = refusal("bob", brought(foreign.pem(), &foreign_key)).await;
     assert_eq!(refused.0, 400, "{}", refused.1);
     world.clock.advance(2 * day);
+    let key = KeyPair::generate_p256().unwrap();
+    let id = mastio_core::AgentId::parse(&format!("{}::erin", trust.org)).unwrap();
+    let spiffe = mastio_core::SpiffeId::parse(&format!("spiffe://other.test/{}/erin", trust.org)).unwrap();
+    let leaf = profile::agent(issuer, &id, &spiffe, key.spki_der(), 9 * day, now, &SystemRng).unwrap();
+    let refused = refusal("erin", brought(leaf.pem(), &key)).await;
+    assert!(refused.0 == 400 && refused.1.contains("trust domain"), "{}", refused.1);
     let (leaf, key) = made("dave");
     let refused = refusal("dave", brought(leaf.pem(), &key)).await;
     assert!(refused.0 == 400 && refused.1.contains("cannot be used"), "{}", refused.1);

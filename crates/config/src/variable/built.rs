@@ -98,9 +98,9 @@ pub(crate) const NETWORK: &[Variable] = &[
     ),
     Variable::built(
         "MCP_PROXY_NGINX_CERT_RENEW_WITHIN_DAYS",
-        Kind::Integer { min: 1, max: 89 },
+        Kind::Integer { min: 1, max: 364 },
         "30",
-        "the TLS server certificate (90 days) is renewed when fewer days are left",
+        "the TLS server certificate (365 days) is renewed when fewer days are left",
     ),
     Variable::built(
         "MCP_PROXY_NGINX_CERT_WATCHER_ENABLED",

@@ -41,8 +41,11 @@ async fn refusals_have_the_shapes_of_the_contract() {
     assert_eq!(headers["x-cullis-shed-reason"], "audit");
     assert_eq!(body, r#"{"detail":"later","error":"audit_unavailable"}"#);
 
-    let denied =
-        ApiError::unauthorized("agent_unknown", json!({"reason": "agent_unknown", "hint": "enroll"}));
+    let denied = ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        "agent_unknown",
+        json!({"reason": "agent_unknown", "hint": "enroll"}),
+    );
     let (status, headers, reason, body) = parts(denied.into_response()).await;
     assert_eq!(
         (status.as_u16(), &headers[CONTENT_TYPE]),

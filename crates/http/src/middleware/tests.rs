@@ -40,7 +40,7 @@ fn app(rate: Option<(u32, u32)>) -> App {
         .route(
             "/denied",
             get(async || {
-                let denied = ApiError::forbidden("policy_denied", "no");
+                let denied = ApiError::new(http::StatusCode::FORBIDDEN, "policy_denied", "no");
                 (Extension(Principal("acme::buyer".into())), denied).into_response()
             }),
         )

@@ -1,9 +1,6 @@
 //! The admin API for agents (contract `enrollment.md` §4, §5, §6).
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use http::StatusCode;
 use mastio_authority::{
     admin::Operator,
@@ -17,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Shared, caller::Admin};
-use crate::answer::{ApiError, Invalid, StrictJson};
+use crate::answer::{ApiError, Invalid, StrictJson, StrictPath};
 
 #[derive(Deserialize)]
 pub(crate) struct NewAgent {
@@ -175,7 +172,7 @@ fn agent_id(text: &str) -> Result<AgentId, ApiError> {
 pub(crate) async fn deactivate(
     State(app): Shared,
     Admin(operator): Admin,
-    Path(id): Path<String>,
+    StrictPath(id): StrictPath,
 ) -> Result<StatusCode, ApiError> {
     app.authority.deactivate(&agent_id(&id)?, &operator).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -189,7 +186,7 @@ pub(crate) struct KeyBody {
 pub(crate) async fn set_dpop_key(
     State(app): Shared,
     Admin(operator): Admin,
-    Path(id): Path<String>,
+    StrictPath(id): StrictPath,
     StrictJson(body): StrictJson<KeyBody>,
 ) -> Result<Json<Value>, ApiError> {
     let id = agent_id(&id)?;

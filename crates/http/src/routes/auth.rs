@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{FromRequest, Request, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use mastio_authority::{
@@ -22,7 +22,7 @@ use super::{
     refuse,
 };
 use crate::{
-    answer::{ApiError, Invalid, StrictJson},
+    answer::{ApiError, Invalid, StrictJson, parse_json, read_body},
     middleware::Principal,
 };
 
@@ -72,24 +72,21 @@ pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Respon
     let deny = |error: AuthError| refuse::unauthenticated(authority, peer.address, error);
     let line = request_line(&parts).map_err(deny)?;
     let has_certificate = peer.certificate != mastio_authority::peer::PeerCertificate::None;
-    if has_certificate {
-        authority
-            .certificate(&peer)
-            .await
-            .map_err(|error| refuse::not_minted(authority, peer.address, MintError::Auth(error)))?;
-    }
-    let bytes = axum::body::Bytes::from_request(Request::new(body), &())
-        .await
-        .map_err(|_| ApiError::bad_request("request body could not be read: send it again"))?;
+    let by_tls = match has_certificate {
+        true => Some(
+            authority
+                .certificate(&peer)
+                .await
+                .map_err(|error| refuse::not_minted(authority, peer.address, MintError::Auth(error)))?,
+        ),
+        false => None,
+    };
+    let bytes = read_body(body).await?;
     let assertion = match bytes.is_empty() {
         true => None,
-        false => {
-            let StrictJson(TokenRequest { client_assertion }) =
-                StrictJson::from_request(Request::new(axum::body::Body::from(bytes)), &()).await?;
-            client_assertion
-        }
+        false => parse_json::<TokenRequest>(&bytes)?.client_assertion,
     };
-    if assertion.is_none() && !has_certificate {
+    if assertion.is_none() && by_tls.is_none() {
         return Err(ApiError::unprocessable(vec![Invalid::member(
             "client_assertion",
             "missing",
@@ -97,7 +94,7 @@ pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Respon
         )]));
     }
     let minted = authority
-        .mint(&peer, assertion.as_deref(), &line, &request_id(&parts))
+        .mint(by_tls, assertion.as_deref(), &line, &request_id(&parts))
         .await
         .map_err(|error| refuse::not_minted(authority, peer.address, error))?;
     authority.metrics.auth_success.with_label_values(&[minted.method]).inc();

@@ -1,16 +1,13 @@
 //! Calls of agents (contract `calls.md` §4, §7).
 
-use axum::{
-    Extension, Json,
-    extract::{Path, Query, State},
-};
+use axum::{Extension, Json, extract::State};
 use mastio_gateway::Outgoing;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Shared, caller::Agent};
 use crate::{
-    answer::{ApiError, StrictJson},
+    answer::{ApiError, StrictJson, StrictPath, StrictQuery},
     middleware::RequestId,
 };
 
@@ -25,7 +22,7 @@ pub(crate) struct PeersQuery {
 pub(crate) async fn peers(
     State(app): Shared,
     Agent(caller): Agent,
-    Query(query): Query<PeersQuery>,
+    StrictQuery(query): StrictQuery<PeersQuery>,
 ) -> Answer<Value> {
     let peers = app.gateway.peers(&caller, query.q.as_deref(), query.limit.unwrap_or(50)).await?;
     Ok(Json(json!({ "count": peers.len(), "peers": peers })))
@@ -47,7 +44,7 @@ pub(crate) async fn resolve(
 pub(crate) async fn certificate(
     State(app): Shared,
     Agent(_): Agent,
-    Path(id): Path<String>,
+    StrictPath(id): StrictPath,
 ) -> Answer<impl Serialize> {
     Ok(Json(app.gateway.certificate_of(&id).await?))
 }
@@ -69,7 +66,7 @@ pub(crate) struct InboxQuery {
 pub(crate) async fn inbox(
     State(app): Shared,
     Agent(caller): Agent,
-    Query(query): Query<InboxQuery>,
+    StrictQuery(query): StrictQuery<InboxQuery>,
 ) -> Answer<Value> {
     let messages = app.gateway.inbox(&caller, query.limit.unwrap_or(500)).await?;
     Ok(Json(json!({ "count": messages.len(), "messages": messages })))
@@ -78,7 +75,7 @@ pub(crate) async fn inbox(
 pub(crate) async fn acknowledge(
     State(app): Shared,
     Agent(caller): Agent,
-    Path(msg_id): Path<String>,
+    StrictPath(msg_id): StrictPath,
 ) -> Answer<Value> {
     app.gateway.acknowledge(&caller, &msg_id).await?;
     Ok(Json(json!({ "status": "acked", "msg_id": msg_id })))

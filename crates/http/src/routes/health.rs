@@ -59,9 +59,12 @@ pub(crate) async fn readyz(State(app): Shared) -> Response {
         None => checks.good("disk", "unknown"),
     }
     pki(&mut checks, &app, authority.clock().now());
-    match authority.tls_files().serving() {
-        Some(_) => checks.good("server_cert", "ok"),
-        None => checks.bad("server_cert", "missing"),
+    let now = authority.clock().now();
+    match (authority.tls_files().trouble(), authority.tls_files().serving()) {
+        (Some(trouble), _) => checks.bad("server_cert", format!("error: {trouble}")),
+        (None, None) => checks.bad("server_cert", "missing"),
+        (None, Some(serving)) if serving.chain[0].not_after() <= now => checks.bad("server_cert", "expired"),
+        (None, Some(_)) => checks.good("server_cert", "ok"),
     }
     checks.answer()
 }

@@ -1,10 +1,6 @@
 //! What anybody may read (contract `auth.md` §7, `pki.md` §4).
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{Json, extract::State, response::Response};
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{CACHE_CONTROL, CONTENT_DISPOSITION},
@@ -12,7 +8,10 @@ use http::{
 use serde_json::json;
 
 use super::{Shared, caller::Anyone};
-use crate::{answer::ApiError, etag};
+use crate::{
+    answer::{ApiError, StrictPath},
+    etag,
+};
 
 pub(crate) async fn trust_file(State(app): Shared, _: Anyone, headers: HeaderMap) -> Response {
     let trust = app.authority.trust();
@@ -60,7 +59,7 @@ pub(crate) async fn jwks(State(app): Shared, _: Anyone, headers: HeaderMap) -> R
 pub(crate) async fn public_key(
     State(app): Shared,
     _: Anyone,
-    Path(id): Path<String>,
+    StrictPath(id): StrictPath,
 ) -> Result<Json<impl serde::Serialize>, ApiError> {
     Ok(Json(app.gateway.public_key(&id).await?))
 }

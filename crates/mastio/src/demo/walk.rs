@@ -56,7 +56,10 @@ pub(crate) async fn walk(base: String, settings: Settings, mut steps: Steps) -> 
     let name = |what: &str| format!("{what}-{}", hex::encode(SystemRng.bytes::<3>()));
 
     let own_ca = own_ca(&settings).await?;
-    steps.done("own CA", &format!("{}, signed by the Org CA, which logged it", own_ca.certificate().subject()));
+    steps.done(
+        "own CA",
+        &format!("{}, signed by the Org CA, which logged it", own_ca.certificate().subject()),
+    );
 
     let alice_name = name("alice");
     let alice = Arc::new(identity(&own_ca, org.trim(), &alice_name)?);
@@ -82,7 +85,8 @@ pub(crate) async fn walk(base: String, settings: Settings, mut steps: Steps) -> 
     bob_agent.login().await?;
     let sent = alice_agent.send(bob.agent_id().as_str(), r#"{"order":7,"amount":1.0}"#, None, None).await?;
     let inbox = bob_agent.inbox().await?;
-    let message = inbox.iter().find(|message| message.msg_id == sent.msg_id).ok_or("the message did not arrive")?;
+    let message =
+        inbox.iter().find(|message| message.msg_id == sent.msg_id).ok_or("the message did not arrive")?;
     let verified = bob_agent.verify(message).await?;
     promised(verified.payload.get().contains("1.0"), "numbers arrive as they were written")?;
     bob_agent.ack(&message.msg_id).await?;
@@ -90,13 +94,21 @@ pub(crate) async fn walk(base: String, settings: Settings, mut steps: Steps) -> 
     steps.done("message", "sent, read, its signature verified against Alice's certificate, acknowledged");
 
     admin.deactivate(alice.agent_id()).await?;
-    let (status, detail) = refused(alice_agent.whoami().await.err().ok_or("a deactivated agent was served")?)?;
+    let (status, detail) =
+        refused(alice_agent.whoami().await.err().ok_or("a deactivated agent was served")?)?;
     promised(status == 401, "a deactivated agent is refused")?;
-    steps.done("deactivate", &format!("the next request on the open connection got 401: {}", first_line(&detail)));
+    steps.done(
+        "deactivate",
+        &format!("the next request on the open connection got 401: {}", first_line(&detail)),
+    );
 
     let findings = verify_file(database(&settings), &mut |_| {})?;
-    let entries: u64 = findings.iter().filter_map(|finding| finding.result.as_ref().ok()).map(|report| report.rows).sum();
-    promised(findings.iter().all(|finding| finding.result.is_ok()) && entries >= 10, "the audit chain verifies")?;
+    let entries: u64 =
+        findings.iter().filter_map(|finding| finding.result.as_ref().ok()).map(|report| report.rows).sum();
+    promised(
+        findings.iter().all(|finding| finding.result.is_ok()) && entries >= 10,
+        "the audit chain verifies",
+    )?;
     steps.done("audit", &format!("{entries} entries verified from the file, without the server"));
     Ok(())
 }

@@ -153,18 +153,28 @@ fn copy(connection: &Connection, options: &OpenOptions<'_>) -> Result<PathBuf, O
     let folder = options.backups.join(format!("pre-adopt-{time}Z"));
     std::fs::create_dir_all(&folder).map_err(|source| OpenError::Io { path: folder.clone(), source })?;
     let name = options.path.file_name().unwrap_or_else(|| "mcp_proxy.db".as_ref());
-    let target = folder.join(name);
+    let (target, draft) = (folder.join(name), folder.join(".partial"));
+    let io = |source| OpenError::Io { path: draft.clone(), source };
+    empty_for_owner(&draft).map_err(io)?;
     connection
-        .execute("VACUUM INTO ?1", [target.to_string_lossy()])
-        .map_err(|source| OpenError::Sqlite { path: target.clone(), source })?;
-    restrict(&target).map_err(|source| OpenError::Io { path: target.clone(), source })?;
+        .execute("VACUUM INTO ?1", [draft.to_string_lossy()])
+        .map_err(|source| OpenError::Sqlite { path: draft.clone(), source })?;
+    let settle = || {
+        std::fs::File::open(&draft)?.sync_all()?;
+        std::fs::rename(&draft, &target)?;
+        std::fs::File::open(&folder)?.sync_all()
+    };
+    settle().map_err(io)?;
     Ok(target)
 }
 
-/// The copy may hold keys: only its owner reads it.
-fn restrict(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+/// An empty file, which VACUUM INTO accepts. The copy may hold keys: only its owner reads it.
+fn empty_for_owner(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if path.exists() {
+        std::fs::remove_file(path)?;
+    }
+    std::fs::File::options().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
 fn extend(

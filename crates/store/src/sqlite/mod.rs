@@ -27,7 +27,7 @@ use crate::{
 pub struct Database {
     file: lock::WatchedFile,
     readers: readers::Readers,
-    _lock: Option<lock::ServerLock>,
+    lock: Option<lock::ServerLock>,
 }
 
 impl Database {
@@ -98,7 +98,8 @@ impl Store {
         clock: Arc<dyn Clock>,
         rng: &dyn Rng,
     ) -> Result<Self, Unavailable> {
-        let mut connect = session::SqliteConnect::new(database.file.clone());
+        let mut connect =
+            session::SqliteConnect::new(database.file.clone(), if database.lock.is_some() { 1 } else { 2 });
         let session = writer::Connect::connect(&mut connect)?;
         let (queue, thread) = writer::start(Box::new(connect), session, org, clock, rng)
             .map_err(|error| Unavailable::Broken(format!("no thread for the writer: {error}")))?;

@@ -128,7 +128,7 @@ pub(super) fn open(options: &OpenOptions<'_>) -> Result<(Database, Adoption), Op
         Contents::Foreign => return Err(OpenError::Foreign { path: path.to_owned() }),
     };
     let file = WatchedFile::at(path).map_err(io)?;
-    Ok((Database { file, readers: Readers::of(path), _lock: Some(lock) }, adoption))
+    Ok((Database { file, readers: Readers::of(path), lock: Some(lock) }, adoption))
 }
 
 pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {
@@ -139,7 +139,7 @@ pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {
         Contents::Ours { .. } => {
             let file =
                 WatchedFile::at(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-            Ok(Database { file, readers: Readers::of(path), _lock: None })
+            Ok(Database { file, readers: Readers::of(path), lock: None })
         }
         Contents::Nothing | Contents::Python => Err(OpenError::NotServedYet { path: path.to_owned() }),
         Contents::Foreign => Err(OpenError::Foreign { path: path.to_owned() }),

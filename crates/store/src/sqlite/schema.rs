@@ -119,10 +119,10 @@ CREATE TABLE cullis_schema (
     adoption_sealed INTEGER NOT NULL CHECK (adoption_sealed IN (0, 1))
 ) STRICT;
 CREATE TABLE cullis_writer (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
+    id INTEGER PRIMARY KEY CHECK (id IN (1, 2)), -- the server's writer, a tool's
     ticket INTEGER NOT NULL
 ) STRICT;
-INSERT INTO cullis_writer (id, ticket) VALUES (1, 0);
+INSERT INTO cullis_writer (id, ticket) VALUES (1, 0), (2, 0);
 CREATE TABLE cullis_config (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -149,7 +149,7 @@ CREATE TRIGGER local_audit_no_delete BEFORE DELETE ON local_audit FOR EACH ROW B
 END;
 CREATE TRIGGER local_audit_guard BEFORE INSERT ON local_audit FOR EACH ROW BEGIN
     SELECT RAISE(ABORT, 'local_audit is append-only: an entry with this id exists')
-        WHERE EXISTS (SELECT 1 FROM local_audit WHERE id = NEW.id);
+        WHERE NEW.id > 0 AND EXISTS (SELECT 1 FROM local_audit WHERE id = NEW.id);
     SELECT RAISE(ABORT, 'local_audit is append-only: chain_seq must follow the newest entry without gap or fork')
         WHERE NEW.chain_seq IS NOT NULL AND NEW.chain_seq <>
             coalesce((SELECT max(chain_seq) FROM local_audit WHERE org_id = NEW.org_id), 0) + 1;
@@ -158,6 +158,9 @@ CREATE TRIGGER local_audit_guard BEFORE INSERT ON local_audit FOR EACH ROW BEGIN
             (SELECT entry_hash FROM local_audit WHERE org_id = NEW.org_id AND chain_seq = NEW.chain_seq - 1);
     SELECT RAISE(ABORT, 'local_audit is append-only: an entry of the chain needs its organisation and its hash')
         WHERE NEW.chain_seq IS NOT NULL AND (NEW.org_id IS NULL OR NEW.entry_hash IS NULL);
+END;
+CREATE TRIGGER local_audit_ids AFTER INSERT ON local_audit FOR EACH ROW WHEN NEW.id < 1 BEGIN
+    SELECT RAISE(ABORT, 'local_audit is append-only: the id of an entry is positive');
 END;
 ALTER TABLE local_audit ADD COLUMN ts TEXT GENERATED ALWAYS AS (timestamp) VIRTUAL;
 "#;

@@ -18,11 +18,13 @@ const ROWS_PER_INSERT: usize = 16;
 /// Opens writing connections to one file.
 pub(super) struct SqliteConnect {
     file: WatchedFile,
+    writer: i64,
 }
 
 impl SqliteConnect {
-    pub(super) fn new(file: WatchedFile) -> Self {
-        Self { file }
+    /// `writer` is the row of `cullis_writer` that this process marks: 1 for the server, 2 for a tool beside it.
+    pub(super) fn new(file: WatchedFile, writer: i64) -> Self {
+        Self { file, writer }
     }
 }
 
@@ -31,7 +33,7 @@ impl Connect for SqliteConnect {
         self.file.check()?;
         let connection = open_for_writing(self.file.path()).map_err(|error| fault(&error))?;
         let data_version = data_version(&connection).map_err(|error| fault(&error))?;
-        Ok(Box::new(SqliteSession { file: self.file.clone(), connection, data_version }))
+        Ok(Box::new(SqliteSession { file: self.file.clone(), writer: self.writer, connection, data_version }))
     }
 }
 
@@ -55,6 +57,7 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 
 struct SqliteSession {
     file: WatchedFile,
+    writer: i64,
     connection: Connection,
     data_version: i64,
 }
@@ -138,8 +141,8 @@ impl Session for SqliteSession {
     fn commit(&mut self, ticket: u64) -> Result<(), Unavailable> {
         let mark = || {
             self.connection
-                .prepare_cached("UPDATE cullis_writer SET ticket = ?1 WHERE id = 1")?
-                .execute(params![ticket.cast_signed()])
+                .prepare_cached("UPDATE cullis_writer SET ticket = ?1 WHERE id = ?2")?
+                .execute(params![ticket.cast_signed(), self.writer])
         };
         mark().map_err(|error| fault(&error))?;
         self.execute("COMMIT")

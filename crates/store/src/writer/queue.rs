@@ -44,9 +44,14 @@ impl Job {
     }
 
     pub(super) fn finish(self, result: Result<Committed, WriteError>) {
-        if let Some(answer) = self.answer {
+        match (self.answer, result) {
             // A caller that left gets no answer; what was committed stays.
-            let _ = answer.send(result);
+            (Some(answer), result) => drop(answer.send(result)),
+            (None, Err(error)) => {
+                let events: Vec<_> = self.unit.events.iter().map(|event| event.kind.name).collect();
+                tracing::error!(%error, ?events, "entries that nobody waits for could not be written");
+            }
+            (None, Ok(_)) => {}
         }
     }
 }
@@ -119,7 +124,10 @@ impl Queue {
     }
 
     /// Sets who hears of commits. Only the first call counts.
+    ///
+    /// It is told of foreign commits at once: there may have been some before it listened.
     pub fn on_commit(&self, hook: impl Fn(&Notice<'_>) + Send + Sync + 'static) {
+        hook(&Notice::Foreign);
         // A second hook would mean two owners of the state in memory; the first one stays.
         let _ = self.shared.hook.set(Box::new(hook));
     }

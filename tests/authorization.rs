@@ -1,0 +1,98 @@
+//! Who may do what: every route with every credential, compared with `authorization.txt`.
+
+use std::{fmt::Write as _, fs, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, Method};
+use mastio_client::Agent;
+use mastio_jose::SigningKey;
+
+use crate::harness::{ADMIN_SECRET, Mastio, Place, X_ADMIN_SECRET, repository};
+
+const GOLDEN: &str = "tests/authorization.txt";
+
+/// Nobody is called `nobody`: a request that is let in changes nothing.
+const ROUTES: [(Method, &str); 30] = [
+    (Method::GET, "/health"),
+    (Method::GET, "/healthz"),
+    (Method::GET, "/readyz"),
+    (Method::GET, "/metrics"),
+    (Method::GET, "/pki/ca.crt"),
+    (Method::GET, "/.well-known/cullis/connector-bootstrap"),
+    (Method::GET, "/.well-known/jwks-local.json"),
+    (Method::GET, "/v1/federation/agents/acme::nobody/public-key"),
+    (Method::POST, "/v1/auth/login-challenge"),
+    (Method::POST, "/v1/auth/sign-challenged-assertion"),
+    (Method::POST, "/v1/auth/sign-assertion"),
+    (Method::POST, "/v1/auth/token"),
+    (Method::GET, "/v1/auth/whoami"),
+    (Method::POST, "/v1/admin/agents"),
+    (Method::GET, "/v1/admin/agents"),
+    (Method::POST, "/v1/admin/agents/enroll/byoca"),
+    (Method::DELETE, "/v1/admin/agents/acme::nobody"),
+    (Method::POST, "/v1/admin/agents/acme::nobody/dpop-jwk"),
+    (Method::GET, "/v1/admin/mastio-pubkey"),
+    (Method::GET, "/proxy/admin/agents"),
+    (Method::GET, "/v1/egress/peers"),
+    (Method::POST, "/v1/egress/resolve"),
+    (Method::GET, "/v1/egress/agents/acme::nobody/public-key"),
+    (Method::POST, "/v1/egress/message/send"),
+    (Method::GET, "/v1/egress/message/inbox"),
+    (Method::POST, "/v1/egress/message/nothing/ack"),
+    (Method::GET, "/v1/broker/anything"),
+    (Method::GET, "/v1/registry/anything"),
+    (Method::GET, "/v1/auth/anything"),
+    (Method::GET, "/v1/federation/anything"),
+];
+
+const HEADER: &str = "\
+# The status of every route for every credential, on the TLS listener: none, a wrong and the right admin secret, an
+# agent's certificate, an agent's token with a proof of its key. Bodies are {}, and acme::nobody does not exist.
+# Rebuild with UPDATE=1 and read what changed.
+#
+# none  wrong  admin  cert  token
+";
+
+#[tokio::test]
+async fn every_route_lets_in_whom_it_should() {
+    let mut place = Place::new();
+    let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
+    let found = matrix(&server).await;
+    let golden = repository(GOLDEN);
+    if wants_update() {
+        fs::write(&golden, &found).unwrap();
+    }
+    let expected = fs::read_to_string(&golden).unwrap_or_default();
+    let changed: Vec<_> =
+        found.lines().filter(|line| !expected.lines().any(|known| known == *line)).collect();
+    assert!(found == expected, "{GOLDEN} says otherwise; found now:\n{}", changed.join("\n"));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a switch of this suite, not a setting of a Mastio")]
+fn wants_update() -> bool {
+    std::env::var("UPDATE").is_ok_and(|value| value == "1")
+}
+
+async fn matrix(server: &Mastio) -> String {
+    let alice = Arc::new(server.admin().create_agent("alice", "Alice", &[]).await.unwrap());
+    let mut anybody = server.client(None).connect();
+    let mut certified = server.client(Some(&alice)).connect();
+    let key = SigningKey::generate().unwrap();
+    let mut tokened = Agent::new(&server.client(None), Arc::clone(&alice), key);
+    tokened.login_direct().await.unwrap();
+    let secret = |text| HeaderMap::from_iter([(X_ADMIN_SECRET, HeaderValue::from_static(text))]);
+    let mut text = HEADER.to_owned();
+    for (method, path) in &ROUTES {
+        let body = if *method == Method::POST { "{}" } else { "" };
+        let mut row = Vec::new();
+        for headers in [HeaderMap::new(), secret("a-secret-of-somebody-else"), secret(ADMIN_SECRET)] {
+            row.push(anybody.request(method.clone(), path, headers, body).await.unwrap());
+        }
+        row.push(certified.request(method.clone(), path, HeaderMap::new(), body).await.unwrap());
+        row.push(tokened.call(method.clone(), path, body).await.unwrap());
+        for answer in row {
+            write!(text, "  {}  ", answer.status.as_u16()).unwrap();
+        }
+        writeln!(text, " {method:<6} {path}").unwrap();
+    }
+    text
+}
