@@ -27,7 +27,10 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
             .and_then(|()| proxy_env::write_fresh(&arguments.dir, &SystemRng))
         {
             Ok(path) => {
-                eprintln!("first start: wrote {} with a fresh admin secret and dashboard key", path.display())
+                eprintln!(
+                    "first start: wrote {} with a fresh admin secret and dashboard key",
+                    path.display()
+                );
             }
             Err(error) => {
                 eprintln!("proxy.env could not be written into {}: {error}", arguments.dir.display());

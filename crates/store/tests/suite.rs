@@ -173,7 +173,9 @@ async fn commits_of_others_are_noticed_even_if_our_own_fails_meanwhile() {
     let place = Place::new();
     let store = place.store();
     let (tell, mut told_of) = tokio::sync::mpsc::unbounded_channel();
-    store.on_commit(move |notice| drop(tell.send(matches!(notice, mastio_store::Notice::Foreign))));
+    store.on_commit(move |notice| {
+        tell.send(matches!(notice, mastio_store::Notice::Foreign)).unwrap_or_default()
+    });
     told_of.recv().await.unwrap();
     let other = rusqlite::Connection::open(place.path()).unwrap();
     other

@@ -87,7 +87,7 @@ async fn no_agent_becomes_another_by_signing_a_child() {
     // Alice's own leaf plays the CA of a certificate that names the victim.
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name.push(rcgen::DnType::CommonName, victim.id.clone());
-    let uri = victim.chain[0].uri_sans()[0].to_string();
+    let uri = victim.chain[0].uri_sans()[0].clone();
     params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
     let forged_key = mastio_pki::KeyPair::generate_p256().unwrap();
     let mut issuer = rcgen::CertificateParams::default();

@@ -75,7 +75,7 @@ fn pki(checks: &mut Checks, app: &App, now: Stamp) {
         _ if trust.root.not_after() <= now => checks.bad("pki", "the Org CA has expired"),
         None => checks.bad("pki", "no intermediate"),
         Some(issuer) if issuer.certificate().not_after() <= now => {
-            checks.bad("pki", "the intermediate has expired")
+            checks.bad("pki", "the intermediate has expired");
         }
         Some(_) => checks.good("pki", "ok"),
     }
