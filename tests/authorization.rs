@@ -96,3 +96,28 @@ async fn matrix(server: &Mastio) -> String {
     }
     text
 }
+
+/// Reads the one place where routes are made: a route that the matrix lacks would go unnoticed.
+#[test]
+fn no_route_is_left_out() {
+    let source = fs::read_to_string(repository("crates/http/src/routes/mod.rs")).unwrap();
+    let templates: Vec<_> =
+        source.split(".route(\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
+    assert!(templates.len() > 20, "the routes have moved: {templates:?}");
+    for template in templates {
+        assert!(ROUTES.iter().any(|(_, path)| fits(path, template)), "{template} is not in the matrix");
+    }
+}
+
+fn fits(path: &str, template: &str) -> bool {
+    let (mut path, mut template) = (path.split('/'), template.split('/'));
+    loop {
+        match (path.next(), template.next()) {
+            (None, None) => return true,
+            (Some(_), Some(rest)) if rest.starts_with("{*") => return true,
+            (Some(_), Some(name)) if name.starts_with('{') => {}
+            (Some(found), Some(expected)) if found == expected => {}
+            _ => return false,
+        }
+    }
+}

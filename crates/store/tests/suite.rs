@@ -174,7 +174,7 @@ async fn commits_of_others_are_noticed_even_if_our_own_fails_meanwhile() {
     let store = place.store();
     let (tell, mut told_of) = tokio::sync::mpsc::unbounded_channel();
     store.on_commit(move |notice| {
-        tell.send(matches!(notice, mastio_store::Notice::Foreign)).unwrap_or_default()
+        tell.send(matches!(notice, mastio_store::Notice::Foreign)).unwrap_or_default();
     });
     told_of.recv().await.unwrap();
     let other = rusqlite::Connection::open(place.path()).unwrap();
