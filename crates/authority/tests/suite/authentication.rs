@@ -357,3 +357,50 @@ async fn a_new_dpop_key_does_not_bring_an_old_certificate_back() {
         .unwrap();
     assert_eq!(kept, None);
 }
+
+#[tokio::test]
+async fn a_halt_stops_minting_and_nothing_else() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let alice = Holder::created(&authority, "alice").await;
+    let (token, key) = bound(&authority, &world, &alice).await;
+    let mastio_config::Database::Sqlite(path) = world.settings(&[]).database;
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let staged = "INSERT INTO mastio_keys (kid, pubkey_pem, privkey_pem, created_at) SELECT 'mastio-staged', pubkey_pem, privkey_pem, created_at FROM mastio_keys";
+    connection.execute(staged, []).unwrap();
+    authority.reload().unwrap();
+    call(&authority, &world, &token, &key).await.unwrap();
+    let now = world.clock.now();
+    let dpop = proof(&key, "POST", TOKEN, &json!({}), now);
+    let minted = mint(&authority, &nobody(), Some(&alice.assertion(now)), Some(&dpop)).await.unwrap_err();
+    assert_eq!((minted.status(), minted.reason()), (503, "signing_halted"));
+    assert!(minted.to_string().contains("mastio-staged"), "{minted}");
+    assert_eq!(
+        reason(authority.create_agent(&candidate("bob"), true, &operator()).await),
+        (503, "signing_halted")
+    );
+    connection.execute("DELETE FROM mastio_keys WHERE kid = 'mastio-staged'", []).unwrap();
+    authority.reload().unwrap();
+    bound(&authority, &world, &alice).await;
+}
+
+#[tokio::test]
+async fn every_class_of_routes_has_its_own_limit() {
+    use mastio_authority::limits::Class;
+    let world = World::new();
+    let authority = world.boot(&[("MCP_PROXY_RATE_LIMIT_PER_MINUTE", "3")]).await.unwrap();
+    let alice = mastio_core::AgentId::parse("acme::alice").unwrap();
+    let allowed = |count: usize, one: &dyn Fn() -> bool| (0..count).filter(|_| one()).count();
+    assert_eq!(allowed(9, &|| authority.limits.by_agent(&alice).is_ok()), 3);
+    for (class, limit) in [(Class::Public, 30), (Class::Mint, 3), (Class::Admin, 3)] {
+        assert_eq!(
+            allowed(99, &|| authority.limits.by_address(class, address()).is_ok()),
+            limit,
+            "{class:?}"
+        );
+    }
+    let over = authority.limits.by_agent(&alice).unwrap_err();
+    assert!(over.retry_after <= Duration::from_secs(20), "{over:?}");
+    world.clock.advance(Duration::from_secs(60));
+    assert!(authority.limits.by_agent(&alice).is_ok());
+}

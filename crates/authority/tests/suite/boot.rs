@@ -247,3 +247,45 @@ async fn byoca_takes_what_holds_and_says_what_does_not() {
     let refused = refusal("dave", brought(leaf.pem(), &key)).await;
     assert!(refused.0 == 400 && refused.1.contains("cannot be used"), "{}", refused.1);
 }
+
+#[tokio::test]
+async fn a_root_with_path_length_zero_halts_signing_or_strictly_refuses() {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/pki-vectors.json");
+    let vectors: serde_json::Value = serde_json::from_slice(&fs::read(vectors).unwrap()).unwrap();
+    let legacy = |name: &str| vectors["legacy_pathlen_zero"][name].as_str().unwrap().to_owned();
+    let world = World::new();
+    // The vector was made on 2026-11-22.
+    world.clock.advance(std::time::Duration::from_secs(10_000_000));
+    let tls = world.dir.path().join("nginx-certs");
+    fs::create_dir_all(&tls).unwrap();
+    fs::write(tls.join("org-ca.crt"), legacy("root")).unwrap();
+    fs::write(tls.join("org-ca.key"), legacy("root_key")).unwrap();
+    let strict = [("MCP_PROXY_STRICT_PKI", "1")];
+    assert!(matches!(world.boot(&strict).await, Err(BootError::StrictPki)), "nothing was taken over");
+    let authority = world.boot(&[]).await.unwrap();
+    assert!(authority.trust().halt.is_some());
+    assert_eq!(authority.metrics.legacy_pathlen_zero.get(), 1);
+    leave(authority);
+    let refused = world.boot(&strict).await.unwrap_err().to_string();
+    assert!(refused.starts_with("MCP_PROXY_STRICT_PKI=1 refuses boot on legacy Org CA"), "{refused}");
+    assert!(refused.contains("cullis-proxy rotate-org-ca"), "{refused}");
+}
+
+#[tokio::test]
+async fn files_with_keys_are_for_their_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    fixture(&world, "adopted-plain.db");
+    world.clock.advance(std::time::Duration::from_secs(10_000_000));
+    leave(world.boot(&[]).await.unwrap());
+    let fresh = World::new();
+    let authority = fresh.boot(&[]).await.unwrap();
+    authority.keep_files().await.unwrap();
+    let copies = fs::read_dir(world.dir.path().join("backups")).unwrap().map(|entry| entry.unwrap().path());
+    let copy = copies.map(|folder| folder.join("mcp_proxy.db")).next().unwrap();
+    let database = fresh.dir.path().join("data/mcp_proxy.db");
+    for path in [copy, database, fresh.dir.path().join("nginx-certs/mastio-server.key")] {
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", path.display());
+    }
+}
