@@ -23,6 +23,7 @@ use crate::{
     login::Challenges,
     metrics::Metrics,
     paths::PathCache,
+    peer::ClientChain,
     proofs::Proofs,
     registry::Registry,
     trust::{Trust, TrustError},
@@ -31,6 +32,10 @@ use crate::{
 /// Tokens whose signature was verified. A token is about 600 bytes of claims.
 const TOKENS: u64 = 65_536;
 
+/// Chains of `x5c` that were parsed. A chain is about 3 KB.
+const CHAINS: u64 = 4096;
+
+pub(crate) type ChainCache = moka::sync::Cache<[u8; 32], Arc<ClientChain>>;
 pub(crate) type TokenCache = moka::sync::Cache<[u8; 32], KnownToken>;
 
 /// The trust authority of one organisation. Made by [`crate::boot::start`].
@@ -49,6 +54,7 @@ pub struct Authority {
     pub(crate) proofs: Proofs,
     pub(crate) paths: PathCache,
     pub(crate) tokens: TokenCache,
+    pub(crate) chains: ChainCache,
     pub(crate) challenges: Challenges,
     pub(crate) admin_secret: AdminSecret,
     pub(crate) denials: Denials,
@@ -95,6 +101,7 @@ impl Authority {
             proofs: parts.proofs,
             paths: PathCache::new(),
             tokens: TokenCache::new(TOKENS),
+            chains: ChainCache::new(CHAINS),
             challenges: Challenges::default(),
             admin_secret: parts.admin_secret,
             denials: Denials::default(),

@@ -15,7 +15,6 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     Authority, Outage, Refusal,
     authenticate::{AuthError, Pinned, identity},
-    mint::certificates,
 };
 
 /// How long a challenge is good for.
@@ -138,7 +137,7 @@ impl Authority {
         let key = (pinned.agent.id().clone(), nonce.to_owned());
         self.challenges.0.remove(&key).ok_or(LoginError::Nonce)?;
         let assertion = Assertion::parse(text).map_err(|_| LoginError::Assertion)?;
-        let chain = certificates(assertion.x5c()).map_err(|_| LoginError::Chain)?;
+        let chain = self.presented(assertion.x5c()).map_err(|_| LoginError::Chain)?;
         let agent = self.pinned(&chain).await.map_err(|error| match error {
             AuthError::PinMismatch { .. } | AuthError::NoPin { .. } => LoginError::Pin,
             AuthError::Unknown { .. } | AuthError::Revoked { .. } => LoginError::Unknown,

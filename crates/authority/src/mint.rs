@@ -1,7 +1,9 @@
 //! Minting access tokens: `POST /v1/auth/token` (contract `auth.md` §4–6; design decisions 8, 10–12).
 
+use std::sync::Arc;
+
 use mastio_core::{AgentId, Event, Jkt, PrincipalKind, Thumbprint, event::catalogue, sha256};
-use mastio_jose::{Assertion, Confirmation, TokenClaims};
+use mastio_jose::{Assertion, Confirmation, TokenClaims, VerifyingKey};
 use mastio_pki::Certificate;
 use mastio_store::Unit;
 use serde_json::Value;
@@ -11,6 +13,7 @@ use crate::{
     authenticate::{AuthError, Pinned},
     peer::ClientChain,
     proofs::RequestLine,
+    registry::Agent,
     trust::Halt,
 };
 
@@ -180,15 +183,14 @@ impl Authority {
         peer: Option<&Pinned>,
     ) -> Result<(Pinned, UsedAssertion), AuthError> {
         let assertion = Assertion::parse(text)?;
-        let chain = certificates(assertion.x5c())?;
+        let chain = self.presented(assertion.x5c())?;
         let agent = self.pinned(&chain).await.map_err(|error| match error {
             AuthError::NotVerified { presented } => {
                 AuthError::AssertionChain(presented.trim_start_matches("FAILED:").to_owned())
             }
             other => other,
         })?;
-        let key = mastio_jose::VerifyingKey::from_spki_der(chain.leaf.spki_der())
-            .map_err(|error| AuthError::AssertionChain(error.to_string()))?;
+        let key = leaf_key(&agent, &chain.leaf)?;
         let claims = assertion.verify(&key, self.clock.now())?;
         if claims.sub != agent.id().as_str() {
             return Err(AuthError::AssertionSubject);
@@ -198,7 +200,27 @@ impl Authority {
         }
         let used =
             UsedAssertion { key: assertion_key(text, claims.jti.as_deref(), agent.id()), iat: claims.iat };
-        Ok((Pinned { agent, leaf: chain.leaf }, used))
+        Ok((Pinned { agent, leaf: chain.leaf.clone() }, used))
+    }
+
+    /// The certificates of `x5c`, leaf first. An agent sends the same ones at each login: they are parsed once.
+    pub(crate) fn presented(&self, x5c: &[Vec<u8>]) -> Result<Arc<ClientChain>, AuthError> {
+        let key = sha256(&x5c.iter().flat_map(|der| sha256(der)).collect::<Vec<u8>>());
+        if let Some(chain) = self.chains.get(&key) {
+            return Ok(chain);
+        }
+        let chain = Arc::new(certificates(x5c)?);
+        self.chains.insert(key, Arc::clone(&chain));
+        Ok(chain)
+    }
+}
+
+/// The key of a presented leaf: parsed already, if it is the pinned one.
+fn leaf_key(agent: &Agent, leaf: &Certificate) -> Result<VerifyingKey, AuthError> {
+    match &agent.key {
+        Some(key) if agent.pin == Some(leaf.thumbprint()) => Ok(key.clone()),
+        _ => VerifyingKey::from_spki_der(leaf.spki_der())
+            .map_err(|error| AuthError::AssertionChain(error.to_string())),
     }
 }
 
@@ -220,8 +242,7 @@ fn assertion_key(text: &str, jti: Option<&str>, agent: &AgentId) -> [u8; 16] {
     key
 }
 
-/// The certificates of `x5c`, leaf first.
-pub(crate) fn certificates(x5c: &[Vec<u8>]) -> Result<ClientChain, AuthError> {
+fn certificates(x5c: &[Vec<u8>]) -> Result<ClientChain, AuthError> {
     let mut parsed = x5c.iter().map(|der| {
         Certificate::from_der(der.clone()).map_err(|error| AuthError::AssertionChain(error.to_string()))
     });
