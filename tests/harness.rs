@@ -195,7 +195,7 @@ impl Place {
         .await;
         Mastio {
             tls: port(&line, "tls=\"127.0.0.1:"),
-            plain: port(&line, "plain=\"Some(127.0.0.1:"),
+            plain: port(&line, "plain=\"127.0.0.1:"),
             ca_pem: self.text("certs/org-ca.pem"),
             log: server.log,
             process: server.process,

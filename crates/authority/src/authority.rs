@@ -197,11 +197,11 @@ impl Authority {
         Ok(())
     }
 
-    fn tell(&self, event: &Event) {
+    pub(crate) fn tell(&self, event: &Event) {
         self.metrics.events.with_label_values(&[event.kind.name]).inc();
         let (name, agent, details) = (event.kind.name, event.agent.as_deref(), event.details.as_deref());
         match event.kind.outcome {
-            Outcome::Ok => tracing::debug!(target: "mastio::event", event = name, agent, details),
+            Outcome::Ok => tracing::info!(target: "mastio::event", event = name, agent, details),
             Outcome::Denied | Outcome::Error => {
                 tracing::warn!(target: "mastio::event", event = name, agent, details, "{}", event.kind.meaning.trim());
             }

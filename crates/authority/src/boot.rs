@@ -45,7 +45,7 @@ pub async fn start(
     rng: Arc<dyn Rng>,
 ) -> Result<Arc<Authority>, BootError> {
     let DatabaseSetting::Sqlite(path) = &settings.database;
-    refuse_lost_database(path)?;
+    refuse_lost_database(path, &settings.tls_dir)?;
     let backups = settings.dir.join("backups");
     let (database, adoption) = Database::open(&OpenOptions { path, backups: &backups, now: clock.now() })?;
     let passphrase = settings.at_rest_passphrase.as_ref();
@@ -83,18 +83,12 @@ pub async fn start(
         }
     }
     let store = Arc::new(Store::start(Arc::clone(&database), org.clone(), Arc::clone(&clock), rng.as_ref())?);
-    if let Some(unit) = boot.missing(&org, root, first)? {
-        store.submit(unit).await?;
-    }
-    if let Some(unit) = boot.bare_keys()? {
-        store.submit(unit).await?;
-    }
-    if let Some(unit) = boot.tell_adoption(&adoption, &org)? {
-        store.submit(unit).await?;
-    }
-    if let Some(unit) = boot.admin_secret()? {
-        store.submit(unit).await?;
-    }
+    let mut told = Vec::new();
+    // One after the other: each looks at what the one before has written.
+    write(&store, &mut told, boot.missing(&org, root, first)?).await?;
+    write(&store, &mut told, boot.bare_keys()?).await?;
+    write(&store, &mut told, boot.tell_adoption(&adoption, &org)?).await?;
+    write(&store, &mut told, boot.admin_secret()?).await?;
     let ring = crate::nonces::load_ring(&database, custody.as_ref(), clock.now(), rng.as_ref())?;
     if let Some(unit) = ring.write {
         store.submit(unit).await?;
@@ -126,13 +120,22 @@ pub async fn start(
         rng,
         settings,
     });
+    told.iter().for_each(|event| authority.tell(event));
     authority.write_copies()?;
     Ok(authority)
 }
 
+/// Commits a unit of the start; its events are told once there is an authority to count them.
+async fn write(store: &Store, told: &mut Vec<Event>, unit: Option<Unit>) -> Result<(), BootError> {
+    let Some(unit) = unit else { return Ok(()) };
+    told.extend(unit.events.iter().cloned());
+    store.submit(unit).await?;
+    Ok(())
+}
+
 /// A database that is gone while its identity file is there: refused before an empty one takes the place where a
 /// backup must be restored.
-fn refuse_lost_database(path: &Path) -> Result<(), BootError> {
+fn refuse_lost_database(path: &Path, tls_dir: &Path) -> Result<(), BootError> {
     if path.exists() {
         return Ok(());
     }
@@ -140,7 +143,12 @@ fn refuse_lost_database(path: &Path) -> Result<(), BootError> {
         None => Ok(()),
         Some(identity) => Err(BootError::RootLost {
             found: format!("{} names organisation {}", evidence::file(path).display(), identity.org_id),
-            leftovers: evidence::file(path).display().to_string(),
+            leftovers: [evidence::file(path), tls_dir.join("org-ca.crt")]
+                .iter()
+                .filter(|path| path.exists())
+                .map(|path| path.display().to_string())
+                .collect::<Vec<_>>()
+                .join(" and "),
         }),
     }
 }

@@ -87,7 +87,8 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::start(settings, Arc::new(SystemClock::default()), Arc::new(SystemRng)).await?;
     let org = server.authority.trust().org.clone();
-    tracing::info!(tls = %server.tls, plain = ?server.plain, org = %org, "Application startup complete.");
+    let plain = server.plain.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    tracing::info!(tls = %server.tls, plain, org = %org, "Application startup complete.");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}

@@ -135,7 +135,7 @@ async fn the_audit_log_refuses_what_would_break_it() {
         "INTO local_audit (id, timestamp, event_type, org_id, result, chain_seq, previous_hash, entry_hash)";
     for (sql, says) in [
         ("UPDATE local_audit SET result = 'denied'".to_owned(), "append-only"),
-        ("DELETE FROM local_audit WHERE ts < '2099-01-01'".to_owned(), "cullis-proxy audit archive"),
+        ("DELETE FROM local_audit WHERE ts < '2099-01-01'".to_owned(), "archive command"),
         (
             format!("INSERT OR REPLACE {insert} VALUES (1, 't', 'e', 'acme', 'ok', 4, 'x', 'y')"),
             "append-only",

@@ -192,7 +192,7 @@ pub(crate) const LIMITS: &[Variable] = &[
         "MCP_PROXY_RATE_LIMIT_PER_MINUTE",
         Kind::Integer { min: 1, max: NO_LIMIT },
         "1800",
-        "requests of one agent in any 60 seconds",
+        "requests in any 60 seconds of one agent, and of one address at the token endpoint and the admin API",
     ),
     Variable::built(
         "MCP_PROXY_GLOBAL_RATE_LIMIT_RPS",

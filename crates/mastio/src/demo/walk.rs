@@ -97,10 +97,8 @@ pub(crate) async fn walk(base: String, settings: Settings, mut steps: Steps) -> 
     let (status, detail) =
         refused(alice_agent.whoami().await.err().ok_or("a deactivated agent was served")?)?;
     promised(status == 401, "a deactivated agent is refused")?;
-    steps.done(
-        "deactivate",
-        &format!("the next request on the open connection got 401: {}", first_line(&detail)),
-    );
+    steps
+        .done("deactivate", &format!("the next request on the open connection got 401: {}", reason(&detail)));
 
     let findings = verify_file(database(&settings), &mut |_| {})?;
     let entries: u64 =
@@ -113,8 +111,12 @@ pub(crate) async fn walk(base: String, settings: Settings, mut steps: Steps) -> 
     Ok(())
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(120).collect()
+/// The stable word in the answer, or the answer where there is none.
+fn reason(detail: &str) -> String {
+    let object: Option<serde_json::Value> = serde_json::from_str(detail).ok();
+    object
+        .and_then(|object| object["reason"].as_str().map(str::to_owned))
+        .unwrap_or_else(|| detail.to_owned())
 }
 
 /// A CA of the organisation's own below the Org CA: key and request made here, signed by the Org CA's key.

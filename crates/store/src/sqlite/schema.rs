@@ -145,7 +145,7 @@ CREATE INDEX idx_message_keys_msg ON message_keys (msg_id);
 pub(super) const AUDIT_GUARDS: &str = r#"
 DROP TRIGGER IF EXISTS local_audit_no_delete;
 CREATE TRIGGER local_audit_no_delete BEFORE DELETE ON local_audit FOR EACH ROW BEGIN
-    SELECT RAISE(ABORT, 'local_audit is append-only (CRIT-3): DELETE not permitted; to free space archive old entries with: cullis-proxy audit archive --before DATE --out DIR');
+    SELECT RAISE(ABORT, 'local_audit is append-only (CRIT-3): DELETE not permitted; entries leave only through the archive command, see: cullis-proxy audit --help');
 END;
 CREATE TRIGGER local_audit_guard BEFORE INSERT ON local_audit FOR EACH ROW BEGIN
     SELECT RAISE(ABORT, 'local_audit is append-only: an entry with this id exists')
