@@ -11,17 +11,18 @@ use secrecy::ExposeSecret;
 
 const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef");
 
-/// Lets go of the database: the next start finds it unlocked.
+/// Lets go of the database and waits until the last connection is closed: SQLite then removes its log.
 fn leave(authority: Arc<mastio_authority::Authority>) {
+    let wal = authority.store().database().path().with_file_name("mcp_proxy.db-wal");
     let weak = Arc::downgrade(&authority);
     drop(authority);
-    for _ in 0..1000 {
-        if weak.strong_count() == 0 {
+    for _ in 0..2000 {
+        if weak.strong_count() == 0 && !wal.exists() {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    panic!("somebody still holds the authority");
+    panic!("somebody still holds the authority or its database");
 }
 
 fn fixture(world: &World, name: &str) {
@@ -171,6 +172,7 @@ async fn adopted_databases_serve_their_agents() {
             )
             .unwrap();
         assert_eq!(sealed, 2, "audit_log and __system__ are covered, once");
+        drop(connection);
         leave(world.boot(more).await.unwrap());
     }
 }
