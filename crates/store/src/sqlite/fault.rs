@@ -11,7 +11,7 @@ pub(crate) fn fault(error: &Error) -> Unavailable {
         Some(ErrorCode::DiskFull) => Unavailable::DiskFull(text),
         Some(ErrorCode::ReadOnly) => Unavailable::ReadOnly(text),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Unavailable::Locked(text),
-        Some(ErrorCode::CannotOpen) => Unavailable::Gone(text),
+        // CannotOpen too: it may pass, as when files run out, while a replaced file is told by its inode.
         _ => Unavailable::Broken(text),
     }
 }
