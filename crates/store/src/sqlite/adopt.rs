@@ -184,7 +184,9 @@ fn extend(
     backup: &Path,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    transaction.execute_batch(schema::OWN_TABLES)?;
+    for step in schema::STEPS {
+        transaction.execute_batch(step)?;
+    }
     transaction.execute_batch(schema::AUDIT_GUARDS)?;
     transaction.execute(
         "INSERT INTO cullis_schema (id, version, created_at, adopted_from, adoption_sealed) VALUES (1, ?1, ?2, ?3, 0)",

@@ -123,7 +123,10 @@ pub(super) fn open(options: &OpenOptions<'_>) -> Result<(Database, Adoption), Op
         Contents::Ours { version } if version > schema::VERSION => {
             return Err(OpenError::Newer { found: version, known: schema::VERSION });
         }
-        Contents::Ours { .. } => adopt::unsealed(path).map_err(sqlite)?,
+        Contents::Ours { version } => {
+            upgrade(path, version).map_err(sqlite)?;
+            adopt::unsealed(path).map_err(sqlite)?
+        }
         Contents::Python => adopt::adopt(options)?,
         Contents::Foreign => return Err(OpenError::Foreign { path: path.to_owned() }),
     };
@@ -135,6 +138,9 @@ pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {
     match contents(path).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })? {
         Contents::Ours { version } if version > schema::VERSION => {
             Err(OpenError::Newer { found: version, known: schema::VERSION })
+        }
+        Contents::Ours { version } if version < schema::VERSION => {
+            Err(OpenError::NotServedYet { path: path.to_owned() })
         }
         Contents::Ours { .. } => {
             let file =
@@ -188,13 +194,30 @@ pub(crate) fn has_table(connection: &Connection, name: &str) -> rusqlite::Result
         .map(|found| found.is_some())
 }
 
+/// Takes the steps that a database of an older Mastio lacks, all or none.
+fn upgrade(path: &Path, version: i64) -> rusqlite::Result<()> {
+    let taken = usize::try_from(version).unwrap_or(0);
+    if taken >= schema::STEPS.len() {
+        return Ok(());
+    }
+    let mut connection = open_for_writing(path)?;
+    let transaction = connection.transaction()?;
+    for step in &schema::STEPS[taken..] {
+        transaction.execute_batch(step)?;
+    }
+    transaction.execute("UPDATE cullis_schema SET version = ?1 WHERE id = 1", [schema::VERSION])?;
+    transaction.commit()
+}
+
 /// A fresh database, whole or not at all, for its owner's eyes: it may hold keys.
 fn create(path: &Path, now: Stamp) -> rusqlite::Result<()> {
     restrict(path).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let mut connection = open_for_writing(path)?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(schema::SHARED_TABLES)?;
-    transaction.execute_batch(schema::OWN_TABLES)?;
+    for step in schema::STEPS {
+        transaction.execute_batch(step)?;
+    }
     transaction.execute_batch(schema::AUDIT_GUARDS)?;
     transaction.execute(
         "INSERT INTO cullis_schema (id, version, created_at, adopted_from, adoption_sealed) VALUES (1, ?1, ?2, NULL, 1)",

@@ -1,8 +1,12 @@
 //! The tables. A fresh database has those of the existing system that we use, under their names and columns, so that
 //! operators' SQL works; everything of our own is in new tables (design §6).
 
-/// What we write into `cullis_schema`. Raised with every change of [`OWN_TABLES`].
-pub(super) const VERSION: i64 = 1;
+/// What `cullis_schema` says when every step was taken.
+pub(super) const VERSION: i64 = STEPS.len() as i64;
+
+/// What makes each version out of the one before it. A fresh and an adopted database take all steps, one of ours those
+/// that it lacks. Steps only add, and never change once they are released.
+pub(super) const STEPS: [&str; 2] = [FIRST_TABLES, AGENT_TABLES];
 
 /// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`.
 pub(super) const SHARED_TABLES: &str = r#"
@@ -109,8 +113,7 @@ CREATE TRIGGER local_audit_no_update BEFORE UPDATE ON local_audit FOR EACH ROW B
 END;
 "#;
 
-/// The tables that only we have.
-pub(super) const OWN_TABLES: &str = r#"
+const FIRST_TABLES: &str = r#"
 CREATE TABLE cullis_schema (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     version INTEGER NOT NULL,
@@ -139,6 +142,124 @@ CREATE TABLE message_keys (
     PRIMARY KEY (sender, recipient, idempotency_key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idx_message_keys_msg ON message_keys (msg_id);
+"#;
+
+/// Enrolment, revocation and renewal. Three tables exist in adopted databases already.
+const AGENT_TABLES: &str = r#"
+CREATE TABLE IF NOT EXISTS pending_enrollments (
+    session_id TEXT NOT NULL PRIMARY KEY,
+    pubkey_pem TEXT NOT NULL,
+    pubkey_fingerprint TEXT NOT NULL,
+    requester_name TEXT NOT NULL,
+    requester_email TEXT NOT NULL,
+    reason TEXT,
+    device_info TEXT,
+    status TEXT DEFAULT 'pending' NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    decided_at TEXT,
+    decided_by TEXT,
+    agent_id_assigned TEXT,
+    capabilities_assigned TEXT DEFAULT '[]',
+    groups_assigned TEXT DEFAULT '[]',
+    cert_pem TEXT,
+    rejection_reason TEXT,
+    dpop_jkt TEXT,
+    device_attestation_json TEXT,
+    principal_type TEXT DEFAULT 'agent' NOT NULL
+);
+CREATE INDEX IF NOT EXISTS idx_pending_enrollments_status ON pending_enrollments (status);
+CREATE INDEX IF NOT EXISTS idx_pending_enrollments_created_at ON pending_enrollments (created_at);
+CREATE INDEX IF NOT EXISTS idx_pending_enrollments_fingerprint ON pending_enrollments (pubkey_fingerprint);
+CREATE TABLE IF NOT EXISTS user_sessions (
+    session_id TEXT NOT NULL PRIMARY KEY,
+    principal_id TEXT NOT NULL,
+    agent_cert_thumbprint TEXT NOT NULL,
+    sso_subject TEXT NOT NULL,
+    idp_issuer TEXT NOT NULL,
+    display_name TEXT,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    revoked_at TEXT,
+    user_signed_assertion TEXT,
+    user_credential_id BLOB
+);
+CREATE INDEX IF NOT EXISTS idx_user_sessions_thumbprint ON user_sessions (agent_cert_thumbprint);
+CREATE TABLE IF NOT EXISTS local_agent_resource_bindings (
+    binding_id TEXT NOT NULL PRIMARY KEY,
+    agent_id TEXT NOT NULL,
+    resource_id TEXT NOT NULL,
+    org_id TEXT,
+    granted_by TEXT NOT NULL,
+    granted_at TEXT NOT NULL,
+    revoked_at TEXT,
+    principal_type TEXT DEFAULT 'agent' NOT NULL,
+    CONSTRAINT uq_local_bindings_principal_resource UNIQUE (agent_id, principal_type, resource_id)
+);
+CREATE INDEX IF NOT EXISTS idx_local_bindings_agent_revoked ON local_agent_resource_bindings (agent_id, revoked_at);
+
+-- What lists, filters and watchers need of the pinned certificate without parsing it.
+CREATE TABLE agent_certs (
+    agent_id TEXT PRIMARY KEY,
+    thumbprint TEXT NOT NULL,
+    not_after TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_agent_certs_not_after ON agent_certs (not_after);
+CREATE TABLE revoked_agent_certs (
+    thumbprint TEXT PRIMARY KEY,
+    serial TEXT NOT NULL,
+    spki_sha256 TEXT, -- NULL: the certificate ended, its key goes on
+    issuer_ski TEXT, -- NULL: none of our issuers signed it
+    agent_id TEXT NOT NULL,
+    revoked_at TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    not_after TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_revoked_agent_certs_spki ON revoked_agent_certs (spki_sha256);
+CREATE INDEX idx_revoked_agent_certs_agent ON revoked_agent_certs (agent_id);
+CREATE INDEX idx_revoked_agent_certs_not_after ON revoked_agent_certs (not_after);
+CREATE TABLE crl_numbers (
+    issuer_ski TEXT PRIMARY KEY,
+    number INTEGER NOT NULL CHECK (number > 0)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE dpop_jwks (
+    jkt TEXT PRIMARY KEY,
+    jwk TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE agent_lifetimes (
+    agent_id TEXT PRIMARY KEY,
+    seconds INTEGER NOT NULL CHECK (seconds > 0)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE spiffe_bindings (
+    spiffe_id TEXT PRIMARY KEY,
+    agent_id TEXT NOT NULL UNIQUE
+) STRICT, WITHOUT ROWID;
+CREATE TABLE spiffe_bundles (
+    trust_domain TEXT PRIMARY KEY,
+    bundle_pem TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE dashboard_sessions (
+    session_sha256 TEXT PRIMARY KEY,
+    address TEXT NOT NULL,
+    user_agent TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    ended_at TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE idempotency_keys (
+    key_sha256 TEXT PRIMARY KEY,
+    request_sha256 TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    thumbprint TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE expiry_notices (
+    thumbprint TEXT NOT NULL,
+    threshold_days INTEGER NOT NULL,
+    told_at TEXT NOT NULL,
+    PRIMARY KEY (thumbprint, threshold_days)
+) STRICT, WITHOUT ROWID;
 "#;
 
 /// Guards of the audit log and the alias column `ts` that the runbook's SQL names. They go onto adopted tables too.
