@@ -87,6 +87,10 @@ impl Authority {
     /// Path, identity, organisation, row and pin, for certificates of any origin: TLS, header or `x5c`.
     pub(crate) async fn pinned(&self, chain: &ClientChain) -> Result<Arc<Agent>, AuthError> {
         let (trust, now) = (self.trust(), self.clock.now());
+        if self.registry.is_revoked(&chain.leaf.thumbprint()) {
+            let named = identity(&chain.leaf, trust.org.as_str());
+            return Err(AuthError::Revoked { agent_id: named.map(|id| id.to_string()).unwrap_or_default() });
+        }
         if let Err(error) = self.paths.validate(&trust, &chain.leaf, &chain.presented, now) {
             let above = self.kept_above(&chain.leaf).await?;
             self.paths

@@ -245,7 +245,7 @@ impl Authority {
     pub fn reload(&self) -> Result<(), TrustError> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.store.database();
-        self.registry.reload(database)?;
+        self.registry.reload(database, self.clock.now())?;
         let before = self.trust();
         let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
         let fresh = Trust::load(

@@ -109,7 +109,7 @@ pub async fn start(
         Proofs::new(boot.own_urls(&names)?, boot.window(), (ring.ring, ring.made_at), Arc::clone(&clock));
     let authority = Authority::assemble(Parts {
         metrics: Metrics::new().map_err(mint)?,
-        registry: Registry::load(Arc::clone(&store))?,
+        registry: Registry::load(Arc::clone(&store), clock.now())?,
         admin_secret: AdminSecret::new(&settings.admin_secret),
         tls_files: TlsFiles::new(settings.tls_dir.clone(), settings.certs_dir.clone(), names),
         proofs,

@@ -3,12 +3,14 @@
 
 mod error;
 
-use mastio_core::{AgentId, AgentName, Event, Jkt, SpiffeId, Stamp, Thumbprint, event::catalogue};
+use mastio_core::{
+    AgentId, AgentName, Event, Jkt, PrincipalKind, SpiffeId, Stamp, Thumbprint, event::catalogue,
+};
 use mastio_jose::Jwk;
 use mastio_pki::{Certificate, KeyPair, pem, profile};
 use mastio_store::{
     Rejection, Unit, WriteError,
-    agents::{self, AgentRow, Method, NewAgent},
+    agents::{self, AgentRow, Method, NewAgent, PinnedLeaf},
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -16,9 +18,11 @@ use crate::{
     Authority, Outage,
     admin::Operator,
     authenticate::{AuthError, identity},
+    lifecycle::pinned_leaf,
 };
 
 pub use error::EnrollError;
+pub(crate) use error::jwk_detail;
 
 /// What every way in has in common.
 #[derive(Debug)]
@@ -92,7 +96,8 @@ impl Authority {
             .map_err(Outage::internal)?;
         let certificates = trust.chain_of(&leaf);
         let pem = key.to_pkcs8_pem();
-        let row = self.new_agent(&id, candidate, &certificates, Method::Admin, None, Some(&spiffe));
+        let pin = pinned_leaf(&leaf);
+        let row = self.new_agent(&id, candidate, (&certificates, &pin), Method::Admin, None, Some(&spiffe));
         let event = catalogue::AgentCreated {
             method: Method::Admin.as_str(),
             cert_thumbprint: leaf.thumbprint(),
@@ -101,7 +106,7 @@ impl Authority {
             key_escrowed: escrow,
             by: operator.fingerprint.clone(),
         };
-        let mut unit = Unit::of(Event::new(&event).about(id.as_str())).write(row.insert());
+        let mut unit = Unit::of(Event::new(&event).about(id.as_str())).write_all(row.insert());
         if escrow {
             let name = agents::key_name(&id);
             let sealed = self.custody.wrap(&name, &pem).map_err(Outage::internal)?;
@@ -134,7 +139,9 @@ impl Authority {
         let judged = self.judge(&id, brought)?;
         let spiffe = judged.leaf.spiffe_id().cloned();
         let certificates = mastio_pki::issued_chain(&judged.leaf, &judged.chain);
-        let row = self.new_agent(&id, candidate, &certificates, Method::Byoca, dpop_jkt, spiffe.as_ref());
+        let pin = pinned_leaf(&judged.leaf);
+        let row =
+            self.new_agent(&id, candidate, (&certificates, &pin), Method::Byoca, dpop_jkt, spiffe.as_ref());
         let event = catalogue::AgentEnrolledByoca {
             cert_thumbprint: judged.leaf.thumbprint(),
             spiffe_id: spiffe.clone(),
@@ -144,7 +151,7 @@ impl Authority {
             re_pinned: false,
             by: operator.fingerprint.clone(),
         };
-        let unit = Unit::of(Event::new(&event).about(id.as_str())).write(row.insert());
+        let unit = Unit::of(Event::new(&event).about(id.as_str())).write_all(row.insert());
         self.insert(unit, &id, EnrollError::Enrolled).await?;
         let thumbprint = judged.leaf.thumbprint();
         Ok(Enrolled { id, certificates, thumbprint, key: None, spiffe_id: spiffe, dpop_jkt })
@@ -198,7 +205,7 @@ impl Authority {
         &self,
         id: &'a AgentId,
         candidate: &'a Candidate,
-        certificates: &'a str,
+        (certificates, leaf): (&'a str, &'a PinnedLeaf),
         method: Method,
         dpop_jkt: Option<Jkt>,
         spiffe_id: Option<&'a SpiffeId>,
@@ -208,10 +215,13 @@ impl Authority {
             display_name: if candidate.display_name.is_empty() { id.name() } else { &candidate.display_name },
             capabilities: &candidate.capabilities,
             certificates,
+            leaf,
             method,
             dpop_jkt,
             spiffe_id,
             federated: candidate.federated,
+            device_info: None,
+            kind: PrincipalKind::Agent,
             at: self.clock.now(),
         }
     }
@@ -227,6 +237,7 @@ impl Authority {
         match self.commit(unit).await {
             Ok(_) => Ok(()),
             Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. })) => Err(taken(id.clone())),
+            Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => Err(EnrollError::KeyRevoked),
             Err(error) => Err(Outage::from(error).into()),
         }
     }
@@ -237,74 +248,6 @@ impl Authority {
     /// When the database cannot be read.
     pub async fn agents(&self) -> Result<Vec<AgentRow>, Outage> {
         Ok(agents::list(&self.store).await?)
-    }
-
-    /// Switches an agent off: certificate and tokens stop working before this returns.
-    ///
-    /// # Errors
-    /// When there is no such active agent.
-    pub async fn deactivate(&self, id: &AgentId, operator: &Operator) -> Result<(), EnrollError> {
-        let gone = || EnrollError::NotFound("agent not found or already inactive");
-        for _ in 0..3 {
-            let agent = agents::find(&self.store, id).await.map_err(Outage::from)?.ok_or_else(gone)?;
-            if agent.standing != agents::Standing::Active {
-                return Err(gone());
-            }
-            let event = catalogue::AgentDeactivated { by: operator.fingerprint.clone() };
-            let unit = agents::deactivate(Unit::of(Event::new(&event).about(id.as_str())), &agent);
-            match self.commit(unit).await {
-                Ok(_) => return Ok(()),
-                // Somebody changed it in between: look again.
-                Err(WriteError::Rejected(_)) => {}
-                Err(error) => return Err(Outage::from(error).into()),
-            }
-        }
-        Err(Outage::Contended.into())
-    }
-
-    /// Registers the agent's DPoP key. Another key than before leaves the old one valid for the grace period.
-    ///
-    /// # Errors
-    /// When the key is none, or there is no such active agent.
-    pub async fn set_dpop_key(
-        &self,
-        id: &AgentId,
-        jwk: &serde_json::Value,
-        operator: &Operator,
-    ) -> Result<Jkt, EnrollError> {
-        let jkt = public_key(jwk)?;
-        let gone = || EnrollError::NotFound("agent not found or inactive");
-        for _ in 0..3 {
-            let agent = agents::find(&self.store, id).await.map_err(Outage::from)?.ok_or_else(gone)?;
-            if agent.standing != agents::Standing::Active {
-                return Err(gone());
-            }
-            let by = operator.fingerprint.clone();
-            let event = match agent.dpop_jkt {
-                Some(previous) if previous != jkt => Event::new(&catalogue::DpopKeyRotated {
-                    previous_dpop_jkt: previous,
-                    new_dpop_jkt: jkt,
-                    grace_period_expires_at: self.dpop_grace(),
-                    by,
-                }),
-                _ => Event::new(&catalogue::DpopKeySet { dpop_jkt: jkt, by }),
-            };
-            let grace = agent.dpop_jkt.filter(|previous| *previous != jkt).and_then(|_| self.dpop_grace());
-            let unit = Unit::of(event.about(id.as_str()))
-                .write(agents::set_dpop_key(&agent, jkt, grace))
-                .touch(mastio_store::Touch::Agent(id.clone()));
-            match self.commit(unit).await {
-                Ok(_) => return Ok(jkt),
-                Err(WriteError::Rejected(_)) => {}
-                Err(error) => return Err(Outage::from(error).into()),
-            }
-        }
-        Err(Outage::Contended.into())
-    }
-
-    fn dpop_grace(&self) -> Option<Stamp> {
-        let grace = self.settings.agent_cert_grace;
-        (!grace.is_zero()).then(|| self.clock.now().plus(grace))
     }
 }
 

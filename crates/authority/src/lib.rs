@@ -12,6 +12,7 @@ pub mod denials;
 pub mod enroll;
 pub mod evidence;
 pub mod files;
+pub mod lifecycle;
 pub mod limits;
 pub mod login;
 pub mod metrics;

@@ -1,7 +1,7 @@
 //! The agents as the hot path sees them: parsed records in a bounded cache, and every epoch in full.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, PoisonError, RwLock,
@@ -14,7 +14,8 @@ use mastio_jose::VerifyingKey;
 use mastio_pki::{Certificate, pem};
 use mastio_store::{
     ReadError, Store, Touch,
-    agents::{self, AgentRow, Standing},
+    agents::{self, AgentRow},
+    revocations,
     sqlite::Database,
 };
 
@@ -68,7 +69,7 @@ impl Agent {
     /// Whether it may act.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.row.standing == Standing::Active
+        self.row.is_active()
     }
 
     /// Until when the grace slot counts, if it still does.
@@ -97,21 +98,24 @@ pub struct Registry {
     stripes: Vec<AtomicU64>,
     hasher: RandomState,
     epochs: RwLock<HashMap<AgentId, i64>>,
+    revoked: RwLock<HashSet<Thumbprint>>,
 }
 
 impl Registry {
-    /// A registry with all epochs loaded.
+    /// A registry with all epochs and all revocations loaded.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn load(store: Arc<Store>) -> Result<Self, ReadError> {
+    pub fn load(store: Arc<Store>, now: Stamp) -> Result<Self, ReadError> {
         let epochs = agents::epochs(store.database())?.into_iter().collect();
+        let revoked = revocations::unexpired(store.database(), now)?;
         Ok(Self {
             store,
             records: moka::sync::Cache::new(CAPACITY),
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             epochs: RwLock::new(epochs),
+            revoked: RwLock::new(revoked.into_iter().map(|revocation| revocation.thumbprint).collect()),
         })
     }
 
@@ -141,6 +145,12 @@ impl Registry {
         self.epochs.read().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or(0)
     }
 
+    /// Whether a certificate was revoked. Those that have ended by themselves may be forgotten.
+    #[must_use]
+    pub fn is_revoked(&self, certificate: &Thumbprint) -> bool {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(certificate)
+    }
+
     /// Makes stale what a commit touched.
     pub fn apply(&self, touches: &[Touch]) {
         for touch in touches {
@@ -152,20 +162,29 @@ impl Registry {
                 Touch::Epoch(id, epoch) => {
                     self.epochs.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), *epoch);
                 }
+                Touch::Revoked(certificate) => {
+                    self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(*certificate);
+                }
                 Touch::Trust => {}
             }
         }
     }
 
-    /// Forgets every record and reads the epochs again, after somebody else committed.
+    /// Forgets every record and reads epochs and revocations again, after somebody else committed.
     ///
     /// # Errors
     /// When the database cannot be read; records are forgotten all the same.
-    pub fn reload(&self, database: &Database) -> Result<(), ReadError> {
+    pub fn reload(&self, database: &Database, now: Stamp) -> Result<(), ReadError> {
         for stripe in &self.stripes {
             stripe.fetch_add(1, Ordering::AcqRel);
         }
         self.records.invalidate_all();
+        let fresh = revocations::unexpired(database, now)?;
+        // Nothing is taken out: a revocation is never taken back.
+        self.revoked
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(fresh.into_iter().map(|revocation| revocation.thumbprint));
         let fresh = agents::epochs(database)?;
         let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
         for (id, epoch) in fresh {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use mastio_core::Clock;
+use mastio_core::{Clock, PrincipalKind};
+use mastio_pki::profile;
 use mastio_store::{
     Unit,
-    agents::{Method, NewAgent},
+    agents::{Method, NewAgent, PinnedLeaf},
 };
 
 use crate::{
@@ -66,20 +67,30 @@ pub(crate) fn memory_with_agents(bench: &Bench) -> Result<Measured, BenchError> 
 /// as one of their own, without as many signatures here.
 fn enrolled(bench: &Bench, dir: &Path) -> Result<(), BenchError> {
     requests::prepare(bench, dir)?;
-    let certificates = bench.organisation.identity(&caller::name(FLEET, 0), &bench.clock)?.certificates_pem();
+    let identity = bench.organisation.identity(&caller::name(FLEET, 0), &bench.clock)?;
+    let leaf = PinnedLeaf {
+        thumbprint: identity.chain()[0].thumbprint(),
+        spki_sha256: String::new(),
+        not_after: bench.clock.now().plus(profile::LEAF_LIFETIME),
+    };
+    let pin = (identity.certificates_pem(), leaf);
     let all = bench.options.agents;
     for first in (0..all).step_by(PER_UNIT as usize * 10) {
         let last = all.min(first + PER_UNIT * 10);
         let mut units = Vec::new();
         for begin in (first..last).step_by(PER_UNIT as usize) {
-            units.push(rows(bench, &certificates, begin..last.min(begin + PER_UNIT))?);
+            units.push(rows(bench, &pin, begin..last.min(begin + PER_UNIT))?);
         }
         audit::submit_all(bench, &server::database(dir), units.into_iter())?;
     }
     Ok(())
 }
 
-fn rows(bench: &Bench, certificates: &str, numbers: std::ops::Range<u64>) -> Result<Unit, BenchError> {
+fn rows(
+    bench: &Bench,
+    (certificates, leaf): &(String, PinnedLeaf),
+    numbers: std::ops::Range<u64>,
+) -> Result<Unit, BenchError> {
     let (capabilities, at) = (["order.read".to_owned()], bench.clock.now());
     let mut unit = Unit::default();
     for number in numbers {
@@ -90,13 +101,16 @@ fn rows(bench: &Bench, certificates: &str, numbers: std::ops::Range<u64>) -> Res
             display_name: &name,
             capabilities: &capabilities,
             certificates,
+            leaf,
             method: Method::Byoca,
             dpop_jkt: None,
             spiffe_id: Some(&spiffe_id),
             federated: false,
+            device_info: None,
+            kind: PrincipalKind::Agent,
             at,
         };
-        unit = unit.write(agent.insert());
+        unit = unit.write_all(agent.insert());
     }
     Ok(unit)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::AsDer,
+    encoding::{AsBigEndian, AsDer, EcPrivateKeyBin},
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
@@ -108,6 +108,17 @@ impl SigningKey {
     #[must_use]
     pub fn public_jwk(&self) -> Jwk {
         self.public.clone()
+    }
+
+    /// The private key as a JWK in JSON (RFC 7518 §6.2.2), for a client that uses it.
+    ///
+    /// # Errors
+    /// [`SigningError::Library`].
+    pub fn private_jwk(&self) -> Result<Zeroizing<String>, SigningError> {
+        let secret: EcPrivateKeyBin<'_> = self.jose.private_key().as_be_bytes()?;
+        let mut jwk = self.public.to_value();
+        jwk["d"] = base64url::encode(secret.as_ref()).into();
+        Ok(Zeroizing::new(jwk.to_string()))
     }
 
     /// The public key, ready to verify.

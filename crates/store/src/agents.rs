@@ -1,9 +1,15 @@
 //! The agent registry: table `internal_agents`, and `agent_epochs` beside it.
 
-use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
-use secrecy::ExposeSecret;
+mod change;
 
-use crate::{Query, ReadError, Row, RowError, Statement, Store, Touch, Unit, Value, sqlite::Database};
+use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
+
+pub use change::{
+    DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, drop_escrow, escrow_key, keep_jwk,
+    key_name, mark_revoked, raise_epoch, re_pin, reactivate, restore_bindings, set_dpop_key,
+};
+
+use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};
 
 const TABLE: &str = "internal_agents";
 
@@ -144,6 +150,12 @@ pub struct AgentRow {
 }
 
 impl AgentRow {
+    /// Whether it may act.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.standing == Standing::Active
+    }
+
     fn read(row: &Row) -> Result<Self, RowError> {
         let standing = match (row.int("is_active")?, row.stamp_or_null("revoked_at")?) {
             (0, Some(at)) => {
@@ -235,101 +247,49 @@ pub fn epochs(database: &Database) -> Result<Vec<(AgentId, i64)>, ReadError> {
         .map_err(Into::into)
 }
 
-/// A new agent.
-#[derive(Debug)]
-pub struct NewAgent<'a> {
-    /// Its id.
-    pub id: &'a AgentId,
-    /// What people call it.
-    pub display_name: &'a str,
-    /// Its capabilities.
-    pub capabilities: &'a [String],
-    /// PEM, leaf first.
-    pub certificates: &'a str,
-    /// How it comes in.
-    pub method: Method,
-    /// Its DPoP key, if it brings one.
-    pub dpop_jkt: Option<Jkt>,
-    /// Its SPIFFE id.
-    pub spiffe_id: Option<&'a SpiffeId>,
-    /// Whether it is published to a Court.
-    pub federated: bool,
-    /// Now.
-    pub at: Stamp,
+/// The public JWK behind a DPoP thumbprint, as JSON; old registrations kept the thumbprint alone.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn jwk(store: &Store, jkt: Jkt) -> Result<Option<String>, ReadError> {
+    let sql = "SELECT jkt, jwk FROM dpop_jwks WHERE jkt = ?1";
+    let rows = store.rows(Query::new("dpop_jwks", sql, vec![jkt.into()])).await?;
+    Ok(rows.first().map(|row| row.text("jwk").map(str::to_owned)).transpose()?)
 }
 
-impl NewAgent<'_> {
-    /// The row; rejected by a constraint when the id is taken.
-    #[must_use]
-    pub fn insert(&self) -> Statement {
-        Statement::one(
-            "INSERT INTO internal_agents (agent_id, display_name, capabilities, cert_pem, created_at, is_active, \
-             federated, federated_at, federation_revision, dpop_jkt, enrollment_method, spiffe_id, enrolled_at, reach) \
-             VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, 1, ?8, ?9, ?10, ?5, 'both')",
-            vec![
-                self.id.into(),
-                self.display_name.into(),
-                serde_json::json!(self.capabilities).to_string().into(),
-                self.certificates.into(),
-                self.at.into(),
-                self.federated.into(),
-                self.federated.then_some(self.at).into(),
-                self.dpop_jkt.into(),
-                self.method.as_str().into(),
-                self.spiffe_id.into(),
-            ],
-        )
-    }
+/// What ended together with an agent's credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Ended {
+    /// Sessions of users that were bound to its certificates.
+    pub sessions: i64,
+    /// Its bindings to resources.
+    pub bindings: i64,
+    /// Enrolments with its key that waited for a decision.
+    pub pending_enrollments: i64,
+    /// Certificates that are refused from then on.
+    pub certificates: i64,
 }
 
-/// Switches an active agent off: its record and all its tokens end. The first statement is rejected when it is not
-/// active, the second when another change of its epoch came between.
-#[must_use]
-pub fn deactivate(unit: Unit, agent: &AgentRow) -> Unit {
-    unit.write(Statement::one(
-        "UPDATE internal_agents SET is_active = 0, federation_revision = federation_revision + 1, \
-         previous_cert_pem = NULL, previous_dpop_jkt = NULL, previous_grace_period_expires_at = NULL \
-         WHERE agent_id = ?1 AND is_active = 1",
-        vec![(&agent.id).into()],
-    ))
-    .write(Statement::any("DELETE FROM proxy_config WHERE \"key\" = ?1", vec![key_name(&agent.id).into()]))
-    .write(raise_epoch(&agent.id, agent.epoch))
-    .touch(Touch::Agent(agent.id.clone()))
-    .touch(Touch::Epoch(agent.id.clone(), agent.epoch + 1))
-}
-
-fn raise_epoch(id: &AgentId, from: i64) -> Statement {
-    Statement::one(
-        "INSERT INTO agent_epochs (agent_id, epoch) VALUES (?1, ?2 + 1) \
-         ON CONFLICT (agent_id) DO UPDATE SET epoch = excluded.epoch WHERE agent_epochs.epoch = ?2",
-        vec![id.into(), from.into()],
-    )
-}
-
-/// Replaces the DPoP key of an active agent whose key is still `agent.dpop_jkt`. With `grace` the old one is accepted
-/// until then; a certificate in the grace slot goes, because the slot has one deadline for both.
-#[must_use]
-pub fn set_dpop_key(agent: &AgentRow, jkt: Jkt, grace: Option<Stamp>) -> Statement {
-    Statement::one(
-        "UPDATE internal_agents SET dpop_jkt = ?2, \
-         previous_dpop_jkt = CASE WHEN ?4 IS NULL THEN previous_dpop_jkt ELSE dpop_jkt END, \
-         previous_cert_pem = CASE WHEN ?4 IS NULL THEN previous_cert_pem ELSE NULL END, \
-         previous_grace_period_expires_at = coalesce(?4, previous_grace_period_expires_at) \
-         WHERE agent_id = ?1 AND is_active = 1 AND dpop_jkt IS ?3",
-        vec![(&agent.id).into(), jkt.into(), agent.dpop_jkt.into(), grace.into()],
-    )
-}
-
-/// The `proxy_config` key under which an escrowed agent key is kept (contract `pki.md` §3).
-#[must_use]
-pub fn key_name(id: &AgentId) -> String {
-    format!("agent_key:{id}")
-}
-
-/// Keeps an agent's private key, sealed or not, as custody hands it over.
-#[must_use]
-pub fn escrow_key(id: &AgentId, sealed: &secrecy::SecretString) -> Statement {
-    crate::config::put(&key_name(id), sealed.expose_secret())
+/// What the revocation of `id` at `at` ended.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn ended(store: &Store, id: &AgentId, at: Stamp) -> Result<Ended, ReadError> {
+    let sql = "SELECT ?1 AS agent_id, \
+        (SELECT count(*) FROM user_sessions WHERE revoked_at = ?2 AND agent_cert_thumbprint IN \
+            (SELECT thumbprint FROM revoked_agent_certs WHERE agent_id = ?1)) AS sessions, \
+        (SELECT count(*) FROM local_agent_resource_bindings WHERE agent_id = ?1 AND revoked_at = ?2) AS bindings, \
+        (SELECT count(*) FROM pending_enrollments WHERE decided_at = ?2 AND pubkey_fingerprint IN \
+            (SELECT spki_sha256 FROM revoked_agent_certs WHERE agent_id = ?1)) AS pending_enrollments, \
+        (SELECT count(*) FROM revoked_agent_certs WHERE agent_id = ?1 AND revoked_at = ?2) AS certificates";
+    let rows = store.rows(Query::new(TABLE, sql, vec![id.into(), at.into()])).await?;
+    let count = |column| rows.first().map_or(Ok(0), |row| row.int(column));
+    Ok(Ended {
+        sessions: count("sessions")?,
+        bindings: count("bindings")?,
+        pending_enrollments: count("pending_enrollments")?,
+        certificates: count("certificates")?,
+    })
 }
 
 fn readable(rows: &[Row]) -> Vec<AgentRow> {

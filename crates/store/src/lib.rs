@@ -17,6 +17,7 @@ pub mod config;
 pub mod keys;
 pub mod messages;
 mod query;
+pub mod revocations;
 pub mod sqlite;
 mod unit;
 pub mod writer;

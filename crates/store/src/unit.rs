@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mastio_core::{AgentId, Event, Jkt, Kid, SpiffeId, Stamp};
+use mastio_core::{AgentId, Event, Jkt, Kid, SpiffeId, Stamp, Thumbprint};
 
 use crate::writer::Unavailable;
 
@@ -71,7 +71,7 @@ macro_rules! text_values {
         }
     )*};
 }
-text_values!(Stamp, AgentId, Jkt, Kid, SpiffeId);
+text_values!(Stamp, AgentId, Jkt, Kid, SpiffeId, Thumbprint);
 
 /// One SQL statement with its values, and how many rows it must touch.
 #[derive(Debug, Clone)]
@@ -106,7 +106,9 @@ pub enum Touch {
     Agent(AgentId),
     /// Tokens of an agent with an older epoch end.
     Epoch(AgentId, i64),
-    /// Roots, intermediates or signing keys.
+    /// A certificate is not accepted any more.
+    Revoked(Thumbprint),
+    /// Roots, intermediates, signing keys or SPIFFE bundles.
     Trust,
 }
 

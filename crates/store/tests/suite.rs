@@ -4,10 +4,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use mastio_core::{AgentId, Event, OrgId, Stamp, SystemClock, SystemRng, event::catalogue};
+use mastio_core::{
+    AgentId, Event, OrgId, PrincipalKind, Stamp, SystemClock, SystemRng, Thumbprint, event::catalogue,
+};
 use mastio_store::{
     Committed, OpenError, OpenOptions, Rejection, Statement, Store, Touch, Unavailable, Unit, WriteError,
-    agents::{self, Method, NewAgent, Standing},
+    agents::{self, Method, NewAgent, PinnedLeaf, Standing},
     audit, config,
     sqlite::Database,
 };
@@ -60,16 +62,24 @@ fn alice() -> AgentId {
     AgentId::parse("acme::alice").unwrap()
 }
 
-fn new_agent(id: &AgentId) -> Statement {
+fn new_agent(id: &AgentId) -> [Statement; 2] {
+    let leaf = PinnedLeaf {
+        thumbprint: Thumbprint::of(b"leaf"),
+        spki_sha256: "00".repeat(32),
+        not_after: Stamp::from_unix(2),
+    };
     NewAgent {
         id,
         display_name: "Alice",
         capabilities: &["order.read".to_owned()],
         certificates: "PEM",
+        leaf: &leaf,
         method: Method::Admin,
         dpop_jkt: None,
         spiffe_id: None,
         federated: false,
+        device_info: None,
+        kind: PrincipalKind::Agent,
         at: Stamp::from_unix(1),
     }
     .insert()
@@ -96,7 +106,7 @@ async fn many_writers_get_their_places_without_gap_or_fork() {
 async fn a_rejected_unit_leaves_nothing_and_harms_no_other() {
     let place = Place::new();
     let store = place.store();
-    let first = Unit::of(told("x")).write(new_agent(&alice())).touch(Touch::Agent(alice()));
+    let first = Unit::of(told("x")).write_all(new_agent(&alice())).touch(Touch::Agent(alice()));
     assert_eq!(store.submit(first.clone()).await, Ok(Committed { audit: Some((1, 1)) }));
     let (again, other) = tokio::join!(store.submit(first), store.submit(Unit::of(told("y"))));
     assert!(matches!(again, Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. }))));
@@ -113,7 +123,7 @@ async fn a_rejected_unit_leaves_nothing_and_harms_no_other() {
 async fn deactivation_raises_the_epoch_once() {
     let place = Place::new();
     let store = Arc::new(place.store());
-    store.submit(Unit::default().write(new_agent(&alice()))).await.unwrap();
+    store.submit(Unit::default().write_all(new_agent(&alice()))).await.unwrap();
     let agent = agents::find(&store, &alice()).await.unwrap().unwrap();
     assert_eq!((agent.epoch, &agent.standing), (0, &Standing::Active));
     let unit = || agents::deactivate(Unit::of(told("admin")), &agent);

@@ -53,15 +53,15 @@ pub enum EnrollError {
     /// The DPoP key.
     #[error("{}", jwk_detail(.0))]
     DpopKey(JwkError),
+    /// The key is revoked.
+    #[error("key_revoked: the key of this certificate was revoked; make a new one")]
+    KeyRevoked,
     /// Enrolled already.
     #[error("agent {0} already enrolled")]
     Enrolled(AgentId),
     /// Made already.
     #[error("agent '{0}' already registered")]
     Registered(AgentId),
-    /// No such agent.
-    #[error("{0}")]
-    NotFound(&'static str),
     /// There is no CA to issue with.
     #[error("agent manager not initialized — Org CA not loaded")]
     NoIssuer,
@@ -73,7 +73,7 @@ pub enum EnrollError {
     Outage(#[from] Outage),
 }
 
-fn jwk_detail(error: &JwkError) -> String {
+pub(crate) fn jwk_detail(error: &JwkError) -> String {
     match error {
         JwkError::PrivateMaterial => {
             "dpop_jwk must be the public JWK — private material ('d') rejected".into()
@@ -88,8 +88,7 @@ fn jwk_detail(error: &JwkError) -> String {
 impl Refusal for EnrollError {
     fn status(&self) -> u16 {
         match self {
-            Self::Enrolled(_) | Self::Registered(_) => 409,
-            Self::NotFound(_) => 404,
+            Self::Enrolled(_) | Self::Registered(_) | Self::KeyRevoked => 409,
             Self::NoIssuer | Self::Halted(_) => 503,
             Self::Outage(outage) => outage.status(),
             _ => 400,
@@ -108,7 +107,7 @@ impl Refusal for EnrollError {
             Self::TrustDomain { .. } => "trust_domain_mismatch",
             Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::Enrolled(_) | Self::Registered(_) => "already_exists",
-            Self::NotFound(_) => "not_found",
+            Self::KeyRevoked => "key_revoked",
             Self::NoIssuer => "no_issuer",
             Self::Halted(_) => "signing_halted",
             Self::Outage(outage) => outage.reason(),

@@ -50,6 +50,15 @@ events! {
     /// An agent was switched off; its tokens and certificate stop working at once.
     "agent.deactivated" Ok AgentDeactivated { by: String }
 
+    /// An agent that had been switched off is on again, with the certificate it had.
+    "agent.reactivated" Ok AgentReactivated { by: String }
+
+    /// An agent's credentials are not trusted any more: its certificate, its tokens and what hung on them ended at once.
+    "agent.revoked" Ok AgentRevoked { reason: String, cert_thumbprint: Option<Thumbprint>, revoked_certificates: Vec<Thumbprint>, by: String }
+
+    /// An agent's certificate was replaced. Without a grace period the one of before is revoked.
+    "agent.cert_rotated" Ok CertificateRotated { source: &'static str, previous_cert_thumbprint: Option<Thumbprint>, new_cert_thumbprint: Thumbprint, previous_dpop_jkt: Option<Jkt>, new_dpop_jkt: Option<Jkt>, grace_period_expires_at: Option<Stamp>, not_after: Stamp, reactivated: bool, by: String }
+
     /// An agent's DPoP key was registered for the first time, or registered again unchanged.
     "agent.dpop_jwk_set" Ok DpopKeySet { dpop_jkt: Jkt, by: String }
 

@@ -7,14 +7,14 @@ use mastio_authority::{
     enroll::{Brought, Candidate, EnrollError, Enrolled},
     registry,
 };
-use mastio_core::{AgentId, AgentName};
+use mastio_core::AgentName;
 use mastio_store::agents::{AgentRow, Standing};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Shared, caller::Admin};
-use crate::answer::{ApiError, Invalid, StrictJson, StrictPath};
+use crate::answer::{ApiError, Invalid, StrictJson};
 
 #[derive(Deserialize)]
 pub(crate) struct NewAgent {
@@ -88,7 +88,10 @@ pub(crate) async fn create(
         "capabilities": candidate.capabilities,
         "federated": candidate.federated,
         "cert_pem": enrolled.certificates,
+        "key_pem": enrolled.key.as_ref().map(ExposeSecret::expose_secret),
         "private_key_pem": enrolled.key.as_ref().map(ExposeSecret::expose_secret),
+        "dpop_jwk": dpop_jwk,
+        "dpop_jkt": enrolled.dpop_jkt,
         "cert_thumbprint": enrolled.thumbprint,
         "spiffe_id": enrolled.spiffe_id,
     });
@@ -163,35 +166,6 @@ fn in_full(agent: AgentRow) -> Value {
         row.extend(more);
     }
     row
-}
-
-fn agent_id(text: &str) -> Result<AgentId, ApiError> {
-    AgentId::parse(text).map_err(|_| ApiError::not_found("agent not found"))
-}
-
-pub(crate) async fn deactivate(
-    State(app): Shared,
-    Admin(operator): Admin,
-    StrictPath(id): StrictPath,
-) -> Result<StatusCode, ApiError> {
-    app.authority.deactivate(&agent_id(&id)?, &operator).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-#[derive(Deserialize)]
-pub(crate) struct KeyBody {
-    jwk: Value,
-}
-
-pub(crate) async fn set_dpop_key(
-    State(app): Shared,
-    Admin(operator): Admin,
-    StrictPath(id): StrictPath,
-    StrictJson(body): StrictJson<KeyBody>,
-) -> Result<Json<Value>, ApiError> {
-    let id = agent_id(&id)?;
-    let jkt = app.authority.set_dpop_key(&id, &body.jwk, &operator).await?;
-    Ok(Json(json!({ "agent_id": id, "dpop_jkt": jkt })))
 }
 
 pub(crate) async fn mastio_public_key(State(app): Shared, Admin(Operator { .. }): Admin) -> Json<Value> {

@@ -5,6 +5,7 @@ mod auth;
 mod caller;
 mod egress;
 mod health;
+mod lifecycle;
 mod public;
 mod refuse;
 
@@ -109,8 +110,13 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/auth/whoami", get(auth::whoami))
         .route("/v1/admin/agents", post(admin::create).get(admin::list))
         .route("/v1/admin/agents/enroll/byoca", post(admin::enroll_byoca))
-        .route("/v1/admin/agents/{id}", delete(admin::deactivate))
-        .route("/v1/admin/agents/{id}/dpop-jwk", post(admin::set_dpop_key))
+        .route("/v1/admin/agents/{id}", delete(lifecycle::deactivate))
+        .route("/v1/admin/agents/{id}/dpop-jwk", post(lifecycle::set_dpop_key))
+        .route("/v1/admin/agents/{id}/revoke", post(lifecycle::revoke))
+        .route("/v1/admin/agents/{id}/rotate-cert", post(lifecycle::rotate))
+        .route("/v1/admin/agents/{id}/reactivate", post(lifecycle::reactivate))
+        .route("/registry/agents/{id}/revoke", post(lifecycle::revoke))
+        .route("/registry/agents/{id}/rotate-cert", post(lifecycle::rotate))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
         .route("/proxy/admin/agents", get(admin::list_in_full))
         .route("/v1/egress/peers", get(egress::peers))

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::{
     HeaderName, HeaderValue, StatusCode,
-    header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use mastio_authority::{Authority, Refusal, authenticate::AuthError, limits::OverLimit, mint::MintError};
 use mastio_jose::DpopError;
@@ -55,6 +55,7 @@ pub(crate) fn not_minted(authority: &Authority, address: IpAddr, error: MintErro
 fn challenged(authority: &Authority, error: AuthError, challenge: &'static str) -> ApiError {
     let challenge = if error.wants_nonce() { "DPoP error=\"use_dpop_nonce\"" } else { challenge };
     let hint = error.is_htu_mismatch();
+    let ends = matches!(error, AuthError::Revoked { .. } | AuthError::TokenEnded);
     let development = authority.settings.environment == mastio_config::Environment::Development;
     let both = match &error {
         AuthError::Dpop(DpopError::Url { expected, got }) if development => {
@@ -68,6 +69,10 @@ fn challenged(authority: &Authority, error: AuthError, challenge: &'static str) 
     }
     if answer.status == StatusCode::UNAUTHORIZED {
         answer = answer.with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if ends {
+        // Whoever was revoked reads why, and then has to connect anew (design decision 8).
+        answer = answer.with_header(CONNECTION, HeaderValue::from_static("close"));
     }
     if hint {
         answer = answer.with_header(HINT, HeaderValue::from_static("htu_mismatch_check_proxy_public_url"));

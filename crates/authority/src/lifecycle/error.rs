@@ -1,0 +1,79 @@
+//! Why an agent's credentials were not changed.
+
+use mastio_core::AgentId;
+use mastio_jose::JwkError;
+use mastio_pki::CsrError;
+
+use crate::{Outage, Refusal, enroll::jwk_detail, trust::Halt};
+
+/// Why an agent's credentials were not changed. Nothing was.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// No such agent, or not in the state that the change is for.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// Its certificate is revoked, so switching it on is not enough.
+    #[error("agent {0} is revoked; give it a new certificate with rotate-cert, which also switches it on")]
+    Revoked(AgentId),
+    /// SPIRE makes its certificates.
+    #[error("the certificate of {0} is an SVID; SPIRE rotates it, see its registration entry")]
+    OwnedBySpire(AgentId),
+    /// The key that should be certified is revoked.
+    #[error("key_revoked: this key was revoked; make a new one")]
+    KeyRevoked,
+    /// The certificate request.
+    #[error("csr_pem cannot be used: {0}")]
+    Request(#[from] CsrError),
+    /// A period of grace that is longer than the setting allows.
+    #[error("grace_hours is at most {most}, see MCP_PROXY_AGENT_CERT_GRACE_PERIOD_HOURS")]
+    Grace {
+        /// The most, in hours.
+        most: u64,
+    },
+    /// The DPoP key.
+    #[error("{}", jwk_detail(.0))]
+    DpopKey(JwkError),
+    /// There is no CA to issue with.
+    #[error("agent manager not initialized — Org CA not loaded")]
+    NoIssuer,
+    /// Issuing is halted.
+    #[error(transparent)]
+    Halted(#[from] Halt),
+    /// Something of ours.
+    #[error(transparent)]
+    Outage(#[from] Outage),
+}
+
+impl Refusal for LifecycleError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::NotFound(_) => 404,
+            Self::Revoked(_) | Self::OwnedBySpire(_) | Self::KeyRevoked => 409,
+            Self::Request(_) | Self::Grace { .. } | Self::DpopKey(_) => 400,
+            Self::NoIssuer | Self::Halted(_) => 503,
+            Self::Outage(outage) => outage.status(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "not_found",
+            Self::Revoked(_) => "agent_revoked",
+            Self::OwnedBySpire(_) => "owned_by_spire",
+            Self::KeyRevoked => "key_revoked",
+            Self::Request(_) => "csr_invalid",
+            Self::Grace { .. } => "grace_too_long",
+            Self::DpopKey(_) => "dpop_jwk_invalid",
+            Self::NoIssuer => "no_issuer",
+            Self::Halted(_) => "signing_halted",
+            Self::Outage(outage) => outage.reason(),
+        }
+    }
+
+    fn unavailable(&self) -> Option<&Outage> {
+        match self {
+            Self::Outage(outage) => Some(outage),
+            _ => None,
+        }
+    }
+}

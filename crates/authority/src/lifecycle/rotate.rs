@@ -1,0 +1,192 @@
+//! Another certificate for an agent that stays who it is (contract `enrollment.md` §6, seed 003 §1).
+
+use std::time::Duration;
+
+use mastio_core::{AgentId, AgentName, Event, Jkt, SpiffeId, Stamp, Thumbprint, event::catalogue};
+use mastio_jose::SigningKey;
+use mastio_pki::{Certificate, KeyPair, SigningRequest, profile};
+use mastio_store::{
+    Touch, Unit,
+    agents::{self, AgentRow, DpopChange, Method, NewPin},
+    revocations,
+};
+use secrecy::SecretString;
+
+use super::{LifecycleError, SUPERSEDED, known_leaves, pinned_leaf};
+use crate::{Authority, Outage, admin::Operator};
+
+/// How an agent's certificate is rotated. The default makes a key, keeps the DPoP key, and ends the old certificate.
+#[derive(Debug, Clone, Default)]
+pub struct Rotation {
+    /// A certificate request of the client's own key. Without one the key is made here.
+    pub csr_pem: Option<String>,
+    /// Whether another DPoP key is made too.
+    pub dpop: bool,
+    /// How long the old certificate is accepted beside the new one; not at all by default.
+    pub grace: Option<Duration>,
+}
+
+/// An agent's new certificate.
+#[derive(Debug)]
+pub struct Rotated {
+    /// Whose.
+    pub agent: AgentId,
+    /// Leaf and intermediate in PEM.
+    pub certificates: String,
+    /// Its key in PEM, if it was made here: shown once.
+    pub key: Option<SecretString>,
+    /// The new pin.
+    pub thumbprint: Thumbprint,
+    /// The pin of before.
+    pub previous: Option<Thumbprint>,
+    /// When the new certificate ends.
+    pub not_after: Stamp,
+    /// The DPoP key that counts from now on.
+    pub dpop_jkt: Option<Jkt>,
+    /// That key as a JWK: the private one if it was made here, else the public one if it is known.
+    pub dpop_jwk: Option<SecretString>,
+}
+
+/// A leaf that was issued, with its key if it was made here.
+struct Issued {
+    leaf: Certificate,
+    certificates: String,
+    key: Option<SecretString>,
+}
+
+impl Authority {
+    /// Gives an agent a new certificate, switching it on if it was off or revoked. The old certificate is revoked
+    /// before this returns, unless grace was asked for. Of several at once, one wins.
+    ///
+    /// # Errors
+    /// When there is no such agent, nothing can be issued for it, or somebody else changed it meanwhile.
+    pub async fn rotate_certificate(
+        &self,
+        id: &AgentId,
+        rotation: &Rotation,
+        operator: &Operator,
+    ) -> Result<Rotated, LifecycleError> {
+        let agent = self.row(id, "agent not found").await?;
+        if agent.method == Some(Method::Spiffe) {
+            return Err(LifecycleError::OwnedBySpire(id.clone()));
+        }
+        let grace = self.rotation_grace(&agent, rotation.grace)?;
+        let issued = self.reissue(&agent, rotation.csr_pem.as_deref())?;
+        let made = rotation.dpop.then(SigningKey::generate).transpose().map_err(Outage::internal)?;
+        let made_jkt = made.as_ref().map(|key| key.public_jwk().thumbprint());
+        let dpop = made_jkt.map_or(DpopChange::Keep, |jkt| DpopChange::Replace(Some(jkt)));
+        let unit = self.rotation(&agent, &issued, dpop, made.as_ref(), grace, operator);
+        if !self.applied(unit).await? {
+            return Err(self.why_not_pinned(&issued.leaf)?);
+        }
+        let dpop_jkt = made_jkt.or(agent.dpop_jkt);
+        let dpop_jwk = match (&made, dpop_jkt) {
+            (Some(key), _) => Some(key.private_jwk().map_err(Outage::internal)?.as_str().into()),
+            (None, Some(jkt)) => agents::jwk(&self.store, jkt).await.map_err(Outage::from)?.map(Into::into),
+            (None, None) => None,
+        };
+        Ok(Rotated {
+            agent: agent.id.clone(),
+            certificates: issued.certificates,
+            key: issued.key,
+            thumbprint: issued.leaf.thumbprint(),
+            previous: super::current_leaf(&agent).map(|leaf| leaf.thumbprint()),
+            not_after: issued.leaf.not_after(),
+            dpop_jkt,
+            dpop_jwk,
+        })
+    }
+
+    /// Only an active agent has credentials that could go on for a while.
+    fn rotation_grace(
+        &self,
+        agent: &AgentRow,
+        asked: Option<Duration>,
+    ) -> Result<Option<Stamp>, LifecycleError> {
+        let most = self.settings.agent_cert_grace;
+        match asked.filter(|asked| !asked.is_zero()) {
+            Some(asked) if asked > most => Err(LifecycleError::Grace { most: most.as_secs() / 3600 }),
+            Some(asked) if agent.is_active() => Ok(Some(self.clock.now().plus(asked))),
+            _ => Ok(None),
+        }
+    }
+
+    fn reissue(&self, agent: &AgentRow, csr_pem: Option<&str>) -> Result<Issued, LifecycleError> {
+        let trust = self.trust();
+        if let Some(halt) = &trust.halt {
+            return Err(halt.clone().into());
+        }
+        let issuer = trust.issuer.as_ref().ok_or(LifecycleError::NoIssuer)?;
+        let (spki, key) = match csr_pem {
+            Some(pem) => (SigningRequest::from_pem(pem)?.public().spki_der().to_vec(), None),
+            None => {
+                let key = KeyPair::generate_p256().map_err(Outage::internal)?;
+                (key.spki_der().to_vec(), Some(key.to_pkcs8_pem()))
+            }
+        };
+        let name = AgentName::parse(agent.id.name()).map_err(Outage::internal)?;
+        let spiffe = SpiffeId::of_agent(&trust.domain, &trust.org, &name);
+        let (lifetime, now) = (profile::LEAF_LIFETIME, self.clock.now());
+        let leaf = profile::agent(issuer, &agent.id, &spiffe, &spki, lifetime, now, self.rng.as_ref())
+            .map_err(Outage::internal)?;
+        Ok(Issued { certificates: trust.chain_of(&leaf), leaf, key })
+    }
+
+    fn rotation(
+        &self,
+        agent: &AgentRow,
+        issued: &Issued,
+        dpop: DpopChange,
+        made: Option<&SigningKey>,
+        grace: Option<Stamp>,
+        operator: &Operator,
+    ) -> Unit {
+        let (leaf, now) = (&issued.leaf, self.clock.now());
+        let facts = pinned_leaf(leaf);
+        let pin = NewPin {
+            certificates: &issued.certificates,
+            leaf: &facts,
+            spiffe_id: leaf.spiffe_id(),
+            dpop,
+            grace,
+            at: now,
+        };
+        let event = catalogue::CertificateRotated {
+            source: "rotate-cert",
+            previous_cert_thumbprint: super::current_leaf(agent).map(|leaf| leaf.thumbprint()),
+            new_cert_thumbprint: leaf.thumbprint(),
+            previous_dpop_jkt: agent.dpop_jkt,
+            new_dpop_jkt: match dpop {
+                DpopChange::Keep => agent.dpop_jkt,
+                DpopChange::Replace(jkt) => jkt,
+            },
+            grace_period_expires_at: grace,
+            not_after: leaf.not_after(),
+            reactivated: !agent.is_active(),
+            by: operator.fingerprint.clone(),
+        };
+        let mut unit = Unit::of(Event::new(&event).about(agent.id.as_str()))
+            .write_all(agents::re_pin(agent, &pin))
+            .write(agents::drop_escrow(&agent.id))
+            .write_all(agents::restore_bindings(agent))
+            .touch(Touch::Agent(agent.id.clone()));
+        if let Some(key) = made {
+            unit = unit.write(agents::keep_jwk(key.public_jwk().thumbprint(), &key.public_jwk().to_value()));
+        }
+        if grace.is_some() {
+            return unit;
+        }
+        let unit = agents::raise_epoch(unit, agent);
+        known_leaves(agent).iter().fold(unit, |unit, old| {
+            let and_key = old.spki_der() != leaf.spki_der();
+            self.end_certificate(unit, &agent.id, old, SUPERSEDED, now, and_key)
+        })
+    }
+
+    /// Why `leaf` was not pinned: its key is revoked, or the agent changed meanwhile.
+    pub(crate) fn why_not_pinned(&self, leaf: &Certificate) -> Result<LifecycleError, LifecycleError> {
+        let spki = hex::encode(leaf.spki_sha256());
+        let revoked = revocations::key_is_revoked(self.store.database(), &spki).map_err(Outage::from)?;
+        Ok(if revoked { LifecycleError::KeyRevoked } else { Outage::Contended.into() })
+    }
+}

@@ -1,0 +1,140 @@
+//! Switching agents off and on, revoking them, and giving them other credentials (contract `enrollment.md` §4, §6).
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use http::StatusCode;
+use mastio_authority::lifecycle::{Revoked, Rotated, Rotation};
+use mastio_core::AgentId;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Shared, caller::Admin};
+use crate::answer::{ApiError, Invalid, OptionalJson, StrictJson, StrictPath};
+
+/// The longest reason of a revocation, in characters: the column's bound.
+const REASON: usize = 128;
+
+pub(super) fn agent_id(text: &str) -> Result<AgentId, ApiError> {
+    AgentId::parse(text).map_err(|_| ApiError::not_found("agent not found"))
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct RevokeBody {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl RevokeBody {
+    pub(super) fn reason(&self) -> Result<Option<&str>, ApiError> {
+        let reason = self.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
+        match reason {
+            Some(text) if text.chars().count() > REASON || text.chars().any(char::is_control) => {
+                let msg = format!("at most {REASON} characters on one line");
+                Err(ApiError::unprocessable(vec![Invalid::member("reason", "value_error", msg)]))
+            }
+            reason => Ok(reason),
+        }
+    }
+}
+
+pub(crate) async fn revoke(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictPath(id): StrictPath,
+    OptionalJson(body): OptionalJson<RevokeBody>,
+) -> Result<Json<Value>, ApiError> {
+    let revoked = app.authority.revoke(&agent_id(&id)?, body.reason()?, &operator).await?;
+    Ok(Json(revocation(&revoked)))
+}
+
+pub(super) fn revocation(revoked: &Revoked) -> Value {
+    json!({
+        "agent_id": revoked.agent,
+        "status": "revoked",
+        "revoked_at": revoked.at,
+        "revoked_reason": revoked.reason,
+        "cert_thumbprint": revoked.thumbprint,
+        "already_revoked": revoked.already,
+        "ended": revoked.ended,
+    })
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct RotateBody {
+    #[serde(default)]
+    csr_pem: Option<String>,
+    #[serde(default)]
+    rotate_dpop: bool,
+    #[serde(default)]
+    grace_hours: u32,
+}
+
+pub(crate) async fn rotate(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictPath(id): StrictPath,
+    OptionalJson(body): OptionalJson<RotateBody>,
+) -> Result<Json<Value>, ApiError> {
+    let rotation = Rotation {
+        csr_pem: body.csr_pem,
+        dpop: body.rotate_dpop,
+        grace: (body.grace_hours > 0).then(|| Duration::from_secs(u64::from(body.grace_hours) * 3600)),
+    };
+    let rotated = app.authority.rotate_certificate(&agent_id(&id)?, &rotation, &operator).await?;
+    Ok(Json(rotated_body(&rotated)))
+}
+
+fn rotated_body(rotated: &Rotated) -> Value {
+    let key = rotated.key.as_ref().map(ExposeSecret::expose_secret);
+    let dpop_jwk = rotated.dpop_jwk.as_ref().map(ExposeSecret::expose_secret);
+    json!({
+        "agent_id": rotated.agent,
+        "cert_pem": rotated.certificates,
+        "key_pem": key,
+        "private_key_pem": key,
+        "dpop_jwk": dpop_jwk.and_then(|text| serde_json::from_str::<Value>(text).ok()),
+        "dpop_jkt": rotated.dpop_jkt,
+        "cert_thumbprint": rotated.thumbprint,
+        "previous_cert_thumbprint": rotated.previous,
+        "not_after": rotated.not_after,
+    })
+}
+
+pub(crate) async fn deactivate(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictPath(id): StrictPath,
+) -> Result<StatusCode, ApiError> {
+    let id = AgentId::parse(&id).map_err(|_| ApiError::not_found("agent not found or already inactive"))?;
+    app.authority.deactivate(&id, &operator).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) async fn reactivate(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictPath(id): StrictPath,
+) -> Result<Json<Value>, ApiError> {
+    let id = agent_id(&id)?;
+    app.authority.reactivate(&id, &operator).await?;
+    let message = "agent reactivated";
+    Ok(Json(json!({ "ok": true, "agent_id": id, "resolved_event_id": null, "message": message })))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct KeyBody {
+    jwk: Value,
+}
+
+pub(crate) async fn set_dpop_key(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictPath(id): StrictPath,
+    StrictJson(body): StrictJson<KeyBody>,
+) -> Result<Json<Value>, ApiError> {
+    let id = agent_id(&id)?;
+    let jkt = app.authority.set_dpop_key(&id, &body.jwk, &operator).await?;
+    Ok(Json(json!({ "agent_id": id, "dpop_jkt": jkt })))
+}

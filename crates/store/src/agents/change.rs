@@ -1,0 +1,277 @@
+//! What changes an agent. Every statement names the state that it was decided on, and is rejected in any other.
+
+use mastio_core::{AgentId, Jkt, SpiffeId, Stamp, Thumbprint};
+use secrecy::ExposeSecret;
+
+use super::{AgentRow, Method, Standing};
+use crate::{Statement, Touch, Unit, Value};
+
+/// What the database keeps of a pinned certificate beside its PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedLeaf {
+    /// The pin.
+    pub thumbprint: Thumbprint,
+    /// SHA-256 of its public key in DER, in hex. A revoked key is never pinned again (design decision 8).
+    pub spki_sha256: String,
+    /// When it ends.
+    pub not_after: Stamp,
+}
+
+/// A new agent.
+#[derive(Debug)]
+pub struct NewAgent<'a> {
+    /// Its id.
+    pub id: &'a AgentId,
+    /// What people call it.
+    pub display_name: &'a str,
+    /// Its capabilities.
+    pub capabilities: &'a [String],
+    /// PEM, leaf first.
+    pub certificates: &'a str,
+    /// The first of them.
+    pub leaf: &'a PinnedLeaf,
+    /// How it comes in.
+    pub method: Method,
+    /// Its DPoP key, if it brings one.
+    pub dpop_jkt: Option<Jkt>,
+    /// Its SPIFFE id.
+    pub spiffe_id: Option<&'a SpiffeId>,
+    /// Whether it is published to a Court.
+    pub federated: bool,
+    /// What the device says of itself, as it was sent.
+    pub device_info: Option<&'a str>,
+    /// `agent` or `workload`.
+    pub kind: mastio_core::PrincipalKind,
+    /// Now.
+    pub at: Stamp,
+}
+
+impl NewAgent<'_> {
+    /// The rows. The first statement is rejected by a constraint when the id is taken, and touches no row when the key
+    /// is revoked.
+    #[must_use]
+    pub fn insert(&self) -> [Statement; 2] {
+        let agent = Statement::one(
+            "INSERT INTO internal_agents (agent_id, display_name, capabilities, cert_pem, created_at, is_active, \
+             federated, federated_at, federation_revision, dpop_jkt, enrollment_method, spiffe_id, enrolled_at, reach, \
+             device_info, principal_type) \
+             SELECT ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, 1, ?8, ?9, ?10, ?5, 'both', ?11, ?12 \
+             WHERE NOT EXISTS (SELECT 1 FROM revoked_agent_certs WHERE spki_sha256 = ?13)",
+            vec![
+                self.id.into(),
+                self.display_name.into(),
+                serde_json::json!(self.capabilities).to_string().into(),
+                self.certificates.into(),
+                self.at.into(),
+                self.federated.into(),
+                self.federated.then_some(self.at).into(),
+                self.dpop_jkt.into(),
+                self.method.as_str().into(),
+                self.spiffe_id.into(),
+                self.device_info.into(),
+                self.kind.as_str().into(),
+                self.leaf.spki_sha256.as_str().into(),
+            ],
+        );
+        [agent, note_certificate(self.id, self.leaf)]
+    }
+}
+
+/// What happens to an agent's DPoP key when its certificate is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DpopChange {
+    /// It stays.
+    Keep,
+    /// Another one takes its place, or none.
+    Replace(Option<Jkt>),
+}
+
+/// A certificate that takes the place of an agent's pinned one.
+#[derive(Debug)]
+pub struct NewPin<'a> {
+    /// PEM, leaf first.
+    pub certificates: &'a str,
+    /// The first of them.
+    pub leaf: &'a PinnedLeaf,
+    /// Its SPIFFE id.
+    pub spiffe_id: Option<&'a SpiffeId>,
+    /// The DPoP key.
+    pub dpop: DpopChange,
+    /// Until when the certificate and the DPoP key of before are accepted too; `None` ends them at once.
+    pub grace: Option<Stamp>,
+    /// Now.
+    pub at: Stamp,
+}
+
+/// Replaces the certificate of `agent` and makes it active. The first statement touches no row when the agent changed
+/// since it was read, or when the key of the new certificate is revoked.
+#[must_use]
+pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
+    let (keep, jkt) = match new.dpop {
+        DpopChange::Keep => (true, agent.dpop_jkt),
+        DpopChange::Replace(jkt) => (false, jkt),
+    };
+    let pin = Statement::one(
+        "UPDATE internal_agents SET cert_pem = ?5, spiffe_id = ?6, dpop_jkt = ?7, enrolled_at = ?8, is_active = 1, \
+         revoked_at = NULL, revoked_reason = NULL, federation_revision = federation_revision + 1, \
+         previous_cert_pem = CASE WHEN ?9 IS NULL THEN NULL ELSE cert_pem END, \
+         previous_dpop_jkt = CASE WHEN ?9 IS NULL OR ?10 THEN NULL ELSE dpop_jkt END, \
+         previous_grace_period_expires_at = ?9 \
+         WHERE agent_id = ?1 AND is_active = ?2 AND cert_pem IS ?3 AND dpop_jkt IS ?4 \
+         AND NOT EXISTS (SELECT 1 FROM revoked_agent_certs WHERE spki_sha256 = ?11)",
+        vec![
+            (&agent.id).into(),
+            agent.is_active().into(),
+            agent.certificates.as_deref().into(),
+            agent.dpop_jkt.into(),
+            new.certificates.into(),
+            new.spiffe_id.into(),
+            jkt.into(),
+            new.at.into(),
+            new.grace.into(),
+            keep.into(),
+            new.leaf.spki_sha256.as_str().into(),
+        ],
+    );
+    [pin, note_certificate(&agent.id, new.leaf)]
+}
+
+/// Marks `agent` revoked; rejected when it is already, or changed since it was read.
+#[must_use]
+pub fn mark_revoked(agent: &AgentRow, reason: &str, at: Stamp) -> Statement {
+    Statement::one(
+        "UPDATE internal_agents SET is_active = 0, revoked_at = ?4, revoked_reason = ?5, \
+         federation_revision = federation_revision + 1, \
+         previous_cert_pem = NULL, previous_dpop_jkt = NULL, previous_grace_period_expires_at = NULL \
+         WHERE agent_id = ?1 AND is_active = ?2 AND cert_pem IS ?3 AND (is_active = 1 OR revoked_at IS NULL)",
+        vec![
+            (&agent.id).into(),
+            agent.is_active().into(),
+            agent.certificates.as_deref().into(),
+            at.into(),
+            reason.into(),
+        ],
+    )
+}
+
+/// Switches an active agent off: its record and all its tokens end. The first statement is rejected when it is not
+/// active, the second when another change of its epoch came between.
+#[must_use]
+pub fn deactivate(unit: Unit, agent: &AgentRow) -> Unit {
+    let unit = unit
+        .write(Statement::one(
+            "UPDATE internal_agents SET is_active = 0, federation_revision = federation_revision + 1, \
+             previous_cert_pem = NULL, previous_dpop_jkt = NULL, previous_grace_period_expires_at = NULL \
+             WHERE agent_id = ?1 AND is_active = 1",
+            vec![(&agent.id).into()],
+        ))
+        .write(drop_escrow(&agent.id));
+    raise_epoch(unit, agent).touch(Touch::Agent(agent.id.clone()))
+}
+
+/// Switches an agent that was switched off, and not revoked, on again; rejected when it is anything else.
+#[must_use]
+pub fn reactivate(agent: &AgentRow) -> Statement {
+    Statement::one(
+        "UPDATE internal_agents SET is_active = 1, federation_revision = federation_revision + 1 \
+         WHERE agent_id = ?1 AND is_active = 0 AND revoked_at IS NULL AND cert_pem IS ?2",
+        vec![(&agent.id).into(), agent.certificates.as_deref().into()],
+    )
+}
+
+/// Ends every token of `agent`; rejected when another change of its epoch came between.
+#[must_use]
+pub fn raise_epoch(unit: Unit, agent: &AgentRow) -> Unit {
+    unit.write(Statement::one(
+        "INSERT INTO agent_epochs (agent_id, epoch) VALUES (?1, ?2 + 1) \
+         ON CONFLICT (agent_id) DO UPDATE SET epoch = excluded.epoch WHERE agent_epochs.epoch = ?2",
+        vec![(&agent.id).into(), agent.epoch.into()],
+    ))
+    .touch(Touch::Epoch(agent.id.clone(), agent.epoch + 1))
+}
+
+/// Ends what hangs on `agent` when it is revoked: user sessions of its certificates, its bindings, and enrolments that
+/// wait for a decision with its key. What is ended so carries `at`, exactly.
+#[must_use]
+pub fn cascade(agent: &AgentRow, leaves: &[PinnedLeaf], at: Stamp) -> Vec<Statement> {
+    let bindings = Statement::any(
+        "UPDATE local_agent_resource_bindings SET revoked_at = ?2 \
+         WHERE agent_id = ?1 AND revoked_at IS NULL AND principal_type = 'agent'",
+        vec![(&agent.id).into(), at.into()],
+    );
+    let of_leaf = |leaf: &PinnedLeaf| {
+        [
+            Statement::any(
+                "UPDATE user_sessions SET revoked_at = ?2 WHERE agent_cert_thumbprint = ?1 AND revoked_at IS NULL",
+                vec![leaf.thumbprint.into(), at.into()],
+            ),
+            Statement::any(
+                "UPDATE pending_enrollments SET status = 'rejected', decided_at = ?2, decided_by = 'revocation', \
+                 rejection_reason = 'the key was revoked' WHERE pubkey_fingerprint = ?1 AND status = 'pending'",
+                vec![leaf.spki_sha256.as_str().into(), at.into()],
+            ),
+        ]
+    };
+    std::iter::once(bindings).chain(leaves.iter().flat_map(of_leaf)).collect()
+}
+
+/// Grants again the bindings that the revocation of `agent` ended: rotating its certificate keeps them.
+#[must_use]
+pub fn restore_bindings(agent: &AgentRow) -> Option<Statement> {
+    let Standing::Revoked { at, .. } = &agent.standing else { return None };
+    Some(Statement::any(
+        "UPDATE local_agent_resource_bindings SET revoked_at = NULL \
+         WHERE agent_id = ?1 AND revoked_at = ?2 AND principal_type = 'agent'",
+        vec![(&agent.id).into(), (*at).into()],
+    ))
+}
+
+/// Replaces the DPoP key of an active agent whose key is still `agent.dpop_jkt`. With `grace` the old one is accepted
+/// until then; a certificate in the grace slot goes, because the slot has one deadline for both.
+#[must_use]
+pub fn set_dpop_key(agent: &AgentRow, jkt: Jkt, grace: Option<Stamp>) -> Statement {
+    Statement::one(
+        "UPDATE internal_agents SET dpop_jkt = ?2, \
+         previous_dpop_jkt = CASE WHEN ?4 IS NULL THEN previous_dpop_jkt ELSE dpop_jkt END, \
+         previous_cert_pem = CASE WHEN ?4 IS NULL THEN previous_cert_pem ELSE NULL END, \
+         previous_grace_period_expires_at = coalesce(?4, previous_grace_period_expires_at) \
+         WHERE agent_id = ?1 AND is_active = 1 AND dpop_jkt IS ?3",
+        vec![(&agent.id).into(), jkt.into(), agent.dpop_jkt.into(), grace.into()],
+    )
+}
+
+fn note_certificate(id: &AgentId, leaf: &PinnedLeaf) -> Statement {
+    Statement::one(
+        "INSERT INTO agent_certs (agent_id, thumbprint, not_after) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (agent_id) DO UPDATE SET thumbprint = excluded.thumbprint, not_after = excluded.not_after",
+        vec![id.into(), leaf.thumbprint.into(), leaf.not_after.into()],
+    )
+}
+
+/// The `proxy_config` key under which an escrowed agent key is kept (contract `pki.md` §3).
+#[must_use]
+pub fn key_name(id: &AgentId) -> String {
+    format!("agent_key:{id}")
+}
+
+/// Keeps an agent's private key, sealed or not, as custody hands it over.
+#[must_use]
+pub fn escrow_key(id: &AgentId, sealed: &secrecy::SecretString) -> Statement {
+    crate::config::put(&key_name(id), sealed.expose_secret())
+}
+
+/// Forgets an agent's private key, if one is kept.
+#[must_use]
+pub fn drop_escrow(id: &AgentId) -> Statement {
+    let key: Value = key_name(id).into();
+    Statement::any("DELETE FROM proxy_config WHERE \"key\" = ?1", vec![key])
+}
+
+/// Keeps the public JWK behind a DPoP thumbprint, so that it can be told again.
+#[must_use]
+pub fn keep_jwk(jkt: Jkt, jwk: &serde_json::Value) -> Statement {
+    Statement::any(
+        "INSERT INTO dpop_jwks (jkt, jwk) VALUES (?1, ?2) ON CONFLICT (jkt) DO NOTHING",
+        vec![jkt.into(), jwk.to_string().into()],
+    )
+}
