@@ -50,6 +50,25 @@ async fn a_signed_message_is_filed_as_its_recipient_verifies_it() {
 }
 
 #[tokio::test]
+async fn a_message_is_one_unit_of_two_rows_and_an_entry() {
+    let world = World::new().await;
+    let (alice, _) = (world.member("alice").await, world.member("bob").await);
+    let state = async || {
+        let (keys, messages) = (world.count("message_keys").await, world.count("local_messages").await);
+        (world.commits().await, keys, messages, world.count("local_audit").await)
+    };
+    let before = state().await;
+    world.send(&alice, &world.message(&alice, "acme::bob", "c-1", "n-1")).await.unwrap();
+    let (commits, keys, messages, entries) = state().await;
+    assert_eq!((commits, keys, messages, entries), (before.0 + 1, before.1 + 1, before.2 + 1, before.3 + 1));
+    // The second INSERT is refused, and with it the first.
+    let reused = world.send(&alice, &world.message(&alice, "acme::bob", "c-2", "n-1")).await.unwrap_err();
+    assert!(matches!(reused, SendError::NonceReused), "{reused}");
+    let after = state().await;
+    assert_eq!((after.1, after.2, after.3), (keys, messages, entries));
+}
+
+#[tokio::test]
 async fn the_deepest_payload_reaches_its_recipient() {
     let world = World::new().await;
     let (alice, bob) = (world.member("alice").await, world.member("bob").await);

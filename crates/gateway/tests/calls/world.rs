@@ -105,6 +105,12 @@ impl World {
         self.authority.store().rows(query).await.unwrap().len()
     }
 
+    /// How many transactions the writer has committed.
+    pub(crate) async fn commits(&self) -> i64 {
+        let query = Query::new("cullis_writer", "SELECT ticket FROM cullis_writer WHERE id = 1", vec![]);
+        self.authority.store().rows(query).await.unwrap()[0].int("ticket").unwrap()
+    }
+
     pub(crate) fn pass(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }

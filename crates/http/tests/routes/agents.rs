@@ -1,0 +1,44 @@
+//! What agents and operators send, and what is refused at the door.
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+use serde_json::json;
+
+use crate::world::{SECRET, World, nobody};
+
+const WHOAMI: &str = "/v1/auth/whoami";
+
+#[tokio::test]
+async fn two_dpop_headers_are_refused_although_each_of_them_holds() {
+    let world = World::new().await;
+    let alice = world.member("alice").await;
+    let (token, key) = world.token(&alice).await;
+    let proof = || world.proof(&key, "GET", WHOAMI, Some(&token));
+    let request = |proofs: &[String]| {
+        let request = Request::get(WHOAMI).header("authorization", format!("DPoP {token}"));
+        let request = proofs.iter().fold(request, |request, proof| request.header("dpop", proof));
+        request.body(Body::empty()).unwrap()
+    };
+    let one = world.ask(nobody(), request(&[proof()])).await;
+    assert_eq!((one.status, &one.body["agent_id"]), (StatusCode::OK, &json!("acme::alice")));
+    let two = world.ask(nobody(), request(&[proof(), proof()])).await;
+    assert_eq!(two.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(two.body["detail"], "Invalid DPoP proof: more than one DPoP header");
+    assert!(two.header("www-authenticate").unwrap().starts_with("DPoP "));
+    assert_eq!(world.authority.metrics.auth_deny.with_label_values(&["dpop_several_headers"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_is_none_is_a_422_that_says_what_a_name_is() {
+    let world = World::new().await;
+    for route in ["/v1/admin/agents", "/v1/admin/agents/enroll/byoca"] {
+        for name in ["", "al ice", "a::b", "../alice", "ålice", "a\nb", &"a".repeat(65)] {
+            let refused = world.operate(SECRET, route, &json!({ "agent_name": name })).await;
+            assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{name:?}: {refused:?}");
+            let said = refused.body["detail"][0]["msg"].as_str().unwrap();
+            assert!(said.contains("not an agent name: 1 to 64 letters, digits"), "{name:?}: {said}");
+        }
+    }
+    assert!(world.authority.agents().await.unwrap().is_empty());
+    world.member(&"a".repeat(64)).await;
+}

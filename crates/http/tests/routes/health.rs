@@ -1,0 +1,77 @@
+//! Readiness: what it tells, and when it is 503.
+
+use std::{fs, time::Duration};
+
+use http::StatusCode;
+use mastio_core::Stamp;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// A Mastio whose root permits no CA below it: signing is halted.
+async fn halted() -> World {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/pki-vectors.json");
+    let vectors: Value = serde_json::from_slice(&fs::read(vectors).unwrap()).unwrap();
+    let legacy = |name: &str| vectors["legacy_pathlen_zero"][name].as_str().unwrap().to_owned();
+    let dir = tempfile::tempdir().unwrap();
+    let tls = dir.path().join("nginx-certs");
+    fs::create_dir_all(&tls).unwrap();
+    fs::write(tls.join("org-ca.crt"), legacy("root")).unwrap();
+    fs::write(tls.join("org-ca.key"), legacy("root_key")).unwrap();
+    // The vector was made on 2026-11-22.
+    World::over(dir, Stamp::from_unix(1_800_000_000)).await
+}
+
+#[tokio::test]
+async fn readiness_follows_the_server_certificate() {
+    let world = World::new().await;
+    let missing = world.get("/readyz").await;
+    assert_eq!(missing.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(missing.body["checks"]["server_cert"], "missing");
+    world.authority.keep_files().await.unwrap();
+    let ready = world.get("/readyz").await;
+    assert_eq!((ready.status, &ready.body["status"]), (StatusCode::OK, &json!("ready")));
+    assert_eq!(ready.body["checks"]["server_cert"], "ok");
+    assert_eq!(ready.body["checks"]["signer"], "ok");
+    world.clock.advance(Duration::from_secs(366 * 86_400));
+    let expired = world.get("/readyz").await;
+    assert_eq!(expired.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(expired.body["checks"]["server_cert"], "expired");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_certificate_files() {
+    let world = World::new().await;
+    world.authority.keep_files().await.unwrap();
+    fs::remove_dir_all(world.tls_dir()).unwrap();
+    fs::write(world.tls_dir(), "in the way").unwrap();
+    world.authority.keep_files().await.unwrap_err();
+    let unwritable = world.get("/readyz").await;
+    assert_eq!(unwritable.status, StatusCode::SERVICE_UNAVAILABLE);
+    let told = unwritable.body["checks"]["server_cert"].as_str().unwrap();
+    assert!(told.starts_with("error: "), "{told}");
+    fs::remove_file(world.tls_dir()).unwrap();
+    world.clock.advance(Duration::from_secs(3600));
+    world.authority.keep_files().await.unwrap();
+    assert_eq!(world.get("/readyz").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn readiness_tells_a_halt_and_stays_200() {
+    let world = halted().await;
+    world.authority.keep_files().await.unwrap();
+    let ready = world.get("/readyz").await;
+    assert_eq!((ready.status, &ready.body["checks"]["signer"]), (StatusCode::OK, &json!("halted")));
+    assert_eq!(ready.body["checks"]["server_cert"], "ok");
+    assert_eq!(world.get("/healthz").await.body["warnings"], json!(["org_ca_legacy_pathlen_zero"]));
+}
+
+#[tokio::test]
+async fn a_mastio_that_leaves_is_not_ready() {
+    let world = World::new().await;
+    world.authority.keep_files().await.unwrap();
+    world.app.drain();
+    let leaving = world.get("/readyz").await;
+    assert_eq!(leaving.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(leaving.body["checks"]["process"], "draining");
+}

@@ -1,0 +1,6 @@
+//! The real router over a real authority, with a clock that stands still and no socket.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod agents;
+mod health;
+mod world;
