@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     Authority, Refusal,
     limits::{OverLimit, network},
+    refusal::seconds_up,
 };
 
 /// How many wrong secrets an address may try.
@@ -33,8 +34,8 @@ pub enum AdminError {
     /// Another value.
     #[error("invalid admin secret")]
     Wrong,
-    /// Too many wrong ones from this address.
-    #[error("too many wrong admin secrets from this address; wait {} s, or restart the Mastio to clear it", .0.as_secs())]
+    /// Too many wrong ones from this address, for so long still.
+    #[error("too many wrong admin secrets from this address; wait {} s, or restart the Mastio to clear it", seconds_up(*.0))]
     LockedOut(Duration),
     /// Too many requests.
     #[error(transparent)]
@@ -57,13 +58,29 @@ impl Refusal for AdminError {
             Self::OverLimit(_) => "rate_limited",
         }
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Missing | Self::Wrong => None,
+            Self::LockedOut(left) => Some(*left),
+            Self::OverLimit(over) => Some(over.retry_after),
+        }
+    }
+}
+
+/// The wrong secrets of an address.
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    /// When they are forgotten, in the time of [`Clock::elapsed`].
+    until: Duration,
 }
 
 /// The secret as it is compared, and who guessed wrong.
 pub(crate) struct AdminSecret {
     digest: [u8; 32],
     fingerprint: String,
-    failures: moka::sync::Cache<IpAddr, u32>,
+    failures: moka::sync::Cache<IpAddr, Failures>,
 }
 
 impl std::fmt::Debug for AdminSecret {
@@ -78,8 +95,22 @@ impl AdminSecret {
         Self {
             fingerprint: format!("operator:{}", &hex::encode(digest)[..12]),
             digest,
-            failures: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(LOCK).build(),
+            // The cache's own time bounds memory only; our clock says what counts.
+            failures: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(2 * LOCK).build(),
         }
+    }
+
+    /// How long `address` is locked out still, if it is.
+    fn locked_for(&self, address: IpAddr, now: Duration) -> Option<Duration> {
+        let failures = self.failures.get(&network(address)).filter(|failures| failures.count >= ATTEMPTS)?;
+        failures.until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
+    fn count_failure(&self, address: IpAddr, now: Duration) {
+        self.failures.entry(network(address)).and_upsert_with(|before| {
+            let before = before.map(moka::Entry::into_value).filter(|failures| failures.until > now);
+            Failures { count: before.map_or(1, |failures| failures.count + 1), until: now + LOCK }
+        });
     }
 }
 
@@ -90,10 +121,10 @@ impl Authority {
     /// When it is missing or wrong, or the address is locked out.
     pub fn operator(&self, presented: Option<&[u8]>, address: IpAddr) -> Result<Operator, AdminError> {
         self.limits.by_address(crate::limits::Class::Admin, address)?;
-        let secret = &self.admin_secret;
-        if secret.failures.get(&network(address)).is_some_and(|failures| failures >= ATTEMPTS) {
+        let (secret, now) = (&self.admin_secret, self.clock.elapsed());
+        if let Some(left) = secret.locked_for(address, now) {
             self.deny_admin("admin_locked_out", address);
-            return Err(AdminError::LockedOut(LOCK));
+            return Err(AdminError::LockedOut(left));
         }
         let digest = sha256(presented.unwrap_or_default());
         if verify_slices_are_equal(&digest, &secret.digest).is_ok() {
@@ -102,10 +133,7 @@ impl Authority {
         }
         let error = if presented.is_some() { AdminError::Wrong } else { AdminError::Missing };
         if presented.is_some() {
-            secret
-                .failures
-                .entry(network(address))
-                .and_upsert_with(|failures| failures.map_or(1, |failures| failures.into_value() + 1));
+            secret.count_failure(address, now);
         }
         self.deny_admin(error.reason(), address);
         Err(error)

@@ -28,4 +28,4 @@ pub mod sign_csr;
 pub mod trust;
 
 pub use authority::Authority;
-pub use refusal::{Outage, Refusal};
+pub use refusal::{Outage, Refusal, seconds_up};

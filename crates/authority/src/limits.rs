@@ -9,6 +9,8 @@ use governor::{
 use mastio_config::Settings;
 use mastio_core::{AgentId, Clock};
 
+use crate::Refusal;
+
 /// Classes of routes that are limited by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -43,6 +45,20 @@ pub struct OverLimit {
     pub class: Class,
     /// When trying again makes sense.
     pub retry_after: Duration,
+}
+
+impl Refusal for OverLimit {
+    fn status(&self) -> u16 {
+        429
+    }
+
+    fn reason(&self) -> &'static str {
+        "rate_limited"
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        Some(self.retry_after)
+    }
 }
 
 /// Our clock as the limiter wants it.

@@ -24,13 +24,28 @@ const OPEN_CHALLENGES: u64 = 100_000;
 
 /// The challenges that were given out and not answered.
 #[derive(Debug)]
-pub struct Challenges(moka::sync::Cache<(AgentId, String), ()>);
+pub struct Challenges {
+    /// When each ends, in the time of [`Clock::elapsed`](mastio_core::Clock::elapsed).
+    open: moka::sync::Cache<(AgentId, String), Duration>,
+}
 
 impl Default for Challenges {
     fn default() -> Self {
+        // The cache's own time bounds memory only; our clock says what has run out.
         let cache =
-            moka::sync::Cache::builder().max_capacity(OPEN_CHALLENGES).time_to_live(CHALLENGE_LIFETIME);
-        Self(cache.build())
+            moka::sync::Cache::builder().max_capacity(OPEN_CHALLENGES).time_to_live(2 * CHALLENGE_LIFETIME);
+        Self { open: cache.build() }
+    }
+}
+
+impl Challenges {
+    fn add(&self, agent: &AgentId, nonce: &str, now: Duration) {
+        self.open.insert((agent.clone(), nonce.to_owned()), now + CHALLENGE_LIFETIME);
+    }
+
+    /// Burns the nonce: whether it was open.
+    fn burn(&self, agent: &AgentId, nonce: &str, now: Duration) -> bool {
+        self.open.remove(&(agent.clone(), nonce.to_owned())).is_some_and(|end| end > now)
     }
 }
 
@@ -120,7 +135,7 @@ impl Authority {
         let mut raw = [0; 32];
         self.rng.fill(&mut raw);
         let nonce = URL_SAFE_NO_PAD.encode(raw);
-        self.challenges.0.insert((agent.clone(), nonce.clone()), ());
+        self.challenges.add(agent, &nonce, self.clock.elapsed());
         nonce
     }
 
@@ -134,8 +149,9 @@ impl Authority {
         text: &str,
         nonce: &str,
     ) -> Result<SignedAssertion, LoginError> {
-        let key = (pinned.agent.id().clone(), nonce.to_owned());
-        self.challenges.0.remove(&key).ok_or(LoginError::Nonce)?;
+        if !self.challenges.burn(pinned.agent.id(), nonce, self.clock.elapsed()) {
+            return Err(LoginError::Nonce);
+        }
         let assertion = Assertion::parse(text).map_err(|_| LoginError::Assertion)?;
         let chain = self.presented(assertion.x5c()).map_err(|_| LoginError::Chain)?;
         let agent = self.pinned(&chain).await.map_err(|error| match error {

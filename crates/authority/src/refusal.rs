@@ -1,5 +1,7 @@
 //! What every refusal tells its caller. HTTP turns it into an answer in one place.
 
+use std::time::Duration;
+
 use mastio_store::{ReadError, Unavailable, WriteError};
 use serde_json::Value;
 
@@ -16,10 +18,21 @@ pub trait Refusal: std::error::Error + Send + Sync + 'static {
         Value::String(self.to_string())
     }
 
+    /// When trying again makes sense, if waiting helps: the `Retry-After` of the answer.
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+
     /// The 503 of a database that cannot answer, if that is what this is.
     fn unavailable(&self) -> Option<&Outage> {
         None
     }
+}
+
+/// Whole seconds that are not shorter than `time`, and at least one.
+#[must_use]
+pub fn seconds_up(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
 }
 
 /// The database does not answer or holds an illegal row. The text goes to the log; callers get a general one.

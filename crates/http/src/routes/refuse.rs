@@ -6,7 +6,9 @@ use http::{
     HeaderName, HeaderValue, StatusCode,
     header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use mastio_authority::{Authority, Refusal, authenticate::AuthError, limits::OverLimit, mint::MintError};
+use mastio_authority::{
+    Authority, Refusal, authenticate::AuthError, limits::OverLimit, mint::MintError, seconds_up,
+};
 use mastio_jose::DpopError;
 
 use crate::answer::ApiError;
@@ -19,12 +21,17 @@ impl<R: Refusal> From<R> for ApiError {
         if status.is_server_error() {
             tracing::error!(reason = refusal.reason(), error = %refusal, "a request could not be served");
         }
-        match status {
+        let retry_after = refusal.retry_after();
+        let answer = match status {
             StatusCode::INTERNAL_SERVER_ERROR => Self::internal(),
             StatusCode::SERVICE_UNAVAILABLE if refusal.unavailable().is_some() => {
                 Self::unavailable(refusal.detail(), refusal.reason(), 1, refusal.reason())
             }
             _ => Self::new(status, refusal.reason(), refusal.detail()),
+        };
+        match retry_after {
+            Some(time) => answer.with_header(RETRY_AFTER, HeaderValue::from(seconds_up(time))),
+            None => answer,
         }
     }
 }
@@ -84,8 +91,5 @@ fn challenged(authority: &Authority, error: AuthError, challenge: &'static str) 
 pub(crate) fn over_limit(authority: &Authority, over: OverLimit) -> ApiError {
     authority.metrics.rate_limit_reject.with_label_values(&[over.class.as_str()]).inc();
     tracing::warn!(class = over.class.as_str(), "rate_limit.reject");
-    let seconds = u32::try_from(over.retry_after.as_secs()).unwrap_or(u32::MAX).max(1);
-    let retry_after = HeaderValue::from(seconds);
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", over.to_string())
-        .with_header(RETRY_AFTER, retry_after)
+    over.into()
 }

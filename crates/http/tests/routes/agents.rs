@@ -1,5 +1,7 @@
 //! What agents and operators send, and what is refused at the door.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::{Request, StatusCode};
 use serde_json::json;
@@ -41,4 +43,29 @@ async fn a_name_that_is_none_is_a_422_that_says_what_a_name_is() {
     }
     assert!(world.authority.agents().await.unwrap().is_empty());
     world.member(&"a".repeat(64)).await;
+}
+
+#[tokio::test]
+async fn whoever_must_wait_is_told_how_long() {
+    let world = World::new().await;
+    let name = json!({ "agent_name": "alice" });
+    for _ in 0..10 {
+        let wrong = world.operate("a wrong secret", "/v1/admin/agents", &name).await;
+        assert_eq!((wrong.status, wrong.header("retry-after")), (StatusCode::FORBIDDEN, None));
+    }
+    world.clock.advance(Duration::from_millis(500));
+    let locked = world.operate(SECRET, "/v1/admin/agents", &name).await;
+    assert_eq!((locked.status, locked.header("retry-after")), (StatusCode::FORBIDDEN, Some("900")));
+    world.clock.advance(Duration::from_secs(900));
+    assert_eq!(world.operate(SECRET, "/v1/admin/agents", &name).await.status, StatusCode::CREATED);
+
+    for _ in 0..30 {
+        assert_eq!(world.get("/pki/ca.crt").await.status, StatusCode::OK);
+    }
+    world.clock.advance(Duration::from_millis(500));
+    let over = world.get("/pki/ca.crt").await;
+    // Room comes every two seconds; a second and a half is no whole number.
+    assert_eq!((over.status, over.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, Some("2")));
+    world.clock.advance(Duration::from_secs(2));
+    assert_eq!(world.get("/pki/ca.crt").await.status, StatusCode::OK);
 }
