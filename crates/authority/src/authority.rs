@@ -279,7 +279,7 @@ impl Authority {
         self.metrics.queue_depth.set(i64::try_from(self.store.queue_depth()).unwrap_or(i64::MAX));
         self.metrics.audit_writable.set(i64::from(self.store.trouble().is_none()));
         self.flush_denials(false);
-        if self.reload_due.load(Ordering::Acquire) {
+        if self.reload_due.load(Ordering::Acquire) || self.trust().holds_ended_key(self.clock.now()) {
             self.reload_or_try_later();
         }
         self.limits.forget_idle();

@@ -139,6 +139,11 @@ impl Trust {
         }))
     }
 
+    /// Whether a replaced signing key is still held and published although its grace is over.
+    pub(crate) fn holds_ended_key(&self, now: Stamp) -> bool {
+        self.verifiers.values().any(|(_, until)| until.is_some_and(|until| until <= now))
+    }
+
     /// The value of the `iss` claim.
     #[must_use]
     pub fn token_issuer(&self) -> String {

@@ -44,11 +44,6 @@ async fn call(authority: &Authority, world: &World, token: &str, key: &SigningKe
     authority.caller_by_token(&nobody(), token, &line("GET", CALL, Some(&proof))).await.map(drop)
 }
 
-fn reason<T: std::fmt::Debug, E: Refusal>(result: Result<T, E>) -> (u16, &'static str) {
-    let error = result.unwrap_err();
-    (error.status(), error.reason())
-}
-
 #[tokio::test]
 async fn a_token_is_minted_used_and_ends_with_its_time() {
     let world = World::new();
@@ -261,46 +256,6 @@ async fn an_escrowed_key_signs_for_its_agent_and_nobody_else_has_one() {
     let bob = Holder::of(&authority.create_agent(&candidate("bob"), false, &operator()).await.unwrap());
     let pinned = authority.certificate(&bob.peer()).await.unwrap();
     assert_eq!(reason(authority.sign_for(&pinned, "r").await), (404, "agent_key_not_kept"));
-}
-
-#[tokio::test]
-async fn ten_wrong_admin_secrets_lock_an_address_out() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    assert!(authority.operator(Some(SECRET.as_bytes()), address()).is_ok());
-    assert_eq!(reason(authority.operator(None, address())), (403, "admin_secret_missing"));
-    assert_eq!(reason(authority.operator(Some("é".as_bytes()), address())), (403, "admin_secret_wrong"));
-    for _ in 0..9 {
-        assert_eq!(reason(authority.operator(Some(b""), address())), (403, "admin_secret_wrong"));
-    }
-    let locked = authority.operator(Some(SECRET.as_bytes()), address()).unwrap_err();
-    assert_eq!((locked.status(), locked.reason()), (403, "admin_locked_out"));
-    let left = locked.retry_after().unwrap();
-    assert_eq!(left, Duration::from_secs(900));
-    assert!(authority.operator(Some(SECRET.as_bytes()), "203.0.113.9".parse().unwrap()).is_ok());
-    world.clock.advance(left - Duration::from_micros(1));
-    assert_eq!(reason(authority.operator(Some(SECRET.as_bytes()), address())), (403, "admin_locked_out"));
-    world.clock.advance(Duration::from_micros(1));
-    // Only what was wrong within the time counts.
-    assert_eq!(reason(authority.operator(Some(b""), address())), (403, "admin_secret_wrong"));
-    assert!(authority.operator(Some(SECRET.as_bytes()), address()).is_ok());
-}
-
-#[tokio::test]
-async fn a_challenge_runs_out_after_two_minutes() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let alice = Holder::created(&authority, "alice").await;
-    let pinned = authority.certificate(&alice.peer()).await.unwrap();
-    let answer = async |waited: Duration| {
-        let nonce = authority.challenge(pinned.agent.id());
-        world.clock.advance(waited);
-        let text = alice.assertion_with(&alice.chain, &json!({ "nonce": nonce }), world.clock.now());
-        authority.countersign(&pinned, &text, &nonce).await
-    };
-    let life = mastio_authority::login::CHALLENGE_LIFETIME;
-    assert!(answer(life - Duration::from_micros(1)).await.is_ok());
-    assert_eq!(reason(answer(life).await), (401, "challenge_nonce"));
 }
 
 #[tokio::test]

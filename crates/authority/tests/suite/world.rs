@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use mastio_authority::{
-    Authority,
+    Authority, Refusal,
     admin::Operator,
     boot::{self, BootError},
     enroll::{Candidate, Enrolled},
@@ -125,6 +125,11 @@ pub(crate) fn proof(key: &SigningKey, method: &str, path: &str, more: &Value, no
 
 pub(crate) fn line<'a>(method: &'a str, path: &'a str, proof: Option<&'a str>) -> RequestLine<'a> {
     RequestLine { method, path, proof }
+}
+
+pub(crate) fn reason<T: std::fmt::Debug, E: Refusal>(result: Result<T, E>) -> (u16, &'static str) {
+    let error = result.unwrap_err();
+    (error.status(), error.reason())
 }
 
 pub(crate) const TOKEN: &str = "/v1/auth/token";
