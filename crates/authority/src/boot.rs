@@ -105,8 +105,8 @@ pub async fn start(
             .map_err(|source| BootError::IdentityFile { path: evidence::file(path), source })?;
     }
     let names = boot.server_names()?;
-    let proofs =
-        Proofs::new(boot.own_urls(&names)?, boot.window(), (ring.ring, ring.made_at), Arc::clone(&clock));
+    let nonces = (ring.ring, ring.made_at);
+    let proofs = Proofs::new(boot.own_urls(&names)?, boot.window(), nonces, Arc::clone(&clock), rng.as_ref());
     let authority = Authority::assemble(Parts {
         metrics: Metrics::new().map_err(mint)?,
         registry: Registry::load(Arc::clone(&store), clock.now())?,

@@ -65,7 +65,7 @@ impl StoredRing {
     }
 }
 
-fn fresh_key(rng: &dyn Rng) -> NonceKey {
+pub(crate) fn fresh_key(rng: &dyn Rng) -> NonceKey {
     let mut raw = [0; 32];
     rng.fill(&mut raw);
     NonceKey::from_bytes(raw)

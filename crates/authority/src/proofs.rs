@@ -9,11 +9,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use mastio_core::{Clock, Jkt, Stamp};
-use mastio_jose::{DpopError, Expectation, HtuSet, NonceCheck, NonceRing, Proof, Window, replay_key};
+use mastio_core::{Clock, Jkt, Rng, Stamp};
+use mastio_jose::{
+    DpopError, Expectation, HtuSet, NonceCheck, NonceKey, NonceRing, Proof, VerifiedProof, Window, replay_key,
+};
 
 use crate::{
     auth_error::AuthError,
+    nonces::fresh_key,
     replay::{ReplayCache, Use},
 };
 
@@ -38,6 +41,8 @@ pub struct Proofs {
     htu: HtuSet,
     window: Window,
     nonces: ArcSwap<NonceRing>,
+    /// Makes the nonces of the first minute: whoever has one got it after the start.
+    first_nonces: NonceKey,
     used: ReplayCache,
     assertions: ReplayCache,
     started: Stamp,
@@ -68,6 +73,7 @@ impl Proofs {
         window: Window,
         (ring, made_at): (NonceRing, Stamp),
         clock: Arc<dyn Clock>,
+        rng: &dyn Rng,
     ) -> Self {
         let life = window.past + window.future;
         let assertions = mastio_jose::assertion::MAX_LIFETIME + 2 * mastio_jose::assertion::LEEWAY;
@@ -75,10 +81,10 @@ impl Proofs {
             htu,
             window,
             nonces: ArcSwap::from_pointee(ring),
+            first_nonces: fresh_key(rng),
             used: ReplayCache::new(life, CAPACITY),
             assertions: ReplayCache::new(assertions, ASSERTIONS),
-            // Proofs carry whole seconds: one of this very second must not look older than we are.
-            started: Stamp::from_unix(clock.now().unix()),
+            started: clock.now(),
             ring_made_at: AtomicI64::new(made_at.unix()),
             clock,
         }
@@ -93,7 +99,12 @@ impl Proofs {
     /// A nonce for `DPoP-Nonce`: base64url.
     #[must_use]
     pub fn nonce(&self) -> String {
-        self.nonces.load().issue(self.clock.now())
+        let now = self.clock.now();
+        if now > self.started.plus(self.window.future + self.window.past) {
+            self.nonces.load().issue(now)
+        } else {
+            self.first_nonces.issue(now)
+        }
     }
 
     pub(crate) fn rotation_due(&self, life: Duration) -> bool {
@@ -122,7 +133,7 @@ impl Proofs {
     ) -> Result<Option<PendingProof>, AuthError> {
         let Some(text) = request.proof else { return Ok(None) };
         let (ring, now) = (self.nonces.load(), self.clock.now());
-        let check = |nonce: &str| ring.check(nonce, now);
+        let check = |nonce: &str| ring.check(nonce, now) || self.first_nonces.check(nonce, now);
         let expected = Expectation {
             method: request.method,
             htu: &self.htu,
@@ -137,17 +148,17 @@ impl Proofs {
             tracing::warn!(expected = %expected, got = %got, "DPoP htu mismatch");
         }
         let verified = verified?;
-        if self.may_predate_us(verified.iat) {
+        if self.may_predate_us(&verified, now) {
             return Err(DpopError::UseNonce.into());
         }
         Ok(Some(PendingProof { jkt: verified.jkt, key: replay_key(&verified.jkt, &verified.jti) }))
     }
 
-    /// Whether something issued at `iat` may have been used before this process started, which we cannot remember
-    /// (design decision 12).
-    fn may_predate_us(&self, iat: Stamp) -> bool {
-        let remembered = self.window.past + self.window.future;
-        iat < self.started && self.clock.now().since(self.started) < remembered
+    /// Whether a proof may have been used before this process started, which we cannot remember: it was made before
+    /// the start or dated ahead then, and does not show by its nonce that it was made later (design decision 12).
+    fn may_predate_us(&self, proof: &VerifiedProof, now: Stamp) -> bool {
+        let made_since = || proof.nonce.as_ref().is_some_and(|nonce| self.first_nonces.check(nonce, now));
+        proof.iat <= self.started.plus(self.window.future) && !made_since()
     }
 
     /// Uses up an assertion, identified by `key`.
@@ -177,5 +188,90 @@ impl PendingProof {
             Use::Again => Err(DpopError::Replay.into()),
             Use::Full => Err(AuthError::ReplayMemoryFull),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mastio_core::{ManualClock, SeededRng, SystemRng};
+    use mastio_jose::{SigningKey, jws};
+    use serde_json::json;
+
+    use super::*;
+
+    const START: i64 = 1_790_000_000;
+
+    /// A process that starts at `now`, with the nonce keys that all of them share.
+    fn process(now: Stamp) -> (Proofs, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(now));
+        let htu = HtuSet::new(["https://mastio.test"]).unwrap();
+        let ring = NonceRing { current: fresh_key(&SeededRng::new(1)), previous: None };
+        let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        (Proofs::new(htu, Window::default(), (ring, now), shared, &SystemRng), clock)
+    }
+
+    fn proof(key: &SigningKey, iat: i64, nonce: Option<&str>) -> String {
+        let header = json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": key.public_jwk().to_value() });
+        let claims = json!({
+            "jti": SystemRng.uuid().to_string(), "htm": "GET", "htu": "https://mastio.test/", "iat": iat, "nonce": nonce,
+        });
+        jws::sign(key, &header, &claims).unwrap()
+    }
+
+    fn present(proofs: &Proofs, proof: &str) -> Result<(), &'static str> {
+        use crate::Refusal;
+        let request = RequestLine { method: "GET", path: "/", proof: Some(proof) };
+        let pending = proofs.verify(&request, None, false).map_err(|error| error.reason())?;
+        pending.unwrap().consume(proofs).map(drop).map_err(|error| error.reason())
+    }
+
+    #[test]
+    fn no_proof_is_taken_on_both_sides_of_a_restart() {
+        let key = SigningKey::generate().unwrap();
+        let millis = |millis: u64| Duration::from_millis(millis);
+        for ahead in [-59, -1, 0, 1, 4, 5] {
+            for fraction in [0, 500, 999] {
+                let (before, clock) = process(Stamp::from_unix(START));
+                clock.advance(Duration::from_secs(100) + millis(fraction));
+                let used_at = clock.now();
+                let text = proof(&key, used_at.unix() + ahead, Some(&before.nonce()));
+                assert_eq!(present(&before, &text), Ok(()), "{ahead} s ahead at .{fraction}");
+                for down in [0, 1, 1500, 4999, 5000, 30_000, 64_999, 65_000] {
+                    let (after, clock) = process(used_at.plus(millis(down)));
+                    for _ in 0..14 {
+                        assert_ne!(present(&after, &text), Ok(()), "{ahead} s ahead, {down} ms down");
+                        clock.advance(millis(5000));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_takes_a_nonce_of_this_run_gets_in_at_once() {
+        let key = SigningKey::generate().unwrap();
+        let (before, _) = process(Stamp::from_unix(START));
+        let (after, clock) = process(Stamp::from_unix(START));
+        // The client's clock may be slow or fast.
+        for iat in [START - 60, START, START + 5] {
+            assert_eq!(present(&after, &proof(&key, iat, None)), Err("dpop_nonce_required"));
+            let older = before.nonce();
+            assert_eq!(present(&after, &proof(&key, iat, Some(&older))), Err("dpop_nonce_required"));
+            assert_eq!(present(&after, &proof(&key, iat, Some(&after.nonce()))), Ok(()));
+        }
+        clock.advance(Duration::from_secs(6));
+        assert_eq!(present(&after, &proof(&key, START + 6, None)), Ok(()), "no nonce is needed any more");
+    }
+
+    #[test]
+    fn nonces_outlive_a_restart_from_the_second_minute_on() {
+        let (before, clock) = process(Stamp::from_unix(START));
+        clock.advance(Duration::from_secs(66));
+        let nonce = before.nonce();
+        let (after, clock) = process(clock.now());
+        clock.advance(Duration::from_secs(6));
+        let text = proof(&SigningKey::generate().unwrap(), clock.now().unix(), Some(&nonce));
+        let request = RequestLine { method: "GET", path: "/", proof: Some(&text) };
+        assert!(after.verify(&request, None, true).is_ok());
     }
 }

@@ -148,6 +148,8 @@ pub struct VerifiedProof {
     pub jti: String,
     /// When the client made it.
     pub iat: Stamp,
+    /// The nonce in it; looked at only where one was required.
+    pub nonce: Option<String>,
 }
 
 /// A proof whose header is in order: type, algorithm and key.
@@ -251,7 +253,10 @@ impl<'a> Proof<'a> {
             NonceCheck::Required(accepts) if !claims.nonce.text().is_some_and(accepts) => {
                 Err(DpopError::UseNonce)
             }
-            _ => Ok(VerifiedProof { jkt: self.jkt, jti: jti.to_owned(), iat }),
+            _ => {
+                let nonce = claims.nonce.text().map(str::to_owned);
+                Ok(VerifiedProof { jkt: self.jkt, jti: jti.to_owned(), iat, nonce })
+            }
         }
     }
 }
