@@ -59,6 +59,7 @@ pub struct Authority {
     pub(crate) admin_secret: AdminSecret,
     pub(crate) denials: Denials,
     pub(crate) tls_files: TlsFiles,
+    chain_broken: bool,
     trust: ArcSwap<Trust>,
     generation: AtomicU64,
     reloading: Mutex<()>,
@@ -83,6 +84,7 @@ pub(crate) struct Parts {
     pub(crate) proofs: Proofs,
     pub(crate) admin_secret: AdminSecret,
     pub(crate) tls_files: TlsFiles,
+    pub(crate) chain_broken: bool,
     pub(crate) trust: Trust,
 }
 
@@ -106,6 +108,7 @@ impl Authority {
             admin_secret: parts.admin_secret,
             denials: Denials::default(),
             tls_files: parts.tls_files,
+            chain_broken: parts.chain_broken,
             trust: ArcSwap::from_pointee(parts.trust),
             generation,
             reloading: Mutex::new(()),
@@ -167,6 +170,12 @@ impl Authority {
     #[must_use]
     pub fn tls_files(&self) -> &TlsFiles {
         &self.tls_files
+    }
+
+    /// Whether the audit log tells of a chain that did not verify. What is broken once stays broken.
+    #[must_use]
+    pub fn audit_chain_is_broken(&self) -> bool {
+        self.chain_broken
     }
 
     /// Whether private keys are encrypted at rest.

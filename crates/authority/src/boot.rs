@@ -46,6 +46,7 @@ pub async fn start(
 ) -> Result<Arc<Authority>, BootError> {
     let DatabaseSetting::Sqlite(path) = &settings.database;
     refuse_lost_database(path, &settings.tls_dir)?;
+    refuse_other_org(path, settings.org_id.as_ref())?;
     let backups = settings.dir.join("backups");
     let (database, adoption) = Database::open(&OpenOptions { path, backups: &backups, now: clock.now() })?;
     let passphrase = settings.at_rest_passphrase.as_ref();
@@ -112,6 +113,7 @@ pub async fn start(
         registry: Registry::load(Arc::clone(&store), clock.now())?,
         admin_secret: AdminSecret::new(&settings.admin_secret),
         tls_files: TlsFiles::new(settings.tls_dir.clone(), settings.certs_dir.clone(), names),
+        chain_broken: audit::is_told_broken(&database)?,
         proofs,
         trust,
         store,
@@ -153,6 +155,26 @@ fn refuse_lost_database(path: &Path, tls_dir: &Path) -> Result<(), BootError> {
     }
 }
 
+/// Another organisation's database: refused before it is adopted, which changes it.
+fn refuse_other_org(path: &Path, pinned: Option<&OrgId>) -> Result<(), BootError> {
+    if pinned.is_none() || !path.exists() {
+        return Ok(());
+    }
+    // A file that cannot be read is refused by opening it, with what to do.
+    let stored = config::peek(path, "org_id").ok().flatten();
+    stored_org(stored, pinned).map(drop)
+}
+
+/// The stored id of the organisation, if there is one; it must be the pinned one.
+fn stored_org(stored: Option<String>, pinned: Option<&OrgId>) -> Result<Option<OrgId>, BootError> {
+    let Some(text) = stored else { return Ok(None) };
+    let stored = OrgId::parse(&text).map_err(|error| BootError::IllegalOrg(error.to_string()))?;
+    match pinned {
+        Some(pinned) if *pinned != stored => Err(BootError::OtherOrg { pinned: pinned.clone(), stored }),
+        _ => Ok(Some(stored)),
+    }
+}
+
 /// What starting works with.
 struct Boot<'a> {
     settings: &'a Settings,
@@ -172,17 +194,9 @@ struct FirstRoot {
 impl Boot<'_> {
     /// The organisation of a stored root: pinned, stored, or derived from its key; never two different ones.
     fn org_of(&self, root: &Certificate) -> Result<OrgId, BootError> {
-        let stored = config::get(self.database, "org_id")?
-            .map(|text| OrgId::parse(&text).map_err(|error| BootError::IllegalOrg(error.to_string())))
-            .transpose()?;
-        match (&self.settings.org_id, stored) {
-            (Some(pinned), Some(stored)) if *pinned != stored => {
-                Err(BootError::OtherOrg { pinned: pinned.clone(), stored })
-            }
-            (_, Some(stored)) => Ok(stored),
-            (Some(pinned), None) => Ok(pinned.clone()),
-            (None, None) => derived(root.spki_der()),
-        }
+        let pinned = self.settings.org_id.as_ref();
+        let stored = stored_org(config::get(self.database, "org_id")?, pinned)?;
+        stored.or_else(|| pinned.cloned()).map_or_else(|| derived(root.spki_der()), Ok)
     }
 
     fn org_of_new(&self, first: &FirstRoot) -> Result<OrgId, BootError> {

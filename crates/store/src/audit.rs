@@ -5,9 +5,14 @@ use std::path::Path;
 use mastio_audit::{
     AdminRow, AdminVerifier, Break, ChainReport, LocalRow, LocalVerifier, Unchained, UnchainedReport,
 };
+use mastio_core::event::{Details, catalogue};
 use rusqlite::{Connection, Row, types::ValueRef};
 
-use crate::{sqlite, writer::Unavailable};
+use crate::{
+    Query, ReadError,
+    sqlite::{self, Database},
+    writer::Unavailable,
+};
 
 /// What verifying one stored chain found.
 #[derive(Debug)]
@@ -104,6 +109,16 @@ fn verify_admin(connection: &Connection, step: &mut dyn FnMut()) -> rusqlite::Re
     })?;
     let result = broken.map_or_else(|| Ok(verifier.finish()), Err);
     Ok(ChainFinding { chain: ADMIN_CHAIN.to_owned(), result, unchained: unchained.finish() })
+}
+
+/// Whether the log tells of a chain that did not verify.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn is_told_broken(database: &Database) -> Result<bool, ReadError> {
+    let sql = "SELECT 1 AS one FROM local_audit WHERE event_type = ?1 LIMIT 1";
+    let name = catalogue::ChainBreakDetected::KIND.name;
+    Ok(!database.rows_now(&Query::new("local_audit", sql, vec![name.into()]))?.is_empty())
 }
 
 /// Feeds rows to `push` until it finds a break.

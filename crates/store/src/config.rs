@@ -1,6 +1,14 @@
 //! Settings and secrets by name: `proxy_config` as the existing system keeps it, `cullis_config` for what is ours.
 
-use crate::{Query, ReadError, RowError, Statement, sqlite::Database};
+use std::path::Path;
+
+use rusqlite::OptionalExtension;
+
+use crate::{
+    Query, ReadError, RowError, Statement,
+    sqlite::{Database, fault, has_table, open_read_only},
+    writer::Unavailable,
+};
 
 /// The value of `key` in `proxy_config`. Empty means cleared, hence absent (contract `audit-and-database.md` §2.4).
 ///
@@ -9,6 +17,22 @@ use crate::{Query, ReadError, RowError, Statement, sqlite::Database};
 pub fn get(database: &Database, key: &str) -> Result<Option<String>, ReadError> {
     let sql = "SELECT \"key\", value FROM proxy_config WHERE \"key\" = ?1";
     one(database, Query::new("proxy_config", sql, vec![key.into()]))
+}
+
+/// The value of `key` in the `proxy_config` of a file that is not opened or adopted yet, if it has that table.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn peek(path: &Path, key: &str) -> Result<Option<String>, Unavailable> {
+    let connection = open_read_only(path)?;
+    let read = || {
+        if !has_table(&connection, "proxy_config")? {
+            return Ok(None);
+        }
+        let sql = "SELECT value FROM proxy_config WHERE \"key\" = ?1 AND value <> ''";
+        connection.query_row(sql, [key], |row| row.get(0)).optional()
+    };
+    read().map_err(|error| fault(&error))
 }
 
 /// Sets `key` in `proxy_config`.

@@ -150,6 +150,7 @@ async fn adopted_databases_serve_their_agents() {
         world.clock.advance(std::time::Duration::from_secs(10_000_000));
         let authority = world.boot(more).await.unwrap();
         assert_eq!(authority.trust().org.as_str(), org);
+        assert!(!authority.audit_chain_is_broken());
         let row =
             authority.agents().await.unwrap().into_iter().find(|row| row.display_name == "Alice").unwrap();
         let chain = mastio_pki::pem::certificates(row.certificates.as_deref().unwrap()).unwrap();
@@ -174,6 +175,34 @@ async fn adopted_databases_serve_their_agents() {
         assert_eq!(sealed, 2, "audit_log and __system__ are covered, once");
         drop(connection);
         leave(world.boot(more).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn another_organisations_database_is_refused_before_it_is_adopted() {
+    let world = World::new();
+    fixture(&world, "adopted-plain.db");
+    let path = world.dir.path().join("data/mcp_proxy.db");
+    let before = fs::read(&path).unwrap();
+    let refused = world.boot(&[("MCP_PROXY_ORG_ID", "somebody-else")]).await.unwrap_err();
+    assert!(matches!(refused, BootError::OtherOrg { .. }), "{refused}");
+    assert!(refused.to_string().contains("98cb713aa86714a1"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert!(!world.dir.path().join("backups").exists());
+}
+
+#[tokio::test]
+async fn a_chain_that_was_broken_before_the_adoption_stays_known() {
+    let world = World::new();
+    fixture(&world, "adopted-plain.db");
+    world.clock.advance(std::time::Duration::from_secs(10_000_000));
+    let connection = rusqlite::Connection::open(world.dir.path().join("data/mcp_proxy.db")).unwrap();
+    connection.execute_batch("DROP TRIGGER local_audit_no_update; UPDATE local_audit SET details = '{}' WHERE chain_seq = 2 AND org_id = '98cb713aa86714a1'").unwrap();
+    drop(connection);
+    for _ in 0..2 {
+        let authority = world.boot(&[]).await.unwrap();
+        assert!(authority.audit_chain_is_broken());
+        leave(authority);
     }
 }
 

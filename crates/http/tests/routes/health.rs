@@ -19,7 +19,31 @@ async fn halted() -> World {
     fs::write(tls.join("org-ca.crt"), legacy("root")).unwrap();
     fs::write(tls.join("org-ca.key"), legacy("root_key")).unwrap();
     // The vector was made on 2026-11-22.
-    World::over(dir, Stamp::from_unix(1_800_000_000)).await
+    World::over(dir, Some("acme"), Stamp::from_unix(1_800_000_000)).await
+}
+
+#[tokio::test]
+async fn a_broken_chain_of_an_adopted_database_is_a_warning() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/adopted-plain.db");
+    for (tamper, warnings) in [
+        ("", Value::Null),
+        (
+            "DROP TRIGGER local_audit_no_update; UPDATE local_audit SET agent_id = 'mallory'",
+            json!(["audit_chain_broken"]),
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("data")).unwrap();
+        let database = dir.path().join("data/mcp_proxy.db");
+        fs::write(&database, fs::read(fixture).unwrap()).unwrap();
+        rusqlite::Connection::open(database).unwrap().execute_batch(tamper).unwrap();
+        // The fixture was made on 2026-11-22.
+        let world = World::over(dir, None, Stamp::from_unix(1_800_000_000)).await;
+        for route in ["/healthz", "/health"] {
+            let alive = world.get(route).await;
+            assert_eq!((alive.status, &alive.body["warnings"]), (StatusCode::OK, &warnings));
+        }
+    }
 }
 
 #[tokio::test]

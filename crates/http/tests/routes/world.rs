@@ -45,14 +45,14 @@ impl Answer {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::over(tempfile::tempdir().unwrap(), Stamp::from_unix(1_790_000_000)).await
+        Self::over(tempfile::tempdir().unwrap(), Some("acme"), Stamp::from_unix(1_790_000_000)).await
     }
 
-    /// A Mastio in `dir`, past the time in which what came before its start may have been used.
-    pub(crate) async fn over(dir: tempfile::TempDir, now: Stamp) -> Self {
+    /// A Mastio of `org` in `dir`, past the time in which what came before its start may have been used.
+    pub(crate) async fn over(dir: tempfile::TempDir, org: Option<&str>, now: Stamp) -> Self {
         let environment = [
             ("MCP_PROXY_ADMIN_SECRET", SECRET),
-            ("MCP_PROXY_ORG_ID", "acme"),
+            ("MCP_PROXY_ORG_ID", org.unwrap_or_default()),
             ("MCP_PROXY_PROXY_PUBLIC_URL", BASE),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
