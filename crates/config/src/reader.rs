@@ -23,12 +23,14 @@ pub(crate) struct Reader<'a> {
     environment: Environment,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    unknown: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(source: &'a Source, dir: &'a Path) -> Self {
         let (problems, warnings) = (source.problems().to_vec(), source.warnings().to_vec());
-        let mut reader = Self { source, dir, environment: Environment::Development, problems, warnings };
+        let environment = Environment::Development;
+        let mut reader = Self { source, dir, environment, problems, warnings, unknown: Vec::new() };
         let environment = reader.parse(variable!("MCP_PROXY_ENVIRONMENT"), Environment::from_word);
         reader.environment = environment.unwrap_or(Environment::Development);
         reader
@@ -154,7 +156,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn look_at_the_rest(&mut self) {
         for (name, origin) in self.source.names() {
             if !is_known(name) {
-                self.warnings.extend(unknown(name, origin));
+                self.unknown.extend(unknown(name, origin));
             }
         }
         for variable in VARIABLES {
@@ -210,9 +212,17 @@ impl<'a> Reader<'a> {
             .next()
     }
 
-    /// What was noted: the warnings, or the problems when there is one.
+    /// What was noted: the warnings, or the problems when there is one. Unknown names belong to either: a setting that
+    /// is missing may stand there misspelt.
     pub(crate) fn finish(self) -> Result<Vec<Problem>, Problems> {
-        if self.problems.is_empty() { Ok(self.warnings) } else { Err(Problems(self.problems)) }
+        let Self { mut problems, mut warnings, unknown, .. } = self;
+        if problems.is_empty() {
+            warnings.extend(unknown);
+            Ok(warnings)
+        } else {
+            problems.extend(unknown);
+            Err(Problems(problems))
+        }
     }
 }
 

@@ -95,6 +95,15 @@ fn every_variable_may_be_empty_and_built_ones_may_be_their_default() {
 }
 
 #[test]
+fn a_misspelt_setting_is_told_beside_what_is_wrong() {
+    let misspelt = [("MCP_PROXY_ADMIN_SECERT", SECRET)];
+    let problems = load_in(Path::new(DIR), &misspelt).unwrap_err().0;
+    assert_eq!(names(&problems), ["MCP_PROXY_ADMIN_SECRET", "MCP_PROXY_ADMIN_SECERT"]);
+    assert_eq!(problems[1].remedy, "did you mean MCP_PROXY_ADMIN_SECRET?");
+    assert_eq!(warnings(&misspelt).len(), 1, "with nothing wrong it is a warning");
+}
+
+#[test]
 fn an_admin_secret_that_is_no_secret_never_boots() {
     for (value, says) in [
         ("", "is not set"),
