@@ -88,14 +88,19 @@ impl Refusal for AckError {
 }
 
 impl crate::Gateway {
-    /// The caller's waiting messages, oldest first, at most `limit` and never more than [`MAX_ROWS`]. Reading consumes
-    /// nothing.
+    /// The caller's waiting messages that were accepted after `since`, oldest first, at most `limit` and never more than
+    /// [`MAX_ROWS`]. Reading consumes nothing.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn inbox(&self, caller: &Caller, limit: u32) -> Result<Vec<InboxRow>, Outage> {
+    pub async fn inbox(
+        &self,
+        caller: &Caller,
+        since: Option<Stamp>,
+        limit: u32,
+    ) -> Result<Vec<InboxRow>, Outage> {
         let (store, now) = (self.authority.store(), self.authority.clock().now());
-        let waiting = messages::inbox(store, caller.agent.id(), now, limit.min(MAX_ROWS)).await?;
+        let waiting = messages::inbox(store, caller.agent.id(), since, now, limit.min(MAX_ROWS)).await?;
         Ok(waiting.into_iter().map(InboxRow::from).collect())
     }
 

@@ -123,22 +123,24 @@ impl WaitingMessage {
     }
 }
 
-/// What waits for `recipient`, oldest first, expired messages left out. Its id or its bare name may be in the column.
+/// What waits for `recipient`, oldest first, expired messages and those not accepted after `since` left out. Its id or its bare name may be in the column.
 ///
 /// # Errors
 /// When the database cannot be read or a row is illegal.
 pub async fn inbox(
     store: &Store,
     recipient: &AgentId,
+    since: Option<Stamp>,
     now: Stamp,
     limit: u32,
 ) -> Result<Vec<WaitingMessage>, ReadError> {
     let sql = "SELECT msg_id, sender_agent_id, payload_ciphertext, correlation_id, reply_to_correlation_id, \
                idempotency_key, enqueued_at, expires_at FROM local_messages \
                WHERE recipient_agent_id IN (?1, ?2) AND is_oneshot = 1 AND delivery_status = 0 \
-               AND (expires_at IS NULL OR expires_at > ?3) \
+               AND (expires_at IS NULL OR expires_at > ?3) AND (?5 IS NULL OR enqueued_at > ?5) \
                ORDER BY enqueued_at, msg_id LIMIT ?4";
-    let values = vec![recipient.into(), recipient.name().into(), now.into(), i64::from(limit).into()];
+    let (limit, since) = (i64::from(limit).into(), since.into());
+    let values = vec![recipient.into(), recipient.name().into(), now.into(), limit, since];
     let rows = store.rows(Query::new(TABLE, sql, values)).await?;
     Ok(rows.iter().map(WaitingMessage::read).collect::<Result<_, RowError>>()?)
 }

@@ -88,9 +88,25 @@ async fn the_inbox_is_oldest_first_and_bounded() {
         world.send(&alice, &world.message(&alice, "acme::bob", &name, &name)).await.unwrap();
         world.pass(1);
     }
-    let rows = world.gateway.inbox(&world.caller(&bob).await, 2).await.unwrap();
+    let rows = world.gateway.inbox(&world.caller(&bob).await, None, 2).await.unwrap();
     assert_eq!(
         rows.iter().map(|row| row.correlation_id.as_deref()).collect::<Vec<_>>(),
         [Some("c-0"), Some("c-1")]
     );
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_after_the_last_message_it_saw() {
+    let world = World::new().await;
+    let (alice, bob) = (world.member("alice").await, world.member("bob").await);
+    for name in ["c-1", "c-2", "c-3"] {
+        world.send(&alice, &world.message(&alice, "acme::bob", name, name)).await.unwrap();
+        world.pass(1);
+    }
+    let all = world.inbox(&bob).await;
+    assert_eq!(all.len(), 3);
+    for (seen, row) in all.iter().enumerate() {
+        let later = world.inbox_since(&bob, Some(row.enqueued_at)).await;
+        assert_eq!(later, all[seen + 1..]);
+    }
 }

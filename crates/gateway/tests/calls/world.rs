@@ -88,7 +88,11 @@ impl World {
     }
 
     pub(crate) async fn inbox(&self, member: &Member) -> Vec<InboxRow> {
-        self.gateway.inbox(&self.caller(member).await, 500).await.unwrap()
+        self.inbox_since(member, None).await
+    }
+
+    pub(crate) async fn inbox_since(&self, member: &Member, since: Option<Stamp>) -> Vec<InboxRow> {
+        self.gateway.inbox(&self.caller(member).await, since, 500).await.unwrap()
     }
 
     /// The details of the audit entries of one kind, oldest first, after everything that was posted before is written.

@@ -1,6 +1,7 @@
 //! Calls of agents (contract `calls.md` §4, §7).
 
 use axum::{Extension, Json, extract::State};
+use mastio_core::Stamp;
 use mastio_gateway::Outgoing;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -61,6 +62,8 @@ pub(crate) async fn send(
 #[derive(Deserialize)]
 pub(crate) struct InboxQuery {
     limit: Option<u32>,
+    /// A time. Existing clients may send anything, and have always been given everything.
+    since: Option<String>,
 }
 
 pub(crate) async fn inbox(
@@ -68,7 +71,8 @@ pub(crate) async fn inbox(
     Agent(caller): Agent,
     StrictQuery(query): StrictQuery<InboxQuery>,
 ) -> Answer<Value> {
-    let messages = app.gateway.inbox(&caller, query.limit.unwrap_or(500)).await?;
+    let since = query.since.and_then(|text| Stamp::parse(&text).ok());
+    let messages = app.gateway.inbox(&caller, since, query.limit.unwrap_or(500)).await?;
     Ok(Json(json!({ "count": messages.len(), "messages": messages })))
 }
 

@@ -69,3 +69,17 @@ async fn whoever_must_wait_is_told_how_long() {
     world.clock.advance(Duration::from_secs(2));
     assert_eq!(world.get("/pki/ca.crt").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn an_inbox_since_something_that_is_no_time_is_the_whole_inbox() {
+    let world = World::new().await;
+    let (alice, inbox) = (world.member("alice").await, "/v1/egress/message/inbox");
+    let (token, key) = world.token(&alice).await;
+    for query in ["", "?since=", "?since=m-17&limit=3", "?since=2026-11-22T00:00:00Z"] {
+        let request =
+            Request::get(format!("{inbox}{query}")).header("authorization", format!("DPoP {token}"));
+        let request = request.header("dpop", world.proof(&key, "GET", inbox, Some(&token)));
+        let answer = world.ask(nobody(), request.body(Body::empty()).unwrap()).await;
+        assert_eq!((answer.status, &answer.body["count"]), (StatusCode::OK, &json!(0)), "{query}");
+    }
+}

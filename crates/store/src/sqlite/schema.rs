@@ -6,7 +6,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version out of the one before it. A fresh and an adopted database take all steps, one of ours those
 /// that it lacks. Steps only add, and never change once they are released.
-pub(super) const STEPS: [&str; 2] = [FIRST_TABLES, AGENT_TABLES];
+pub(super) const STEPS: [&str; 3] = [FIRST_TABLES, AGENT_TABLES, MESSAGE_INDEXES];
 
 /// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`.
 pub(super) const SHARED_TABLES: &str = r#"
@@ -260,6 +260,13 @@ CREATE TABLE expiry_notices (
     told_at TEXT NOT NULL,
     PRIMARY KEY (thumbprint, threshold_days)
 ) STRICT, WITHOUT ROWID;
+"#;
+
+/// What the sweep looks for, so that it need not read every message. They go onto adopted tables too: an index changes
+/// neither rows nor columns.
+const MESSAGE_INDEXES: &str = r#"
+CREATE INDEX cullis_messages_waiting ON local_messages (expires_at) WHERE delivery_status = 0;
+CREATE INDEX cullis_messages_past ON local_messages (enqueued_at) WHERE is_oneshot = 1 AND delivery_status IN (1, 2);
 "#;
 
 /// Guards of the audit log and the alias column `ts` that the runbook's SQL names. They go onto adopted tables too.

@@ -1,0 +1,34 @@
+//! How SQLite goes about statements that come round: they must not read whole tables.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use mastio_core::Stamp;
+use mastio_store::{OpenOptions, messages, sqlite::Database};
+use rusqlite::{Connection, params_from_iter};
+
+/// The steps of SQLite's plan for `sql`.
+fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let none = vec![rusqlite::types::Null; statement.parameter_count()];
+    let rows = statement.query_map(params_from_iter(none), |row| row.get("detail")).unwrap();
+    rows.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+#[test]
+fn the_sweep_reads_only_what_it_changes() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/adopted-plain.db");
+    for adopted in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, now) = (dir.path().join("mcp_proxy.db"), Stamp::from_unix(1_790_000_000));
+        if adopted {
+            std::fs::write(&path, std::fs::read(fixture).unwrap()).unwrap();
+        }
+        let _open = Database::open(&OpenOptions { path: &path, backups: dir.path(), now }).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        for statement in messages::sweep(now, now) {
+            let plan = plan(&connection, &statement.sql);
+            let searches = plan.iter().filter(|step| step.starts_with("SEARCH "));
+            assert!(searches.count() > 0 && !plan.iter().any(|step| step.starts_with("SCAN ")), "{plan:?}");
+        }
+    }
+}
