@@ -69,8 +69,8 @@ impl Trust {
         self.is_proxy(socket) && verify_slices_are_equal(secret, expected.expose_secret().as_bytes()).is_ok()
     }
 
-    fn is_proxy(&self, address: IpAddr) -> bool {
-        self.proxies.iter().any(|network| network.contains(&address))
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
     /// The right-most hop that is not one of our proxies: what stands left of it, anybody may have written. A hop that

@@ -3,6 +3,7 @@
 pub mod answer;
 mod body;
 mod bucket;
+mod crowd;
 pub mod etag;
 mod forwarded;
 pub mod fuzz;

@@ -21,14 +21,16 @@ use mastio_authority::peer::Peer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
 use tower::Service;
 
 use crate::{
+    crowd::{self, Crowd},
     forwarded::{self, Trust},
+    metrics::{Bound, ConnectionMetrics},
     tls::{self, ServerTls},
 };
 
@@ -43,6 +45,9 @@ const REST: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Most connections at a time; one more is closed at once.
     pub connections: usize,
+    /// Most connections at a time from one address, a /64 being one; one more is closed at once. Proxies that are
+    /// believed are exempt: they speak for many.
+    pub per_address: usize,
     /// Longest TLS handshake.
     pub handshake: Duration,
     /// Longest wait for the whole head of a request; also how long a connection may idle between two.
@@ -55,6 +60,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            per_address: 1000,
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(30),
             drain: Duration::from_secs(20),
@@ -92,9 +98,11 @@ pub async fn serve_tls(
     tls: Arc<ServerTls>,
     router: Router,
     limits: Limits,
+    metrics: ConnectionMetrics,
     shutdown: Shutdown,
 ) {
-    serve(listener, Entry::Tls(tls), router, limits, shutdown).await;
+    let doorman = Doorman::new(Entry::Tls(tls), limits, metrics);
+    serve(listener, doorman, router, limits, shutdown).await;
 }
 
 /// Serves plain HTTP until `shutdown`, believing the proxies in `trust`.
@@ -104,9 +112,11 @@ pub async fn serve_plain(
     router: Router,
     trust: Trust,
     limits: Limits,
+    metrics: ConnectionMetrics,
     shutdown: Shutdown,
 ) {
-    serve(listener, Entry::Plain(Arc::new(trust)), router, limits, shutdown).await;
+    let doorman = Doorman::new(Entry::Plain(Arc::new(trust)), limits, metrics);
+    serve(listener, doorman, router, limits, shutdown).await;
 }
 
 /// What stands at the door.
@@ -134,9 +144,36 @@ impl Origin {
     }
 }
 
-async fn serve(listener: TcpListener, entry: Entry, router: Router, limits: Limits, shutdown: Shutdown) {
+/// Decides who comes in.
+struct Doorman {
+    entry: Entry,
+    places: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+    metrics: ConnectionMetrics,
+}
+
+/// What a connection holds as long as it is open.
+type Seat = (OwnedSemaphorePermit, Option<crowd::Place>);
+
+impl Doorman {
+    fn new(entry: Entry, limits: Limits, metrics: ConnectionMetrics) -> Self {
+        let places = Arc::new(Semaphore::new(limits.connections));
+        Self { entry, places, crowd: Crowd::new(limits.per_address), metrics }
+    }
+
+    fn admit(&self, address: IpAddr) -> Result<Seat, Bound> {
+        let exempt = matches!(&self.entry, Entry::Plain(trust) if trust.is_proxy(address));
+        let place = match exempt {
+            true => None,
+            false => Some(self.crowd.admit(address).ok_or(Bound::Address)?),
+        };
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Bound::Listener)?;
+        Ok((permit, place))
+    }
+}
+
+async fn serve(listener: TcpListener, doorman: Doorman, router: Router, limits: Limits, shutdown: Shutdown) {
     let graceful = GracefulShutdown::new();
-    let free = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     let mut told_to_stop = std::pin::pin!(stopped(shutdown.clone()));
     loop {
@@ -145,9 +182,13 @@ async fn serve(listener: TcpListener, entry: Entry, router: Router, limits: Limi
             () = &mut told_to_stop => break,
         };
         while connections.try_join_next().is_some() {}
-        let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
-            tracing::debug!(%socket, limit = limits.connections, "too many connections, one closed");
-            continue;
+        let seat = match doorman.admit(socket.ip()) {
+            Ok(seat) => seat,
+            Err(bound) => {
+                doorman.metrics.refused(bound);
+                tracing::debug!(%socket, ?bound, "too many connections, one closed");
+                continue;
+            }
         };
         let connection = Connection {
             socket: socket.ip(),
@@ -156,12 +197,12 @@ async fn serve(listener: TcpListener, entry: Entry, router: Router, limits: Limi
             shutdown: shutdown.clone(),
             watcher: graceful.watcher(),
         };
-        let entry = entry.clone();
+        let entry = doorman.entry.clone();
         connections.spawn(async move {
             if let Err(error) = connection.run(stream, entry).await {
                 tracing::debug!(%socket, error, "connection ended");
             }
-            drop(permit);
+            drop(seat);
         });
     }
     drop(listener);

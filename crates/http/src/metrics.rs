@@ -56,6 +56,49 @@ impl HttpMetrics {
     }
 }
 
+/// The metrics of listeners.
+#[derive(Debug, Clone)]
+pub struct ConnectionMetrics {
+    refused: IntCounterVec,
+}
+
+impl ConnectionMetrics {
+    /// Makes them known to `registry`.
+    ///
+    /// # Errors
+    /// [`prometheus::Error::AlreadyReg`] if they are known to it already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let refused =
+            Opts::new("cullis_http_connections_refused_total", "Connections closed unserved, by reason.");
+        let metrics = Self { refused: IntCounterVec::new(refused, &["reason"])? };
+        registry.register(Box::new(metrics.refused.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Counts a connection that was closed because of a bound.
+    pub(crate) fn refused(&self, bound: Bound) {
+        self.refused.with_label_values(&[bound.as_str()]).inc();
+    }
+}
+
+/// A bound on connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Of the listener.
+    Listener,
+    /// Of one address.
+    Address,
+}
+
+impl Bound {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Listener => "listener",
+            Self::Address => "address",
+        }
+    }
+}
+
 fn class(status: StatusCode) -> &'static str {
     match status.as_u16() / 100 {
         1 => "1xx",

@@ -152,20 +152,40 @@ async fn a_request_that_does_not_finish_is_cut() {
 
 #[tokio::test]
 async fn one_connection_too_many_is_closed_and_a_freed_place_is_given_again() {
-    let server = plain(&[], Limits { connections: 1, ..Limits::default() }).await;
-    let mut first = server.tcp().await;
-    first.write_all(b"GET /peer HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    assert_ne!(first.read(&mut [0; 512]).await.unwrap(), 0);
-    let mut second = server.tcp().await;
-    assert!(timeout(PATIENCE, second.read(&mut [0; 8])).await.unwrap().map_or(true, |read| read == 0));
-    drop(first);
-    let served = timeout(PATIENCE, async {
-        while !raw(&server, b"GET /peer HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            .await
-            .starts_with("HTTP/1.1 200")
-        {}
-    });
-    served.await.unwrap();
+    for (limits, reason) in [
+        (Limits { connections: 1, ..Limits::default() }, "listener"),
+        (Limits { per_address: 1, ..Limits::default() }, "address"),
+    ] {
+        let server = plain(&[], limits).await;
+        let first = occupied(&server).await;
+        assert_eq!(server.refused(reason), 0);
+        let mut second = server.tcp().await;
+        assert!(timeout(PATIENCE, second.read(&mut [0; 8])).await.unwrap().map_or(true, |read| read == 0));
+        assert_eq!(server.refused(reason), 1);
+        drop(first);
+        let served = timeout(PATIENCE, async {
+            while !raw(&server, b"GET /peer HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                .await
+                .starts_with("HTTP/1.1 200")
+            {}
+        });
+        served.await.unwrap();
+    }
+}
+
+/// A connection that was answered and stays open.
+async fn occupied(server: &Server) -> tokio::net::TcpStream {
+    let mut stream = server.tcp().await;
+    stream.write_all(b"GET /peer HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert_ne!(timeout(PATIENCE, stream.read(&mut [0; 512])).await.unwrap().unwrap(), 0);
+    stream
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_has_as_many_connections_as_there_are_places() {
+    let server = plain(&["127.0.0.0/8"], Limits { per_address: 1, ..Limits::default() }).await;
+    let _open = [occupied(&server).await, occupied(&server).await, occupied(&server).await];
+    assert_eq!(server.refused("address"), 0);
 }
 
 #[tokio::test]

@@ -130,3 +130,13 @@ async fn a_handshake_that_does_not_come_is_cut() {
     let read = tokio::time::timeout(support::PATIENCE, silent.read(&mut [0; 8])).await.unwrap();
     assert_eq!(read.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn one_address_too_many_times_is_closed_before_the_handshake() {
+    let pki = Pki::new();
+    let server = start(&pki, Door::Tls, Limits { per_address: 1, ..Limits::default() }).await;
+    let client = pki.client(None, "http/1.1", &[&TLS13]);
+    let _first = server.handshake(&client).await.unwrap();
+    server.handshake(&client).await.unwrap_err();
+    assert_eq!(server.refused("address"), 1);
+}

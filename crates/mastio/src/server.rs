@@ -12,6 +12,7 @@ use mastio_core::{Clock, Rng};
 use mastio_http::{
     App, Trust,
     listen::{self, Limits},
+    metrics::ConnectionMetrics,
     tls::{ServerTls, TlsError},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -82,6 +83,8 @@ impl Server {
         let app = App::new(Arc::clone(&authority));
         let (public, behind_proxy) =
             app.routers().map_err(|error| ServerError::Metrics(error.to_string()))?;
+        let metrics = ConnectionMetrics::register(&authority.metrics.registry)
+            .map_err(|error| ServerError::Metrics(error.to_string()))?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         match authority.keep_files().await {
@@ -95,6 +98,7 @@ impl Server {
                         Arc::clone(&server_tls),
                         public,
                         Limits::default(),
+                        metrics.clone(),
                         stopping.clone(),
                     );
                     tasks.spawn(serving);
@@ -109,6 +113,7 @@ impl Server {
                 behind_proxy,
                 trust,
                 Limits::behind_proxy(),
+                metrics,
                 stopping.clone(),
             ));
         }

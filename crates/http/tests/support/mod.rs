@@ -12,7 +12,7 @@ use mastio_core::{AgentId, AgentName, Clock, OrgId, SpiffeId, SystemClock, Syste
 use mastio_http::{
     Trust,
     listen::{self, Limits},
-    metrics::HttpMetrics,
+    metrics::{ConnectionMetrics, HttpMetrics},
     middleware::Middleware,
     tls::ServerTls,
 };
@@ -106,6 +106,7 @@ pub(crate) struct Server {
     pub(crate) begun: Arc<Notify>,
     /// Lets it end.
     pub(crate) release: Arc<Notify>,
+    registry: prometheus::Registry,
 }
 
 pub(crate) enum Door {
@@ -120,12 +121,18 @@ pub(crate) async fn start(pki: &Pki, door: Door, limits: Limits) -> Server {
     let tls = Arc::new(ServerTls::new(chain, key).unwrap());
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
+    let registry = prometheus::Registry::new();
+    let metrics = ConnectionMetrics::register(&registry).unwrap();
     let (stop, shutdown) = watch::channel(false);
     let served = match door {
-        Door::Tls => tokio::spawn(listen::serve_tls(listener, Arc::clone(&tls), router, limits, shutdown)),
-        Door::Plain(trust) => tokio::spawn(listen::serve_plain(listener, router, trust, limits, shutdown)),
+        Door::Tls => {
+            tokio::spawn(listen::serve_tls(listener, Arc::clone(&tls), router, limits, metrics, shutdown))
+        }
+        Door::Plain(trust) => {
+            tokio::spawn(listen::serve_plain(listener, router, trust, limits, metrics, shutdown))
+        }
     };
-    Server { address, tls, stop, served, begun, release }
+    Server { address, tls, stop, served, begun, release, registry }
 }
 
 fn app(begun: Arc<Notify>, release: Arc<Notify>) -> Router {
@@ -160,6 +167,13 @@ fn describe(peer: &Peer) -> String {
 }
 
 impl Server {
+    /// How many connections were closed for the bound `reason`.
+    pub(crate) fn refused(&self, reason: &str) -> u64 {
+        let text = prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        let name = format!("cullis_http_connections_refused_total{{reason=\"{reason}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+    }
+
     pub(crate) async fn tcp(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
