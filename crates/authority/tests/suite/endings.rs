@@ -59,7 +59,7 @@ async fn a_replaced_signing_key_is_held_and_published_until_its_grace_ends() {
     let replaced = "INSERT INTO mastio_keys (kid, pubkey_pem, privkey_pem, created_at, activated_at, deprecated_at, expires_at) \
                     SELECT 'mastio-replaced', ?1, 'gone', created_at, created_at, created_at, ?2 FROM mastio_keys";
     let key = SigningKey::generate().unwrap();
-    connection.execute(replaced, [key.spki_pem().to_owned(), end.to_string()]).unwrap();
+    connection.execute(replaced, rusqlite::params![key.spki_pem(), end.to_string()]).unwrap();
     drop(connection);
     authority.reload().unwrap();
     let held = || {
