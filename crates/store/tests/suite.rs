@@ -251,6 +251,7 @@ fn a_database_of_an_older_version_takes_the_missing_steps() {
         DROP TABLE agent_lifetimes; DROP TABLE spiffe_bindings; DROP TABLE spiffe_bundles; DROP TABLE dashboard_sessions;
         DROP TABLE idempotency_keys; DROP TABLE expiry_notices; DROP TABLE pending_enrollments;
         DROP TABLE user_sessions; DROP TABLE local_agent_resource_bindings;
+        DROP INDEX cullis_messages_waiting; DROP INDEX cullis_messages_past;
         UPDATE cullis_schema SET version = 1").unwrap();
     drop(place.open().unwrap());
     place.sql("SELECT spki_sha256 FROM revoked_agent_certs; SELECT status FROM pending_enrollments").unwrap();
