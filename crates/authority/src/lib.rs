@@ -20,6 +20,7 @@ pub mod mint;
 pub mod nonces;
 mod paths;
 pub mod peer;
+pub mod possession;
 pub mod proofs;
 mod refusal;
 pub mod registry;
