@@ -9,6 +9,7 @@ pub mod authenticate;
 mod authority;
 pub mod boot;
 pub mod denials;
+pub mod device;
 pub mod enroll;
 pub mod evidence;
 pub mod files;
@@ -27,6 +28,7 @@ pub mod registry;
 mod replay;
 pub mod sign_csr;
 pub mod trust;
+mod upkeep;
 
 pub use authority::Authority;
 pub use refusal::{Outage, Refusal};

@@ -16,7 +16,7 @@ pub mod audit;
 pub mod config;
 pub mod keys;
 pub mod messages;
-
+pub mod pending;
 mod query;
 pub mod revocations;
 pub mod sqlite;

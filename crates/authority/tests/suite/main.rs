@@ -4,4 +4,5 @@
 
 mod authentication;
 mod boot;
+mod device;
 mod world;
