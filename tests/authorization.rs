@@ -11,7 +11,7 @@ use crate::harness::{ADMIN_SECRET, Mastio, Place, X_ADMIN_SECRET, repository};
 const GOLDEN: &str = "tests/authorization.txt";
 
 /// Nobody is called `nobody`: a request that is let in changes nothing.
-const ROUTES: [(Method, &str); 30] = [
+const ROUTES: [(Method, &str); 35] = [
     (Method::GET, "/health"),
     (Method::GET, "/healthz"),
     (Method::GET, "/readyz"),
@@ -20,6 +20,11 @@ const ROUTES: [(Method, &str); 30] = [
     (Method::GET, "/.well-known/cullis/connector-bootstrap"),
     (Method::GET, "/.well-known/jwks-local.json"),
     (Method::GET, "/v1/federation/agents/acme::nobody/public-key"),
+    (Method::POST, "/v1/enrollment/start"),
+    (Method::GET, "/v1/enrollment/nothing/status"),
+    (Method::GET, "/v1/admin/enrollments"),
+    (Method::POST, "/v1/admin/enrollments/nothing/approve"),
+    (Method::POST, "/v1/admin/enrollments/nothing/reject"),
     (Method::POST, "/v1/auth/login-challenge"),
     (Method::POST, "/v1/auth/sign-challenged-assertion"),
     (Method::POST, "/v1/auth/sign-assertion"),

@@ -18,6 +18,7 @@ use crate::{
     admin::AdminSecret,
     authenticate::KnownToken,
     denials::Denials,
+    device::Devices,
     files::TlsFiles,
     limits::Limits,
     login::Challenges,
@@ -27,6 +28,7 @@ use crate::{
     proofs::Proofs,
     registry::Registry,
     trust::{Trust, TrustError},
+    upkeep::{Rounds, TIDY_EVERY},
 };
 
 /// Tokens whose signature was verified. A token is about 600 bytes of claims.
@@ -58,8 +60,10 @@ pub struct Authority {
     pub(crate) challenges: Challenges,
     pub(crate) admin_secret: AdminSecret,
     pub(crate) denials: Denials,
+    pub(crate) devices: Devices,
     pub(crate) tls_files: TlsFiles,
     chain_broken: bool,
+    rounds: Rounds,
     trust: ArcSwap<Trust>,
     generation: AtomicU64,
     reloading: Mutex<()>,
@@ -107,8 +111,10 @@ impl Authority {
             challenges: Challenges::default(),
             admin_secret: parts.admin_secret,
             denials: Denials::default(),
+            devices: Devices::default(),
             tls_files: parts.tls_files,
             chain_broken: parts.chain_broken,
+            rounds: Rounds::default(),
             trust: ArcSwap::from_pointee(parts.trust),
             generation,
             reloading: Mutex::new(()),
@@ -294,6 +300,18 @@ impl Authority {
         self.limits.forget_idle();
         if let Err(error) = self.rotate_nonce_key().await {
             tracing::warn!(%error, "the nonce key could not be rotated; the current one stays");
+        }
+        let now = self.clock.elapsed();
+        if self.rounds.enrollments.is_due(now, TIDY_EVERY)
+            && let Err(error) = self.tidy_enrollments().await
+        {
+            tracing::warn!(%error, "enrolments that ran out could not be tidied up");
+        }
+        if let Some(period) = self.settings.grace_sweep_every
+            && self.rounds.grace.is_due(now, period)
+            && let Err(error) = self.sweep_grace().await
+        {
+            tracing::warn!(%error, "grace periods that are over could not be swept");
         }
     }
 

@@ -99,7 +99,10 @@ impl Authority {
         let pin = pinned_leaf(&leaf);
         let row = self.new_agent(&id, candidate, (&certificates, &pin), Method::Admin, None, Some(&spiffe));
         let event = catalogue::AgentCreated {
+            source: "admin_api",
             method: Method::Admin.as_str(),
+            session_id: None,
+            capabilities: candidate.capabilities.clone(),
             cert_thumbprint: leaf.thumbprint(),
             spiffe_id: Some(spiffe.clone()),
             not_after: leaf.not_after(),

@@ -5,7 +5,9 @@
 //! decided again, except for a rotation, of which one wins.
 
 mod error;
+mod replace;
 mod rotate;
+mod sweep;
 
 use mastio_core::{AgentId, Event, Jkt, Stamp, Thumbprint, event::catalogue};
 use mastio_jose::Jwk;
@@ -16,6 +18,7 @@ use mastio_store::{
     revocations::Revocation,
 };
 
+pub(crate) use self::replace::Replacement;
 pub use self::{
     error::LifecycleError,
     rotate::{Rotated, Rotation},
@@ -28,7 +31,7 @@ pub const ADMIN_REVOCATION: &str = "admin_revocation";
 pub(crate) const SUPERSEDED: &str = "superseded";
 
 /// How often a change is decided again when others change the same agent.
-const ATTEMPTS: u32 = 8;
+pub(crate) const ATTEMPTS: u32 = 8;
 
 /// A revocation, this one or the one of before.
 #[derive(Debug, Clone, PartialEq, Eq)]

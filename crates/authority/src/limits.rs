@@ -7,7 +7,7 @@ use governor::{
     state::keyed::DashMapStateStore,
 };
 use mastio_config::Settings;
-use mastio_core::{AgentId, Clock};
+use mastio_core::{AgentId, Clock, EnrollmentId};
 
 use crate::Refusal;
 
@@ -20,6 +20,10 @@ pub enum Class {
     Mint,
     /// The admin API. By address.
     Admin,
+    /// Starting an enrolment by device code. By address.
+    Enrollment,
+    /// Asking for the outcome of an enrolment that is not known; of one that is, by address and session.
+    EnrollmentStatus,
     /// Authenticated calls. By agent.
     Call,
 }
@@ -32,14 +36,25 @@ impl Class {
             Self::Public => "public",
             Self::Mint => "mint",
             Self::Admin => "admin",
+            Self::Enrollment => "enrollment",
+            Self::EnrollmentStatus => "enrollment_status",
             Self::Call => "call",
+        }
+    }
+
+    /// What is exceeded, in words.
+    fn limit(self) -> &'static str {
+        match self {
+            Self::Enrollment => "enrollment rate limit",
+            Self::EnrollmentStatus => "enrollment status rate limit",
+            _ => "Rate limit",
         }
     }
 }
 
 /// Over the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("Rate limit exceeded")]
+#[error("{} exceeded", .class.limit())]
 pub struct OverLimit {
     /// Which limit.
     pub class: Class,
@@ -102,6 +117,9 @@ pub struct Limits {
     public: Keyed<IpAddr>,
     mint: Keyed<IpAddr>,
     admin: Keyed<IpAddr>,
+    enrollment: Keyed<IpAddr>,
+    unknown_enrollment: Keyed<IpAddr>,
+    known_enrollment: Keyed<(IpAddr, EnrollmentId)>,
     call: Keyed<AgentId>,
     clock: LimiterClock,
 }
@@ -113,19 +131,23 @@ impl std::fmt::Debug for Limits {
 }
 
 const PUBLIC_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
+/// With sessions of 30 minutes this also bounds what waits for a decision from one address.
+const ENROLLMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const ENROLLMENT_POLLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 impl Limits {
     pub(crate) fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Self {
         let clock = LimiterClock(clock);
         let per_agent = settings.limits.per_agent_per_minute;
-        let by_address = |per_minute| {
-            RateLimiter::new(Quota::per_minute(per_minute), DashMapStateStore::default(), clock.clone())
-        };
+        let by_address = |per_minute| keyed(per_minute, &clock);
         Self {
             public: by_address(PUBLIC_PER_MINUTE),
             mint: by_address(per_agent),
             admin: by_address(per_agent),
-            call: RateLimiter::new(Quota::per_minute(per_agent), DashMapStateStore::default(), clock.clone()),
+            enrollment: by_address(ENROLLMENTS_PER_MINUTE),
+            unknown_enrollment: by_address(ENROLLMENT_POLLS_PER_MINUTE),
+            known_enrollment: keyed(ENROLLMENT_POLLS_PER_MINUTE, &clock),
+            call: keyed(per_agent, &clock),
             clock,
         }
     }
@@ -138,9 +160,20 @@ impl Limits {
         let limiter = match class {
             Class::Public => &self.public,
             Class::Mint => &self.mint,
+            Class::Enrollment => &self.enrollment,
+            Class::EnrollmentStatus => &self.unknown_enrollment,
             Class::Admin | Class::Call => &self.admin,
         };
         limiter.check_key(&network(address)).map_err(|not_until| self.over(class, &not_until))
+    }
+
+    /// Counts a question of `address` for the outcome of an enrolment that is known.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub fn by_enrollment(&self, address: IpAddr, session: &EnrollmentId) -> Result<(), OverLimit> {
+        let checked = self.known_enrollment.check_key(&(network(address), session.clone()));
+        checked.map_err(|not_until| self.over(Class::EnrollmentStatus, &not_until))
     }
 
     /// Counts a call of `agent`.
@@ -160,8 +193,15 @@ impl Limits {
         self.public.retain_recent();
         self.mint.retain_recent();
         self.admin.retain_recent();
+        self.enrollment.retain_recent();
+        self.unknown_enrollment.retain_recent();
+        self.known_enrollment.retain_recent();
         self.call.retain_recent();
     }
+}
+
+fn keyed<K: std::hash::Hash + Eq + Clone>(per_minute: NonZeroU32, clock: &LimiterClock) -> Keyed<K> {
+    RateLimiter::new(Quota::per_minute(per_minute), DashMapStateStore::default(), clock.clone())
 }
 
 /// An IPv6 client has a whole /64: it counts as one.

@@ -13,6 +13,8 @@ pub struct Metrics {
     pub auth_deny: IntCounterVec,
     /// Requests over a limit, by `class`.
     pub rate_limit_reject: IntCounterVec,
+    /// Enrolments by device code, by `outcome`: started, approved, rejected.
+    pub enrollments: IntCounterVec,
     /// Events told, by `event`.
     pub events: IntCounterVec,
     /// 1 while minting and issuing are halted.
@@ -52,6 +54,7 @@ impl Metrics {
             auth_success: counter("cullis_auth_success_total", "requests whose credentials held", "method")?,
             auth_deny: counter("cullis_auth_deny_total", "requests refused for their credentials", "reason")?,
             rate_limit_reject: counter("cullis_rate_limit_reject_total", "requests over a limit", "class")?,
+            enrollments: counter("cullis_enrollments_total", "enrolments by device code", "outcome")?,
             events: counter("cullis_audit_events_total", "audit entries written", "event")?,
             sign_halted: gauge("cullis_mastio_sign_halted", "1 while minting and issuing are halted")?,
             rotation_staged: gauge(

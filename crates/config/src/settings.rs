@@ -80,6 +80,8 @@ pub struct Settings {
     pub token_ttl: Duration,
     /// How long the previous certificate works after a voluntary renewal.
     pub agent_cert_grace: Duration,
+    /// How often grace slots whose time is over are emptied; `None`: never. What is in them does not count any more.
+    pub grace_sweep_every: Option<Duration>,
     /// What is too much.
     pub limits: Limits,
     /// How log lines look.
@@ -174,6 +176,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
     let dpop = access::dpop(read);
     let token_ttl = read.duration(variable!("MCP_PROXY_LOCAL_TOKEN_TTL_SECONDS"), 1);
     let agent_cert_grace = read.duration(variable!("MCP_PROXY_AGENT_CERT_GRACE_PERIOD_HOURS"), 3600);
+    let grace_sweep_every = access::grace_sweep_every(read);
     let limits = limits::limits(read);
     let log_format = process::log_format(read);
     let workers = read.integer(variable!("MASTIO_WORKERS")).and_then(NonZeroUsize::new);
@@ -204,6 +207,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
         dpop: dpop?,
         token_ttl: token_ttl?,
         agent_cert_grace: agent_cert_grace?,
+        grace_sweep_every: grace_sweep_every?,
         limits: limits?,
         log_format: log_format?,
         workers,

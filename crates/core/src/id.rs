@@ -2,6 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::Rng;
+
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -16,6 +20,9 @@ pub enum IdError {
     /// `<org>::<name>` as a whole.
     #[error("not an agent id: expected <org>::<name>")]
     Agent,
+    /// Not an [`EnrollmentId`].
+    #[error("not a session id of an enrolment: expected 32 base64url characters")]
+    Enrollment,
 }
 
 fn is_name_byte(byte: u8) -> bool {
@@ -105,6 +112,37 @@ impl AgentId {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.text[self.org_len + 2..]
+    }
+}
+
+/// The session id of an enrolment by device code: 24 random bytes as 32 base64url characters (contract
+/// `enrollment.md` §3.1). It is shown to people and proves nothing.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnrollmentId(Arc<str>);
+
+impl EnrollmentId {
+    /// Checks the text.
+    ///
+    /// # Errors
+    /// [`IdError::Enrollment`].
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let well_formed = text.len() == 32
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        if well_formed { Ok(Self(text.into())) } else { Err(IdError::Enrollment) }
+    }
+
+    /// One that nobody can guess.
+    #[must_use]
+    pub fn fresh(rng: &dyn Rng) -> Self {
+        let mut raw = [0; 24];
+        rng.fill(&mut raw);
+        Self(URL_SAFE_NO_PAD.encode(raw).into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -204,7 +242,7 @@ macro_rules! text_id {
         }
     )*};
 }
-text_id!(OrgId, AgentName, AgentId);
+text_id!(OrgId, AgentName, AgentId, EnrollmentId);
 
 #[cfg(test)]
 mod tests {
@@ -216,6 +254,15 @@ mod tests {
         assert_eq!((id.org(), id.name()), ("acme", "kyc-screener"));
         for bad in ["acme", "::x", "acme::", "acme::a::b", "acme::../x", "ac me::x", "acme::é"] {
             assert!(AgentId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn session_ids_are_24_bytes_in_base64url() {
+        let id = EnrollmentId::fresh(&crate::SeededRng::new(1));
+        assert_eq!(EnrollmentId::parse(id.as_str()), Ok(id));
+        for bad in ["", "AAECAwQFBgcICQoLDA0ODxAREhMUFRY", "AAECAwQFBgcICQoLDA0ODxAREhMUFR/X"] {
+            assert_eq!(EnrollmentId::parse(bad), Err(IdError::Enrollment), "{bad}");
         }
     }
 

@@ -13,7 +13,7 @@ mod stamp;
 
 pub use digest::{DigestError, Jkt, Kid, Thumbprint, sha256};
 pub use event::Event;
-pub use id::{AgentId, AgentName, IdError, OrgId, Principal, PrincipalKind};
+pub use id::{AgentId, AgentName, EnrollmentId, IdError, OrgId, Principal, PrincipalKind};
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};
 pub use stamp::{Clock, ManualClock, Stamp, StampError, SystemClock};

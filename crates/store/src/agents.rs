@@ -5,8 +5,9 @@ mod change;
 use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 
 pub use change::{
-    DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, drop_escrow, escrow_key, keep_jwk,
-    key_name, mark_revoked, raise_epoch, re_pin, reactivate, restore_bindings, set_dpop_key,
+    DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, drop_escrow, empty_grace, escrow_key,
+    keep_jwk, key_name, mark_revoked, raise_epoch, re_describe, re_pin, reactivate, restore_bindings,
+    set_dpop_key,
 };
 
 use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};
@@ -212,6 +213,19 @@ pub async fn find(store: &Store, id: &AgentId) -> Result<Option<AgentRow>, ReadE
 pub async fn list(store: &Store) -> Result<Vec<AgentRow>, ReadError> {
     let query = select(" ORDER BY a.created_at DESC, a.agent_id", vec![]);
     Ok(readable(&store.rows(query).await?))
+}
+
+/// Agents whose grace slot still holds something although its time is over at `now`, at most `limit`.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn grace_is_over(store: &Store, now: Stamp, limit: u32) -> Result<Vec<AgentRow>, ReadError> {
+    let query = select(
+        " WHERE a.previous_grace_period_expires_at <= ?1 ORDER BY a.previous_grace_period_expires_at LIMIT ?2",
+        vec![now.into(), i64::from(limit).into()],
+    );
+    let over = |agent: &AgentRow| agent.grace.as_ref().is_some_and(|grace| grace.until <= now);
+    Ok(readable(&store.rows(query).await?).into_iter().filter(over).collect())
 }
 
 /// Active agents other than `caller` whose id or display name contains `needle`, by display name.

@@ -5,7 +5,7 @@
 //! * **Writing.** A [`Unit`] is data: statements, how many rows each must touch, the events that tell the change, and
 //!   what in memory it [touches](Touch). Units go to the one [writer](writer), which commits many of them, with their
 //!   audit entries, in one transaction and answers each caller after the commit.
-//! * **Reading.** A [`Query`] is data too. Each entity's module ([`agents`], [`config`], [`keys`], [`messages`])
+//! * **Reading.** A [`Query`] is data too. Each entity's module ([`agents`], [`config`], [`keys`], [`messages`], [`pending`])
 //!   holds its queries, the statements that change it, and the row type that cannot be an illegal combination.
 //!
 //! Only `sqlite` knows the database. A second backend implements [`writer::Session`] and the reader beside it, and
@@ -16,6 +16,7 @@ pub mod audit;
 pub mod config;
 pub mod keys;
 pub mod messages;
+pub mod pending;
 mod query;
 pub mod revocations;
 pub mod sqlite;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mastio_core::{AgentId, Event, Jkt, Kid, SpiffeId, Stamp, Thumbprint};
+use mastio_core::{AgentId, EnrollmentId, Event, Jkt, Kid, SpiffeId, Stamp, Thumbprint};
 
 use crate::writer::Unavailable;
 
@@ -71,7 +71,7 @@ macro_rules! text_values {
         }
     )*};
 }
-text_values!(Stamp, AgentId, Jkt, Kid, SpiffeId, Thumbprint);
+text_values!(Stamp, AgentId, EnrollmentId, Jkt, Kid, SpiffeId, Thumbprint);
 
 /// One SQL statement with its values, and how many rows it must touch.
 #[derive(Debug, Clone)]

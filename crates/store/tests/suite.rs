@@ -247,7 +247,7 @@ fn a_database_of_an_older_version_takes_the_missing_steps() {
     let place = Place::new();
     drop(place.open().unwrap());
     // What the first version had not.
-    place.sql("DROP TABLE revoked_agent_certs; DROP TABLE agent_certs; DROP TABLE crl_numbers; DROP TABLE dpop_jwks;
+    place.sql("DROP TABLE revoked_agent_certs; DROP TABLE agent_certs; DROP TABLE crl_numbers; DROP TABLE dpop_jwks; DROP TABLE enrollment_jwks;
         DROP TABLE agent_lifetimes; DROP TABLE spiffe_bindings; DROP TABLE spiffe_bundles; DROP TABLE dashboard_sessions;
         DROP TABLE idempotency_keys; DROP TABLE expiry_notices; DROP TABLE pending_enrollments;
         DROP TABLE user_sessions; DROP TABLE local_agent_resource_bindings;

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use mastio_core::{AgentId, AgentName, Event, Jkt, SpiffeId, Stamp, Thumbprint, event::catalogue};
+use mastio_core::{AgentId, AgentName, Jkt, SpiffeId, Stamp, Thumbprint};
 use mastio_jose::SigningKey;
 use mastio_pki::{Certificate, KeyPair, SigningRequest, profile};
 use mastio_store::{
-    Touch, Unit,
-    agents::{self, AgentRow, DpopChange, Method, NewPin},
+    agents::{self, AgentRow, DpopChange, Method},
     revocations,
 };
 use secrecy::SecretString;
 
-use super::{LifecycleError, SUPERSEDED, known_leaves, pinned_leaf};
+use super::{LifecycleError, replace::Replacement};
 use crate::{Authority, Outage, admin::Operator};
 
 /// How an agent's certificate is rotated. The default makes a key, keeps the DPoP key, and ends the old certificate.
@@ -75,7 +74,18 @@ impl Authority {
         let made = rotation.dpop.then(SigningKey::generate).transpose().map_err(Outage::internal)?;
         let made_jkt = made.as_ref().map(|key| key.public_jwk().thumbprint());
         let dpop = made_jkt.map_or(DpopChange::Keep, |jkt| DpopChange::Replace(Some(jkt)));
-        let unit = self.rotation(&agent, &issued, dpop, made.as_ref(), grace, operator);
+        let keep =
+            |key: &SigningKey| agents::keep_jwk(key.public_jwk().thumbprint(), &key.public_jwk().to_value());
+        let replacement = Replacement {
+            agent: &agent,
+            leaf: &issued.leaf,
+            certificates: &issued.certificates,
+            dpop,
+            grace,
+            source: "rotate-cert",
+            operator,
+        };
+        let unit = self.replacement(&replacement).write_all(made.as_ref().map(keep));
         if !self.applied(unit).await? {
             return Err(self.why_not_pinned(&issued.leaf)?);
         }
@@ -112,11 +122,6 @@ impl Authority {
     }
 
     fn reissue(&self, agent: &AgentRow, csr_pem: Option<&str>) -> Result<Issued, LifecycleError> {
-        let trust = self.trust();
-        if let Some(halt) = &trust.halt {
-            return Err(halt.clone().into());
-        }
-        let issuer = trust.issuer.as_ref().ok_or(LifecycleError::NoIssuer)?;
         let (spki, key) = match csr_pem {
             Some(pem) => (SigningRequest::from_pem(pem)?.public().spki_der().to_vec(), None),
             None => {
@@ -124,63 +129,27 @@ impl Authority {
                 (key.spki_der().to_vec(), Some(key.to_pkcs8_pem()))
             }
         };
-        let name = AgentName::parse(agent.id.name()).map_err(Outage::internal)?;
-        let spiffe = SpiffeId::of_agent(&trust.domain, &trust.org, &name);
-        let (lifetime, now) = (profile::LEAF_LIFETIME, self.clock.now());
-        let leaf = profile::agent(issuer, &agent.id, &spiffe, &spki, lifetime, now, self.rng.as_ref())
-            .map_err(Outage::internal)?;
-        Ok(Issued { certificates: trust.chain_of(&leaf), leaf, key })
+        let leaf = self.certify(&agent.id, &spki, profile::LEAF_LIFETIME)?;
+        Ok(Issued { certificates: self.trust().chain_of(&leaf), leaf, key })
     }
 
-    fn rotation(
+    /// A certificate of ours for an agent's next key.
+    pub(crate) fn certify(
         &self,
-        agent: &AgentRow,
-        issued: &Issued,
-        dpop: DpopChange,
-        made: Option<&SigningKey>,
-        grace: Option<Stamp>,
-        operator: &Operator,
-    ) -> Unit {
-        let (leaf, now) = (&issued.leaf, self.clock.now());
-        let facts = pinned_leaf(leaf);
-        let pin = NewPin {
-            certificates: &issued.certificates,
-            leaf: &facts,
-            spiffe_id: leaf.spiffe_id(),
-            dpop,
-            grace,
-            at: now,
-        };
-        let event = catalogue::CertificateRotated {
-            source: "rotate-cert",
-            previous_cert_thumbprint: super::current_leaf(agent).map(|leaf| leaf.thumbprint()),
-            new_cert_thumbprint: leaf.thumbprint(),
-            previous_dpop_jkt: agent.dpop_jkt,
-            new_dpop_jkt: match dpop {
-                DpopChange::Keep => agent.dpop_jkt,
-                DpopChange::Replace(jkt) => jkt,
-            },
-            grace_period_expires_at: grace,
-            not_after: leaf.not_after(),
-            reactivated: !agent.is_active(),
-            by: operator.fingerprint.clone(),
-        };
-        let mut unit = Unit::of(Event::new(&event).about(agent.id.as_str()))
-            .write_all(agents::re_pin(agent, &pin))
-            .write(agents::drop_escrow(&agent.id))
-            .write_all(agents::restore_bindings(agent))
-            .touch(Touch::Agent(agent.id.clone()));
-        if let Some(key) = made {
-            unit = unit.write(agents::keep_jwk(key.public_jwk().thumbprint(), &key.public_jwk().to_value()));
+        id: &AgentId,
+        spki: &[u8],
+        lifetime: Duration,
+    ) -> Result<Certificate, LifecycleError> {
+        let trust = self.trust();
+        if let Some(halt) = &trust.halt {
+            return Err(halt.clone().into());
         }
-        if grace.is_some() {
-            return unit;
-        }
-        let unit = agents::raise_epoch(unit, agent);
-        known_leaves(agent).iter().fold(unit, |unit, old| {
-            let and_key = old.spki_der() != leaf.spki_der();
-            self.end_certificate(unit, &agent.id, old, SUPERSEDED, now, and_key)
-        })
+        let issuer = trust.issuer.as_ref().ok_or(LifecycleError::NoIssuer)?;
+        let name = AgentName::parse(id.name()).map_err(Outage::internal)?;
+        let spiffe = SpiffeId::of_agent(&trust.domain, &trust.org, &name);
+        let now = self.clock.now();
+        let leaf = profile::agent(issuer, id, &spiffe, spki, lifetime, now, self.rng.as_ref());
+        Ok(leaf.map_err(Outage::internal)?)
     }
 
     /// Why `leaf` was not pinned: its key is revoked, or the agent changed meanwhile.

@@ -4,5 +4,6 @@
 
 mod authentication;
 mod boot;
+mod device;
 mod endings;
 mod world;

@@ -54,3 +54,10 @@ fn egress_mode(read: &mut Reader<'_>) -> Option<EgressDpop> {
     }
     read.parse(variable, EgressDpop::from_word)
 }
+
+/// Contract `enrollment.md` §7: switched off by its own variable.
+pub(super) fn grace_sweep_every(read: &mut Reader<'_>) -> Option<Option<Duration>> {
+    let enabled = read.boolean(variable!("MCP_PROXY_AGENT_CERT_GRACE_CLEANUP_ENABLED"));
+    let interval = read.duration(variable!("MCP_PROXY_AGENT_CERT_GRACE_CLEANUP_INTERVAL_SECONDS"), 1);
+    Some(enabled?.then_some(interval?))
+}

@@ -185,6 +185,19 @@ pub(crate) const ACCESS: &[Variable] = &[
         "48",
         "how long the previous certificate works after a voluntary renewal; rotate and revoke give none",
     ),
+    Variable::built(
+        "MCP_PROXY_AGENT_CERT_GRACE_CLEANUP_ENABLED",
+        Kind::Boolean,
+        "true",
+        "whether certificates of before are forgotten when their grace period is over; they do not work any more \
+         either way",
+    ),
+    Variable::built(
+        "MCP_PROXY_AGENT_CERT_GRACE_CLEANUP_INTERVAL_SECONDS",
+        Kind::Integer { min: 1, max: 86_400 },
+        "3600",
+        "how often that is looked after, in seconds",
+    ),
 ];
 
 pub(crate) const LIMITS: &[Variable] = &[

@@ -2,7 +2,7 @@
 //! (contract `audit-and-database.md` §1.6).
 
 use super::events;
-use crate::{Jkt, Kid, SpiffeId, Stamp, Thumbprint};
+use crate::{EnrollmentId, Jkt, Kid, SpiffeId, Stamp, Thumbprint};
 
 events! {
     /// The organisation's root certificate was made at first boot.
@@ -41,8 +41,11 @@ events! {
     /// Wrong or missing admin secrets were refused.
     "admin.auth_denied" Denied AdminAuthDenied { reason: &'static str, source: String, count: u64, since: Stamp }
 
-    /// An agent was made by an operator, key included.
-    "agent.create" Ok AgentCreated { method: &'static str, cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, not_after: Stamp, key_escrowed: bool, by: String }
+    /// An agent was made by an operator, key included, or an operator approved its enrolment by device code.
+    "agent.create" Ok AgentCreated { source: &'static str, method: &'static str, session_id: Option<EnrollmentId>, capabilities: Vec<String>, cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, not_after: Stamp, key_escrowed: bool, by: String }
+
+    /// An operator rejected an enrolment by device code.
+    "enrollment.rejected" Ok EnrollmentRejected { reason: String, pubkey_sha256: String, by: String }
 
     /// An agent was enrolled with a certificate from the organisation's own PKI.
     "admin.agent_enroll_byoca" Ok AgentEnrolledByoca { cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, by: String }
@@ -67,6 +70,9 @@ events! {
 
     /// A certificate of the grace slot was accepted in place of the pinned one.
     "agent.cert_pinning_grace_match" Ok CertificateGraceMatch { cert_thumbprint: Thumbprint, expires_at: Stamp }
+
+    /// The grace period of an agent's credentials of before is over; they had stopped working when it ended.
+    "agent.cert_grace_period_expired" Ok CertificateGraceExpired { previous_cert_thumbprint: Option<Thumbprint>, previous_dpop_jkt: Option<Jkt>, expired_at: Option<Stamp> }
 
     /// An access token was issued.
     "auth.token_issued" Ok TokenIssued { jti: String, kid: Kid, cnf_jkt: Option<Jkt>, cnf_x5t: Option<Thumbprint>, method: &'static str, expires_at: Stamp, request_id: String }

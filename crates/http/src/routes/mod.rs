@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod caller;
 mod egress;
+mod enrollment;
 mod health;
 mod lifecycle;
 mod public;
@@ -53,8 +54,9 @@ impl App {
         })
     }
 
-    /// From now on `/readyz` says that this process is leaving.
+    /// From now on `/readyz` says that this process is leaving, and no request waits for something to happen.
     pub fn drain(&self) {
+        self.authority.end_waiting();
         self.draining.store(true, Ordering::Relaxed);
     }
 
@@ -108,6 +110,11 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/auth/sign-assertion", post(auth::sign_assertion))
         .route("/v1/auth/token", post(auth::token))
         .route("/v1/auth/whoami", get(auth::whoami))
+        .route("/v1/enrollment/start", post(enrollment::start))
+        .route("/v1/enrollment/{id}/status", get(enrollment::status))
+        .route("/v1/admin/enrollments", get(enrollment::waiting))
+        .route("/v1/admin/enrollments/{id}/approve", post(enrollment::approve))
+        .route("/v1/admin/enrollments/{id}/reject", post(enrollment::reject))
         .route("/v1/admin/agents", post(admin::create).get(admin::list))
         .route("/v1/admin/agents/enroll/byoca", post(admin::enroll_byoca))
         .route("/v1/admin/agents/{id}", delete(lifecycle::deactivate))

@@ -136,6 +136,15 @@ pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
     [pin, note_certificate(&agent.id, new.leaf)]
 }
 
+/// Notes what the device of an agent that came in again says of itself.
+#[must_use]
+pub fn re_describe(id: &AgentId, kind: mastio_core::PrincipalKind, device_info: Option<&str>) -> Statement {
+    Statement::one(
+        "UPDATE internal_agents SET principal_type = ?2, device_info = ?3 WHERE agent_id = ?1",
+        vec![id.into(), kind.as_str().into(), device_info.into()],
+    )
+}
+
 /// Marks `agent` revoked; rejected when it is already, or changed since it was read.
 #[must_use]
 pub fn mark_revoked(agent: &AgentRow, reason: &str, at: Stamp) -> Statement {
@@ -237,6 +246,24 @@ pub fn set_dpop_key(agent: &AgentRow, jkt: Jkt, grace: Option<Stamp>) -> Stateme
          previous_grace_period_expires_at = coalesce(?4, previous_grace_period_expires_at) \
          WHERE agent_id = ?1 AND is_active = 1 AND dpop_jkt IS ?3",
         vec![(&agent.id).into(), jkt.into(), agent.dpop_jkt.into(), grace.into()],
+    )
+}
+
+/// Empties the grace slot; rejected when it holds something else than `agent` says.
+#[must_use]
+pub fn empty_grace(agent: &AgentRow) -> Statement {
+    let grace = agent.grace.as_ref();
+    Statement::one(
+        "UPDATE internal_agents SET previous_cert_pem = NULL, previous_dpop_jkt = NULL, \
+         previous_grace_period_expires_at = NULL WHERE agent_id = ?1 AND previous_cert_pem IS ?2 \
+         AND previous_dpop_jkt IS ?3 AND previous_grace_period_expires_at IS NOT NULL \
+         AND previous_grace_period_expires_at <= ?4",
+        vec![
+            (&agent.id).into(),
+            grace.and_then(|grace| grace.certificates.as_deref()).into(),
+            grace.and_then(|grace| grace.dpop_jkt).into(),
+            grace.map(|grace| grace.until).into(),
+        ],
     )
 }
 

@@ -226,6 +226,10 @@ CREATE TABLE dpop_jwks (
     jkt TEXT PRIMARY KEY,
     jwk TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE enrollment_jwks (
+    session_id TEXT PRIMARY KEY,
+    jwk TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE agent_lifetimes (
     agent_id TEXT PRIMARY KEY,
     seconds INTEGER NOT NULL CHECK (seconds > 0)

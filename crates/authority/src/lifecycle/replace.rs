@@ -1,0 +1,73 @@
+//! Another certificate takes the place of an agent's pinned one, whoever asked for it.
+
+use mastio_core::{Event, Stamp, event::catalogue};
+use mastio_pki::Certificate;
+use mastio_store::{
+    Touch, Unit,
+    agents::{self, AgentRow, DpopChange, NewPin},
+};
+
+use super::{SUPERSEDED, current_leaf, known_leaves, pinned_leaf};
+use crate::{Authority, admin::Operator};
+
+/// What takes the place of an agent's certificate.
+pub(crate) struct Replacement<'a> {
+    /// The agent as it was read; the change applies to no other state of it.
+    pub(crate) agent: &'a AgentRow,
+    /// The new certificate.
+    pub(crate) leaf: &'a Certificate,
+    /// It with its chain, in PEM.
+    pub(crate) certificates: &'a str,
+    /// What happens to the DPoP key.
+    pub(crate) dpop: DpopChange,
+    /// Until when the credentials of before are accepted too; `None` ends them, and every token, at once.
+    pub(crate) grace: Option<Stamp>,
+    /// What the audit log calls the way that it came.
+    pub(crate) source: &'static str,
+    /// Who decided.
+    pub(crate) operator: &'a Operator,
+}
+
+impl Authority {
+    /// The change. Its first statement touches no row when the agent changed, or the new key is revoked.
+    pub(crate) fn replacement(&self, new: &Replacement<'_>) -> Unit {
+        let Replacement { agent, leaf, dpop, grace, .. } = *new;
+        let now = self.clock.now();
+        let facts = pinned_leaf(leaf);
+        let pin = NewPin {
+            certificates: new.certificates,
+            leaf: &facts,
+            spiffe_id: leaf.spiffe_id(),
+            dpop,
+            grace,
+            at: now,
+        };
+        let event = catalogue::CertificateRotated {
+            source: new.source,
+            previous_cert_thumbprint: current_leaf(agent).map(|leaf| leaf.thumbprint()),
+            new_cert_thumbprint: leaf.thumbprint(),
+            previous_dpop_jkt: agent.dpop_jkt,
+            new_dpop_jkt: match dpop {
+                DpopChange::Keep => agent.dpop_jkt,
+                DpopChange::Replace(jkt) => jkt,
+            },
+            grace_period_expires_at: grace,
+            not_after: leaf.not_after(),
+            reactivated: !agent.is_active(),
+            by: new.operator.fingerprint.clone(),
+        };
+        let unit = Unit::of(Event::new(&event).about(agent.id.as_str()))
+            .write_all(agents::re_pin(agent, &pin))
+            .write(agents::drop_escrow(&agent.id))
+            .write_all(agents::restore_bindings(agent))
+            .touch(Touch::Agent(agent.id.clone()));
+        if grace.is_some() {
+            return unit;
+        }
+        let unit = agents::raise_epoch(unit, agent);
+        known_leaves(agent).iter().fold(unit, |unit, old| {
+            let and_key = old.spki_der() != leaf.spki_der();
+            self.end_certificate(unit, &agent.id, old, SUPERSEDED, now, and_key)
+        })
+    }
+}
