@@ -114,3 +114,259 @@ async fn a_device_becomes_an_agent_when_an_operator_says_so() {
     let holder = Holder { id: agent.to_string(), chain, key: device.key };
     authority.certificate(&holder.peer()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_name_is_one_of_ours_or_refused_with_a_hint() {
+    let world = World::new();
+    let authority = world.boot(&[("MCP_PROXY_ORG_ID", "acme")]).await.unwrap();
+    let id = Device::new().started(&authority).await;
+    for name in
+        ["other::evil", "user::root", "acme::acme::alice", "acme::user::root", "weird name/../x", "", "é"]
+    {
+        let (status, reason, text) =
+            refused(authority.approve_enrollment(&id, &named(name), &operator()).await);
+        assert_eq!((status, reason), (422, "agent_id_invalid"), "{name}");
+        assert!(text.contains("acme::kyc-screener"), "{text}");
+    }
+    let agent = authority.approve_enrollment(&id, &named("alice"), &operator()).await.unwrap();
+    assert_eq!(agent.as_str(), "acme::alice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_decide_at_once_one_wins() {
+    let world = World::new();
+    let authority = world.boot(&[("MCP_PROXY_ORG_ID", "acme")]).await.unwrap();
+    for round in 0..5 {
+        let device = Device::new();
+        let id = device.started(&authority).await;
+        let mut deciders = tokio::task::JoinSet::new();
+        for decider in 0..8 {
+            let (authority, id): (Arc<Authority>, _) = (Arc::clone(&authority), id.clone());
+            deciders.spawn(async move {
+                let approval = named(&format!("agent-{round}-{decider}"));
+                match decider % 4 {
+                    0 => authority.reject_enrollment(&id, "no", &operator()).await.map(|()| None),
+                    _ => authority.approve_enrollment(&id, &approval, &operator()).await.map(Some),
+                }
+            });
+        }
+        let mut won = Vec::new();
+        for decided in deciders.join_all().await {
+            match decided {
+                Ok(agent) => won.push(agent),
+                Err(DeviceError::Decided { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let [winner] = won.as_slice() else { panic!("{won:?}") };
+        let outcome = device.status(&authority, &id).await;
+        assert_eq!(outcome.agent, *winner);
+        assert_eq!(outcome.status, if winner.is_some() { "approved" } else { "rejected" });
+        let made = authority.agents().await.unwrap();
+        let made = made.iter().filter(|agent| agent.id.name().starts_with(&format!("agent-{round}-")));
+        assert_eq!(made.count(), usize::from(winner.is_some()), "nobody else became an agent");
+        let again = authority.approve_enrollment(&id, &named("late"), &operator()).await;
+        let expected = format!("Cannot approve an enrollment in status '{}'", outcome.status);
+        assert_eq!(refused(again), (409, "enrollment_decided", expected));
+    }
+}
+
+#[tokio::test]
+async fn two_sessions_approved_under_one_new_name_are_one_agent() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (one, two) = (Device::new(), Device::new());
+    let (first, second) = (one.started(&authority).await, two.started(&authority).await);
+    let (approval, by) = (named("alice"), operator());
+    let both = tokio::join!(
+        authority.approve_enrollment(&first, &approval, &by),
+        authority.approve_enrollment(&second, &approval, &by),
+    );
+    assert_eq!(both.0.unwrap(), both.1.unwrap());
+    assert_eq!(authority.agents().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_active_agent_that_comes_again_keeps_what_it_had_for_a_while() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let old = Device::new().enrolled(&authority, "alice").await;
+    let before = row(&authority, &old.id).await;
+    let new = Device::new().enrolled(&authority, "alice").await;
+    let after = row(&authority, &old.id).await;
+    assert_eq!(after.epoch, before.epoch, "its tokens go on");
+    assert_eq!(after.federation_revision, 2);
+    assert_eq!((&after.display_name, &after.capabilities), (&before.display_name, &before.capabilities));
+    let grace = after.grace.unwrap();
+    assert_eq!((grace.certificates, grace.dpop_jkt), (before.certificates, before.dpop_jkt));
+    assert_eq!(grace.until, world.clock.now().plus(Duration::from_secs(48 * 3600)));
+    authority.certificate(&old.peer()).await.unwrap();
+    authority.certificate(&new.peer()).await.unwrap();
+
+    authority.sweep_grace().await.unwrap();
+    assert!(row(&authority, &old.id).await.grace.is_some(), "its time is not over");
+    world.clock.advance(Duration::from_secs(48 * 3600));
+    assert_eq!(authority.certificate(&old.peer()).await.unwrap_err().reason(), "client_cert_pin_mismatch");
+    authority.sweep_grace().await.unwrap();
+    assert_eq!(row(&authority, &old.id).await.grace, None);
+    assert_eq!(world.events("agent.cert_grace_period_expired"), 1);
+    authority.sweep_grace().await.unwrap();
+    assert_eq!(world.events("agent.cert_grace_period_expired"), 1, "once is enough");
+    authority.certificate(&new.peer()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_agent_comes_back_with_another_key_only_and_can_be_revoked_again() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let stolen = Device::new().enrolled(&authority, "alice").await;
+    let id = AgentId::parse(&stolen.id).unwrap();
+    // This one waits while its key is revoked.
+    let thief = Device { key: KeyPair::from_pkcs8_der(&stolen.key.to_pkcs8_der()).unwrap(), ..Device::new() };
+    let session = thief.started(&authority).await;
+    authority.revoke(&id, None, &operator()).await.unwrap();
+    let late = authority.approve_enrollment(&session, &named("alice"), &operator()).await;
+    assert_eq!(refused(late).2, "Cannot approve an enrollment in status 'rejected'");
+    let (status, reason, _) = refused(authority.start_enrollment(&thief.start()).await);
+    assert_eq!((status, reason), (409, "key_revoked"));
+
+    let fresh = Device::new().enrolled(&authority, "alice").await;
+    let back = row(&authority, &stolen.id).await;
+    assert!(back.is_active() && back.grace.is_none());
+    authority.certificate(&fresh.peer()).await.unwrap();
+    assert_eq!(
+        authority.certificate(&stolen.peer()).await.unwrap_err().to_string(),
+        "Certificate has been revoked"
+    );
+    let again = authority.revoke(&id, None, &operator()).await.unwrap();
+    assert!(!again.already);
+    assert!(authority.certificate(&fresh.peer()).await.is_err());
+}
+
+#[tokio::test]
+async fn an_agent_that_was_switched_off_comes_back_without_grace() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let old = Device::new().enrolled(&authority, "alice").await;
+    let id = AgentId::parse(&old.id).unwrap();
+    authority.deactivate(&id, &operator()).await.unwrap();
+    let epoch = row(&authority, &old.id).await.epoch;
+    let new = Device::new().enrolled(&authority, "alice").await;
+    let back = row(&authority, &old.id).await;
+    assert!(back.is_active() && back.grace.is_none() && back.epoch > epoch);
+    authority.certificate(&new.peer()).await.unwrap();
+    assert!(authority.certificate(&old.peer()).await.is_err());
+}
+
+#[tokio::test]
+async fn nobody_is_approved_who_has_not_shown_that_it_holds_the_key() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let device = Device::new();
+    let web_page = Start { pop_signature: None, dpop_jwk: None, ..device.start() };
+    let id = authority.start_enrollment(&web_page).await.unwrap().id;
+    let early = authority.approve_enrollment(&id, &named("alice"), &operator()).await;
+    assert_eq!(refused(early).1, "possession_not_shown");
+    let other = Device::new().sign(&session_message(&id));
+    authority.enrollment_status(&id, Some(&other), Duration::ZERO).await.unwrap();
+    let early = authority.approve_enrollment(&id, &named("alice"), &operator()).await;
+    assert_eq!(refused(early).1, "possession_not_shown");
+
+    device.status(&authority, &id).await;
+    authority.enrollment_status(&id, None, Duration::ZERO).await.unwrap();
+    let agent = authority.approve_enrollment(&id, &named("alice"), &operator()).await.unwrap();
+    assert_eq!(row(&authority, agent.as_str()).await.dpop_jkt, None);
+}
+
+#[tokio::test]
+async fn another_start_takes_the_place_of_one_with_the_same_key_if_it_proves_it() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let device = Device::new();
+    let first = device.started(&authority).await;
+    authority.start_enrollment(&Start { pop_signature: None, ..device.start() }).await.unwrap();
+    assert_eq!(device.status(&authority, &first).await.status, "pending");
+    let last = device.started(&authority).await;
+    let outcome = device.status(&authority, &first).await;
+    assert_eq!(outcome.status, "rejected");
+    assert!(outcome.rejection_reason.unwrap().contains("same key"));
+    let waiting = authority.waiting_enrollments().await.unwrap();
+    assert_eq!(waiting.iter().map(|row| &row.id).collect::<Vec<_>>(), [&last]);
+}
+
+#[tokio::test]
+async fn what_is_not_decided_in_time_is_over_and_forgotten_after_a_week() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let device = Device::new();
+    let id = device.started(&authority).await;
+    world.clock.advance(SESSION_LIFETIME);
+    assert_eq!(device.status(&authority, &id).await.status, "expired");
+    assert!(authority.waiting_enrollments().await.unwrap().is_empty());
+    let late = authority.reject_enrollment(&id, "no", &operator()).await;
+    assert_eq!(refused(late).2, "Cannot reject an enrollment in status 'expired'");
+    authority.tend().await;
+    assert_eq!(world.count("SELECT count(*) FROM pending_enrollments WHERE status = 'expired'"), 1);
+    world.clock.advance(Duration::from_secs(7 * 24 * 3600));
+    authority.tend().await;
+    assert_eq!(world.count("SELECT count(*) FROM pending_enrollments"), 0);
+    assert_eq!(world.count("SELECT count(*) FROM enrollment_jwks"), 0);
+}
+
+#[tokio::test]
+async fn what_proves_nothing_does_not_start() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let device = Device::new();
+    let start = async |change: &dyn Fn(&mut Start)| {
+        let mut start = device.start();
+        change(&mut start);
+        refused(authority.start_enrollment(&start).await)
+    };
+    let foreign = Device::new().start();
+    for (reason, refused) in [
+        (
+            "possession_not_proved",
+            start(&|start| start.pop_signature.clone_from(&foreign.pop_signature)).await,
+        ),
+        ("possession_not_proved", start(&|start| start.pop_signature = Some("no base64!".into())).await),
+        (
+            "possession_not_proved",
+            start(&|start| start.public_key_pem.clone_from(&foreign.public_key_pem)).await,
+        ),
+        ("pubkey_invalid", start(&|start| start.public_key_pem = "x".repeat(200)).await),
+        ("dpop_jwk_invalid", start(&|start| start.dpop_jwk = Some(json!({ "kty": "oct", "k": "AA" }))).await),
+        ("dpop_jwk_invalid", start(&|start| start.dpop_jwk.as_mut().unwrap()["d"] = json!("AA")).await),
+    ] {
+        assert_eq!((refused.0, refused.1), (400, reason), "{}", refused.2);
+    }
+    assert!(authority.waiting_enrollments().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_waiting_request_is_answered_by_the_decision_and_by_the_end_of_the_server() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let device = Device::new();
+    let id = device.started(&authority).await;
+    let proof = device.sign(&session_message(&id));
+    let long = Duration::from_secs(25);
+    let patience = Duration::from_secs(20);
+    let (waited, ()) = tokio::time::timeout(patience, async {
+        tokio::join!(authority.enrollment_status(&id, Some(&proof), long), async {
+            authority.approve_enrollment(&id, &named("alice"), &operator()).await.unwrap();
+        })
+    })
+    .await
+    .unwrap();
+    assert_eq!(waited.unwrap().status, "approved");
+
+    let second = Device::new();
+    let id = second.started(&authority).await;
+    let proof = second.sign(&session_message(&id));
+    let unproven = authority.enrollment_status(&id, None, long);
+    assert_eq!(tokio::time::timeout(patience, unproven).await.unwrap().unwrap().status, "pending");
+    authority.end_waiting();
+    let waited = authority.enrollment_status(&id, Some(&proof), long);
+    assert_eq!(tokio::time::timeout(patience, waited).await.unwrap().unwrap().status, "pending");
+}

@@ -45,6 +45,17 @@ impl World {
         self.clock.advance(Duration::from_secs(400));
         Ok(authority)
     }
+
+    /// The number that `sql` asks the database for.
+    pub(crate) fn count(&self, sql: &str) -> i64 {
+        let path = self.dir.path().join("data/mcp_proxy.db");
+        rusqlite::Connection::open(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// How often the audit log tells of `event`.
+    pub(crate) fn events(&self, event: &str) -> i64 {
+        self.count(&format!("SELECT count(*) FROM local_audit WHERE event_type = '{event}'"))
+    }
 }
 
 pub(crate) fn operator() -> Operator {
