@@ -21,7 +21,7 @@ use mastio_store::{
 pub(crate) use self::replace::Replacement;
 pub use self::{
     error::LifecycleError,
-    rotate::{Rotated, Rotation},
+    rotate::{ProvenKey, Rotated, Rotation},
 };
 use crate::{Authority, Outage, admin::Operator};
 

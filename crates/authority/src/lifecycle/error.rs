@@ -2,7 +2,7 @@
 
 use mastio_core::AgentId;
 use mastio_jose::JwkError;
-use mastio_pki::CsrError;
+use mastio_pki::{CsrError, PublicKeyError};
 
 use crate::{Outage, Refusal, enroll::jwk_detail, trust::Halt};
 
@@ -24,6 +24,15 @@ pub enum LifecycleError {
     /// The certificate request.
     #[error("csr_pem cannot be used: {0}")]
     Request(#[from] CsrError),
+    /// The client's own key.
+    #[error("pubkey_pem cannot be used: {0}")]
+    Key(#[from] PublicKeyError),
+    /// Its owner did not prove to have the private half.
+    #[error("pop_signature does not verify against pubkey_pem")]
+    Possession,
+    /// Two keys for one certificate.
+    #[error("send either csr_pem, or pubkey_pem with pop_signature")]
+    TwoKeys,
     /// A period of grace that is longer than the setting allows.
     #[error("grace_hours is at most {most}, see MCP_PROXY_AGENT_CERT_GRACE_PERIOD_HOURS")]
     Grace {
@@ -49,7 +58,12 @@ impl Refusal for LifecycleError {
         match self {
             Self::NotFound(_) => 404,
             Self::Revoked(_) | Self::OwnedBySpire(_) | Self::KeyRevoked => 409,
-            Self::Request(_) | Self::Grace { .. } | Self::DpopKey(_) => 400,
+            Self::Request(_)
+            | Self::Key(_)
+            | Self::Possession
+            | Self::TwoKeys
+            | Self::Grace { .. }
+            | Self::DpopKey(_) => 400,
             Self::NoIssuer | Self::Halted(_) => 503,
             Self::Outage(outage) => outage.status(),
         }
@@ -62,6 +76,9 @@ impl Refusal for LifecycleError {
             Self::OwnedBySpire(_) => "owned_by_spire",
             Self::KeyRevoked => "key_revoked",
             Self::Request(_) => "csr_invalid",
+            Self::Key(_) => "pubkey_invalid",
+            Self::Possession => "possession_not_proved",
+            Self::TwoKeys => "two_keys",
             Self::Grace { .. } => "grace_too_long",
             Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::NoIssuer => "no_issuer",

@@ -12,17 +12,36 @@ use mastio_store::{
 use secrecy::SecretString;
 
 use super::{LifecycleError, replace::Replacement};
-use crate::{Authority, Outage, admin::Operator};
+use crate::{Authority, Outage, admin::Operator, possession::HeldKey};
 
 /// How an agent's certificate is rotated. The default makes a key, keeps the DPoP key, and ends the old certificate.
 #[derive(Debug, Clone, Default)]
 pub struct Rotation {
     /// A certificate request of the client's own key. Without one the key is made here.
     pub csr_pem: Option<String>,
+    /// The client's own key, in place of a request.
+    pub proven_key: Option<ProvenKey>,
     /// Whether another DPoP key is made too.
     pub dpop: bool,
     /// How long the old certificate is accepted beside the new one; not at all by default.
     pub grace: Option<Duration>,
+}
+
+/// A public key with the proof that the sender holds the private one.
+#[derive(Debug, Clone)]
+pub struct ProvenKey {
+    /// `PUBLIC KEY` in PEM.
+    pub public_key_pem: String,
+    /// See [`HeldKey::proves_possession`].
+    pub pop_signature: String,
+}
+
+impl ProvenKey {
+    fn spki_der(&self) -> Result<Vec<u8>, LifecycleError> {
+        let key = HeldKey::from_pem(&self.public_key_pem)?;
+        key.proves_possession(&self.pop_signature).map_err(|_| LifecycleError::Possession)?;
+        Ok(key.spki_der().to_vec())
+    }
 }
 
 /// An agent's new certificate.
@@ -70,7 +89,7 @@ impl Authority {
             return Err(LifecycleError::OwnedBySpire(id.clone()));
         }
         let grace = self.rotation_grace(&agent, rotation.grace)?;
-        let issued = self.reissue(&agent, rotation.csr_pem.as_deref())?;
+        let issued = self.reissue(&agent, rotation)?;
         let made = rotation.dpop.then(SigningKey::generate).transpose().map_err(Outage::internal)?;
         let made_jkt = made.as_ref().map(|key| key.public_jwk().thumbprint());
         let dpop = made_jkt.map_or(DpopChange::Keep, |jkt| DpopChange::Replace(Some(jkt)));
@@ -121,10 +140,12 @@ impl Authority {
         }
     }
 
-    fn reissue(&self, agent: &AgentRow, csr_pem: Option<&str>) -> Result<Issued, LifecycleError> {
-        let (spki, key) = match csr_pem {
-            Some(pem) => (SigningRequest::from_pem(pem)?.public().spki_der().to_vec(), None),
-            None => {
+    fn reissue(&self, agent: &AgentRow, rotation: &Rotation) -> Result<Issued, LifecycleError> {
+        let (spki, key) = match (&rotation.csr_pem, &rotation.proven_key) {
+            (Some(_), Some(_)) => return Err(LifecycleError::TwoKeys),
+            (Some(pem), None) => (SigningRequest::from_pem(pem)?.public().spki_der().to_vec(), None),
+            (None, Some(proven)) => (proven.spki_der()?, None),
+            (None, None) => {
                 let key = KeyPair::generate_p256().map_err(Outage::internal)?;
                 (key.spki_der().to_vec(), Some(key.to_pkcs8_pem()))
             }

@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use mastio_authority::{
     Authority, Refusal,
     device::{Approval, DeviceError, Outcome, SESSION_LIFETIME, Start, Started},
+    lifecycle::{ProvenKey, Rotation},
     possession::{possession_message, session_message},
 };
 use mastio_core::{AgentId, Clock, EnrollmentId, PrincipalKind, sha256};
@@ -369,4 +370,29 @@ async fn a_waiting_request_is_answered_by_the_decision_and_by_the_end_of_the_ser
     authority.end_waiting();
     let waited = authority.enrollment_status(&id, Some(&proof), long);
     assert_eq!(tokio::time::timeout(patience, waited).await.unwrap().unwrap().status, "pending");
+}
+
+#[tokio::test]
+async fn a_certificate_is_rotated_to_a_key_whose_possession_is_proved() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let old = Device::new().enrolled(&authority, "alice").await;
+    let id = AgentId::parse(&old.id).unwrap();
+    let next = Device::new();
+    let Start { public_key_pem, pop_signature, .. } = next.start();
+    let proven = ProvenKey { public_key_pem, pop_signature: pop_signature.unwrap() };
+    let rotate = async |rotation| authority.rotate_certificate(&id, &rotation, &operator()).await;
+    let foreign = ProvenKey { pop_signature: next.sign("something else"), ..proven.clone() };
+    let refused = rotate(Rotation { proven_key: Some(foreign), ..Rotation::default() }).await.unwrap_err();
+    assert_eq!((refused.status(), refused.reason()), (400, "possession_not_proved"));
+    let both =
+        Rotation { csr_pem: Some("x".into()), proven_key: Some(proven.clone()), ..Rotation::default() };
+    assert_eq!(rotate(both).await.unwrap_err().reason(), "two_keys");
+
+    let rotated = rotate(Rotation { proven_key: Some(proven), ..Rotation::default() }).await.unwrap();
+    assert!(rotated.key.is_none(), "it stays with its owner");
+    let chain = pem::certificates(&rotated.certificates).unwrap();
+    let holder = Holder { id: old.id.clone(), chain, key: next.key };
+    authority.certificate(&holder.peer()).await.unwrap();
+    assert!(authority.certificate(&old.peer()).await.is_err());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use mastio_authority::lifecycle::{Revoked, Rotated, Rotation};
+use mastio_authority::lifecycle::{ProvenKey, Revoked, Rotated, Rotation};
 use mastio_core::AgentId;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -66,6 +66,10 @@ pub(crate) struct RotateBody {
     #[serde(default)]
     csr_pem: Option<String>,
     #[serde(default)]
+    pubkey_pem: Option<String>,
+    #[serde(default)]
+    pop_signature: Option<String>,
+    #[serde(default)]
     rotate_dpop: bool,
     #[serde(default)]
     grace_hours: u32,
@@ -77,8 +81,17 @@ pub(crate) async fn rotate(
     StrictPath(id): StrictPath,
     OptionalJson(body): OptionalJson<RotateBody>,
 ) -> Result<Json<Value>, ApiError> {
+    let proven_key = match (body.pubkey_pem, body.pop_signature) {
+        (None, None) => None,
+        (Some(public_key_pem), Some(pop_signature)) => Some(ProvenKey { public_key_pem, pop_signature }),
+        (key, _) => {
+            let missing = if key.is_some() { "pop_signature" } else { "pubkey_pem" };
+            return Err(ApiError::unprocessable(vec![Invalid::member(missing, "missing", "Field required")]));
+        }
+    };
     let rotation = Rotation {
         csr_pem: body.csr_pem,
+        proven_key,
         dpop: body.rotate_dpop,
         grace: (body.grace_hours > 0).then(|| Duration::from_secs(u64::from(body.grace_hours) * 3600)),
     };
