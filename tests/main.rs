@@ -15,6 +15,7 @@ mod boot;
 mod crash;
 mod curl;
 mod disk;
+mod enrollment;
 mod harness;
 mod hostile;
 mod identity;

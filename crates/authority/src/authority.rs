@@ -292,6 +292,7 @@ impl Authority {
     /// second or so.
     pub async fn tend(&self) {
         self.metrics.queue_depth.set(i64::try_from(self.store.queue_depth()).unwrap_or(i64::MAX));
+        self.metrics.enrollment_waiters.set(i64::try_from(self.devices.waiting()).unwrap_or(i64::MAX));
         self.metrics.audit_writable.set(i64::from(self.store.trouble().is_none()));
         self.flush_denials(false);
         if self.reload_due.load(Ordering::Acquire) || self.trust().holds_ended_key(self.clock.now()) {

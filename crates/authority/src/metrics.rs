@@ -15,6 +15,8 @@ pub struct Metrics {
     pub rate_limit_reject: IntCounterVec,
     /// Enrolments by device code, by `outcome`: started, approved, rejected.
     pub enrollments: IntCounterVec,
+    /// Requests that wait for a decision on an enrolment.
+    pub enrollment_waiters: IntGauge,
     /// Events told, by `event`.
     pub events: IntCounterVec,
     /// 1 while minting and issuing are halted.
@@ -55,6 +57,10 @@ impl Metrics {
             auth_deny: counter("cullis_auth_deny_total", "requests refused for their credentials", "reason")?,
             rate_limit_reject: counter("cullis_rate_limit_reject_total", "requests over a limit", "class")?,
             enrollments: counter("cullis_enrollments_total", "enrolments by device code", "outcome")?,
+            enrollment_waiters: gauge(
+                "cullis_enrollment_waiters",
+                "requests that wait for a decision on an enrolment",
+            )?,
             events: counter("cullis_audit_events_total", "audit entries written", "event")?,
             sign_halted: gauge("cullis_mastio_sign_halted", "1 while minting and issuing are halted")?,
             rotation_staged: gauge(

@@ -59,6 +59,11 @@ impl Devices {
         Some(Waiter { devices: self, id: id.clone(), decided })
     }
 
+    /// How many requests wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiters().len()
+    }
+
     /// Wakes whoever waits for the decision on `id`.
     pub(super) fn wake(&self, id: &EnrollmentId) {
         if let Some(decided) = self.waiters().get(id) {
