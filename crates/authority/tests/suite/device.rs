@@ -6,7 +6,6 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use mastio_authority::{
     Authority, Refusal,
     device::{Approval, DeviceError, Outcome, SESSION_LIFETIME, Start, Started},
-    lifecycle::{ProvenKey, Rotation},
     possession::{possession_message, session_message},
 };
 use mastio_core::{AgentId, Clock, EnrollmentId, PrincipalKind, sha256};
@@ -18,22 +17,22 @@ use serde_json::json;
 use crate::world::*;
 
 /// A machine that wants to become an agent.
-struct Device {
-    key: KeyPair,
-    dpop: SigningKey,
+pub(crate) struct Device {
+    pub(crate) key: KeyPair,
+    pub(crate) dpop: SigningKey,
 }
 
 impl Device {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { key: KeyPair::generate_p256().unwrap(), dpop: SigningKey::generate().unwrap() }
     }
 
-    fn sign(&self, message: &str) -> String {
+    pub(crate) fn sign(&self, message: &str) -> String {
         let key = SigningKey::from_pkcs8_der(&self.key.to_pkcs8_der()).unwrap();
         URL_SAFE_NO_PAD.encode(key.sign_der(message.as_bytes()).unwrap())
     }
 
-    fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> Start {
         let fingerprint = hex::encode(sha256(self.key.spki_der()));
         Start {
             public_key_pem: pem::encode("PUBLIC KEY", self.key.spki_der()),
@@ -49,17 +48,17 @@ impl Device {
         }
     }
 
-    async fn started(&self, authority: &Authority) -> EnrollmentId {
+    pub(crate) async fn started(&self, authority: &Authority) -> EnrollmentId {
         authority.start_enrollment(&self.start()).await.unwrap().id
     }
 
-    async fn status(&self, authority: &Authority, id: &EnrollmentId) -> Outcome {
+    pub(crate) async fn status(&self, authority: &Authority, id: &EnrollmentId) -> Outcome {
         let proof = self.sign(&session_message(id));
         authority.enrollment_status(id, Some(&proof), Duration::ZERO).await.unwrap()
     }
 
     /// Starts, is approved as `name` and collects its certificate.
-    async fn enrolled(self, authority: &Authority, name: &str) -> Holder {
+    pub(crate) async fn enrolled(self, authority: &Authority, name: &str) -> Holder {
         let id = self.started(authority).await;
         authority.approve_enrollment(&id, &named(name), &operator()).await.unwrap();
         let outcome = self.status(authority, &id).await;
@@ -68,16 +67,16 @@ impl Device {
     }
 }
 
-fn named(name: &str) -> Approval {
+pub(crate) fn named(name: &str) -> Approval {
     Approval { agent_id: name.into(), capabilities: vec!["kyc.read".into()], groups: vec!["staff".into()] }
 }
 
-async fn row(authority: &Authority, id: &str) -> agents::AgentRow {
+pub(crate) async fn row(authority: &Authority, id: &str) -> agents::AgentRow {
     let id = AgentId::parse(id).unwrap();
     agents::find(authority.store(), &id).await.unwrap().unwrap()
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T, DeviceError>) -> (u16, &'static str, String) {
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, DeviceError>) -> (u16, &'static str, String) {
     let error = result.unwrap_err();
     (error.status(), error.reason(), error.to_string())
 }
@@ -185,78 +184,6 @@ async fn two_sessions_approved_under_one_new_name_are_one_agent() {
     );
     assert_eq!(both.0.unwrap(), both.1.unwrap());
     assert_eq!(authority.agents().await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn an_active_agent_that_comes_again_keeps_what_it_had_for_a_while() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let old = Device::new().enrolled(&authority, "alice").await;
-    let before = row(&authority, &old.id).await;
-    let new = Device::new().enrolled(&authority, "alice").await;
-    let after = row(&authority, &old.id).await;
-    assert_eq!(after.epoch, before.epoch, "its tokens go on");
-    assert_eq!(after.federation_revision, 2);
-    assert_eq!((&after.display_name, &after.capabilities), (&before.display_name, &before.capabilities));
-    let grace = after.grace.unwrap();
-    assert_eq!((grace.certificates, grace.dpop_jkt), (before.certificates, before.dpop_jkt));
-    assert_eq!(grace.until, world.clock.now().plus(Duration::from_secs(48 * 3600)));
-    authority.certificate(&old.peer()).await.unwrap();
-    authority.certificate(&new.peer()).await.unwrap();
-
-    authority.sweep_grace().await.unwrap();
-    assert!(row(&authority, &old.id).await.grace.is_some(), "its time is not over");
-    world.clock.advance(Duration::from_secs(48 * 3600));
-    assert_eq!(authority.certificate(&old.peer()).await.unwrap_err().reason(), "client_cert_pin_mismatch");
-    authority.sweep_grace().await.unwrap();
-    assert_eq!(row(&authority, &old.id).await.grace, None);
-    assert_eq!(world.events("agent.cert_grace_period_expired"), 1);
-    authority.sweep_grace().await.unwrap();
-    assert_eq!(world.events("agent.cert_grace_period_expired"), 1, "once is enough");
-    authority.certificate(&new.peer()).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_revoked_agent_comes_back_with_another_key_only_and_can_be_revoked_again() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let stolen = Device::new().enrolled(&authority, "alice").await;
-    let id = AgentId::parse(&stolen.id).unwrap();
-    // This one waits while its key is revoked.
-    let thief = Device { key: KeyPair::from_pkcs8_der(&stolen.key.to_pkcs8_der()).unwrap(), ..Device::new() };
-    let session = thief.started(&authority).await;
-    authority.revoke(&id, None, &operator()).await.unwrap();
-    let late = authority.approve_enrollment(&session, &named("alice"), &operator()).await;
-    assert_eq!(refused(late).2, "Cannot approve an enrollment in status 'rejected'");
-    let (status, reason, _) = refused(authority.start_enrollment(&thief.start()).await);
-    assert_eq!((status, reason), (409, "key_revoked"));
-
-    let fresh = Device::new().enrolled(&authority, "alice").await;
-    let back = row(&authority, &stolen.id).await;
-    assert!(back.is_active() && back.grace.is_none());
-    authority.certificate(&fresh.peer()).await.unwrap();
-    assert_eq!(
-        authority.certificate(&stolen.peer()).await.unwrap_err().to_string(),
-        "Certificate has been revoked"
-    );
-    let again = authority.revoke(&id, None, &operator()).await.unwrap();
-    assert!(!again.already);
-    assert!(authority.certificate(&fresh.peer()).await.is_err());
-}
-
-#[tokio::test]
-async fn an_agent_that_was_switched_off_comes_back_without_grace() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let old = Device::new().enrolled(&authority, "alice").await;
-    let id = AgentId::parse(&old.id).unwrap();
-    authority.deactivate(&id, &operator()).await.unwrap();
-    let epoch = row(&authority, &old.id).await.epoch;
-    let new = Device::new().enrolled(&authority, "alice").await;
-    let back = row(&authority, &old.id).await;
-    assert!(back.is_active() && back.grace.is_none() && back.epoch > epoch);
-    authority.certificate(&new.peer()).await.unwrap();
-    assert!(authority.certificate(&old.peer()).await.is_err());
 }
 
 #[tokio::test]
@@ -373,26 +300,22 @@ async fn a_waiting_request_is_answered_by_the_decision_and_by_the_end_of_the_ser
 }
 
 #[tokio::test]
-async fn a_certificate_is_rotated_to_a_key_whose_possession_is_proved() {
+async fn ten_thousand_wait_and_no_more() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();
-    let old = Device::new().enrolled(&authority, "alice").await;
-    let id = AgentId::parse(&old.id).unwrap();
-    let next = Device::new();
-    let Start { public_key_pem, pop_signature, .. } = next.start();
-    let proven = ProvenKey { public_key_pem, pop_signature: pop_signature.unwrap() };
-    let rotate = async |rotation| authority.rotate_certificate(&id, &rotation, &operator()).await;
-    let foreign = ProvenKey { pop_signature: next.sign("something else"), ..proven.clone() };
-    let refused = rotate(Rotation { proven_key: Some(foreign), ..Rotation::default() }).await.unwrap_err();
-    assert_eq!((refused.status(), refused.reason()), (400, "possession_not_proved"));
-    let both =
-        Rotation { csr_pem: Some("x".into()), proven_key: Some(proven.clone()), ..Rotation::default() };
-    assert_eq!(rotate(both).await.unwrap_err().reason(), "two_keys");
-
-    let rotated = rotate(Rotation { proven_key: Some(proven), ..Rotation::default() }).await.unwrap();
-    assert!(rotated.key.is_none(), "it stays with its owner");
-    let chain = pem::certificates(&rotated.certificates).unwrap();
-    let holder = Holder { id: old.id.clone(), chain, key: next.key };
-    authority.certificate(&holder.peer()).await.unwrap();
-    assert!(authority.certificate(&old.peer()).await.is_err());
+    let first = Device::new();
+    let id = first.started(&authority).await;
+    world.sql(
+        "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
+         INSERT INTO pending_enrollments (session_id, pubkey_pem, pubkey_fingerprint, requester_name, \
+         requester_email, created_at, expires_at) \
+         SELECT printf('%032d', i), pubkey_pem, printf('%064x', i), 'x', 'x@y.z', created_at, expires_at \
+         FROM n, pending_enrollments",
+    );
+    assert_eq!(authority.waiting_enrollments().await.unwrap().len(), 10_000);
+    let one_more = refused(authority.start_enrollment(&Device::new().start()).await);
+    assert_eq!((one_more.0, one_more.1), (503, "enrollments_full"));
+    assert_eq!(first.status(&authority, &id).await, Outcome::PENDING);
+    authority.reject_enrollment(&id, "room for others", &operator()).await.unwrap();
+    Device::new().started(&authority).await;
 }

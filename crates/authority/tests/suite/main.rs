@@ -6,4 +6,5 @@ mod authentication;
 mod boot;
 mod device;
 mod endings;
+mod enrolled_again;
 mod world;

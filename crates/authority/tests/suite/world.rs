@@ -46,10 +46,18 @@ impl World {
         Ok(authority)
     }
 
+    fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.dir.path().join("data/mcp_proxy.db")).unwrap()
+    }
+
+    /// What an operator does behind the server's back.
+    pub(crate) fn sql(&self, sql: &str) {
+        self.database().execute_batch(sql).unwrap();
+    }
+
     /// The number that `sql` asks the database for.
     pub(crate) fn count(&self, sql: &str) -> i64 {
-        let path = self.dir.path().join("data/mcp_proxy.db");
-        rusqlite::Connection::open(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
     /// How often the audit log tells of `event`.
