@@ -123,6 +123,7 @@ pub async fn start(
         settings,
     });
     told.iter().for_each(|event| authority.tell(event));
+    authority.remember_enrollments().await?;
     authority.write_copies()?;
     Ok(authority)
 }

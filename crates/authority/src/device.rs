@@ -14,7 +14,7 @@ use std::time::Duration;
 use mastio_core::{AgentId, EnrollmentId, Jkt, PrincipalKind, Stamp};
 use mastio_jose::Jwk;
 use mastio_store::{
-    Rejection, Unit, WriteError,
+    ReadError, Rejection, Unit, WriteError,
     pending::{self, NewPending, PendingRow, Requester, State},
     revocations,
 };
@@ -36,7 +36,7 @@ pub const POLL_SLOWLY: Duration = Duration::from_secs(30);
 pub const MAX_WAIT: Duration = Duration::from_secs(25);
 
 /// Most enrolments that may wait for a decision.
-const MAX_PENDING: i64 = 10_000;
+const MAX_PENDING: u32 = 10_000;
 /// How long enrolments are kept.
 const MEMORY: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -195,8 +195,14 @@ impl Authority {
     /// # Errors
     /// When the database cannot be read.
     pub async fn waiting_enrollments(&self) -> Result<Vec<PendingRow>, Outage> {
-        let most = u32::try_from(MAX_PENDING).unwrap_or(u32::MAX);
-        Ok(pending::waiting(&self.store, self.clock.now(), most).await?)
+        Ok(pending::waiting(&self.store, self.clock.now(), MAX_PENDING).await?)
+    }
+
+    /// Sessions of before this start are known ones too: their devices go on asking.
+    pub(crate) async fn remember_enrollments(&self) -> Result<(), ReadError> {
+        let waiting = pending::waiting(&self.store, self.clock.now(), MAX_PENDING).await?;
+        waiting.iter().for_each(|row| self.devices.know(&row.id, false));
+        Ok(())
     }
 
     /// From now on no request waits for a decision: the server is leaving.

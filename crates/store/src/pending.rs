@@ -53,7 +53,7 @@ impl NewPending<'_> {
 
     /// The rows.
     #[must_use]
-    pub fn insert(&self, most: i64) -> Vec<Statement> {
+    pub fn insert(&self, most: u32) -> Vec<Statement> {
         let supersede = Statement::any(
             "UPDATE pending_enrollments SET status = 'rejected', decided_at = ?2, decided_by = 'requester', \
              rejection_reason = 'another enrollment with the same key was started' \
@@ -78,7 +78,7 @@ impl NewPending<'_> {
                 self.expires_at.into(),
                 self.dpop.map(|(jkt, _)| jkt).into(),
                 self.kind.as_str().into(),
-                most.into(),
+                i64::from(most).into(),
             ],
         );
         let jwk = self.dpop.map(|(_, jwk)| {

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef");
 
 /// Lets go of the database and waits until the last connection is closed: SQLite then removes its log.
-fn leave(authority: Arc<mastio_authority::Authority>) {
+pub(crate) fn leave(authority: Arc<mastio_authority::Authority>) {
     let wal = authority.store().database().path().with_file_name("mcp_proxy.db-wal");
     let weak = Arc::downgrade(&authority);
     drop(authority);

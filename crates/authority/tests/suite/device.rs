@@ -319,3 +319,19 @@ async fn ten_thousand_wait_and_no_more() {
     authority.reject_enrollment(&id, "room for others", &operator()).await.unwrap();
     Device::new().started(&authority).await;
 }
+
+#[tokio::test]
+async fn a_session_goes_on_after_a_restart_once_its_device_has_asked() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let device = Device::new();
+    let id = device.started(&authority).await;
+    crate::boot::leave(authority);
+    let authority = world.boot(&[]).await.unwrap();
+    assert!(authority.knows_enrollment(&id), "it is not counted as a guess");
+    let early = authority.approve_enrollment(&id, &named("alice"), &operator()).await;
+    assert_eq!(refused(early).1, "possession_not_shown");
+    device.status(&authority, &id).await;
+    authority.approve_enrollment(&id, &named("alice"), &operator()).await.unwrap();
+    assert_eq!(device.status(&authority, &id).await.status, "approved");
+}
