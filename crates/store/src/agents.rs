@@ -206,6 +206,17 @@ pub async fn find(store: &Store, id: &AgentId) -> Result<Option<AgentRow>, ReadE
     Ok(rows.first().map(AgentRow::read).transpose()?)
 }
 
+/// An agent whose id is `id` but for upper and lower case. Looks at all ids, so it is for what people do.
+///
+/// # Errors
+/// When the database cannot be read or the id in the row is none.
+pub async fn lookalike(store: &Store, id: &AgentId) -> Result<Option<AgentId>, ReadError> {
+    let sql =
+        "SELECT agent_id FROM internal_agents WHERE agent_id = ?1 COLLATE NOCASE AND agent_id <> ?1 LIMIT 1";
+    let rows = store.rows(Query::new(TABLE, sql, vec![id.into()])).await?;
+    Ok(rows.first().map(|row| row.parse("agent_id", AgentId::parse)).transpose()?)
+}
+
 /// All agents, newest first. A row that cannot be read is left out and logged: one bad row must not hide the fleet.
 ///
 /// # Errors

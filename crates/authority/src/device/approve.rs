@@ -71,7 +71,10 @@ impl Authority {
                 operator,
             };
             let unit = match agents::find(&self.store, &agent_id).await? {
-                None => self.newcomer(&admission),
+                None => match agents::lookalike(&self.store, &agent_id).await? {
+                    None => self.newcomer(&admission),
+                    Some(other) => return Err(DeviceError::Lookalike(other)),
+                },
                 Some(agent) if agent.method == Some(Method::Spiffe) => {
                     return Err(LifecycleError::OwnedBySpire(agent_id).into());
                 }

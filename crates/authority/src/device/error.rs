@@ -1,6 +1,6 @@
 //! Why an enrolment did not go on.
 
-use mastio_core::OrgId;
+use mastio_core::{AgentId, OrgId};
 use mastio_jose::JwkError;
 use mastio_pki::PublicKeyError;
 use mastio_store::ReadError;
@@ -53,6 +53,9 @@ pub enum DeviceError {
         "agent_id must be a name such as kyc-screener, or {0}::kyc-screener: 1 to 64 letters, digits, '.', '_' or '-'"
     )]
     Name(OrgId),
+    /// People would take it for another one.
+    #[error("there is an agent {0} already; two names that differ in upper and lower case only are refused")]
+    Lookalike(AgentId),
     /// The agent cannot have another certificate, or none can be made.
     #[error(transparent)]
     Agent(#[from] LifecycleError),
@@ -75,7 +78,7 @@ impl Refusal for DeviceError {
         match self {
             Self::NotFound => 404,
             Self::Key(_) | Self::Possession | Self::DpopKey(_) | Self::HalfQuote => 400,
-            Self::Unproven | Self::KeyRevoked | Self::Decided { .. } => 409,
+            Self::Unproven | Self::KeyRevoked | Self::Lookalike(_) | Self::Decided { .. } => 409,
             Self::Name(_) => 422,
             Self::Full => 503,
             Self::Agent(error) => error.status(),
@@ -94,6 +97,7 @@ impl Refusal for DeviceError {
             Self::Full => "enrollments_full",
             Self::Decided { .. } => "enrollment_decided",
             Self::Name(_) => "agent_id_invalid",
+            Self::Lookalike(_) => "agent_id_lookalike",
             Self::Agent(error) => error.reason(),
         }
     }

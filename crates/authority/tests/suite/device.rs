@@ -130,6 +130,12 @@ async fn a_name_is_one_of_ours_or_refused_with_a_hint() {
     }
     let agent = authority.approve_enrollment(&id, &named("alice"), &operator()).await.unwrap();
     assert_eq!(agent.as_str(), "acme::alice");
+
+    let id = Device::new().started(&authority).await;
+    let (status, reason, text) =
+        refused(authority.approve_enrollment(&id, &named("Alice"), &operator()).await);
+    assert_eq!((status, reason), (409, "agent_id_lookalike"));
+    assert!(text.contains("acme::alice"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
