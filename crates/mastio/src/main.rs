@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-// The C library's allocator takes a twelfth of the server's CPU, this one much less of it (docs/performance.md).
+// The C library's allocator takes up to a tenth of the server's CPU (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
