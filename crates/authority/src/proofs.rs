@@ -9,9 +9,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use mastio_core::{Clock, Jkt, Rng, Stamp};
+use mastio_core::{Clock, Jkt, Rng, Stamp, sha256};
 use mastio_jose::{
-    DpopError, Expectation, HtuSet, NonceCheck, NonceKey, NonceRing, Proof, VerifiedProof, Window, replay_key,
+    DpopError, Expectation, HtuSet, JwkError, NonceCheck, NonceKey, NonceRing, Proof, ProofKey,
+    VerifiedProof, Window, replay_key,
 };
 
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 const CAPACITY: usize = 2_000_000;
 /// How many assertions.
 const ASSERTIONS: usize = 500_000;
+/// How many keys of proofs are kept parsed. A key is about 1 KB, a very long one of RSA 4 KB.
+const KEYS: u64 = 4096;
 
 /// A request as far as a proof must match it.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +46,8 @@ pub struct Proofs {
     nonces: ArcSwap<NonceRing>,
     /// Makes the nonces of the first minute: whoever has one got it after the start.
     first_nonces: NonceKey,
+    /// By the SHA-256 of the text that they came in.
+    keys: moka::sync::Cache<[u8; 32], ProofKey>,
     used: ReplayCache,
     assertions: ReplayCache,
     started: Stamp,
@@ -82,6 +87,7 @@ impl Proofs {
             window,
             nonces: ArcSwap::from_pointee(ring),
             first_nonces: fresh_key(rng),
+            keys: moka::sync::Cache::new(KEYS),
             used: ReplayCache::new(life, CAPACITY),
             assertions: ReplayCache::new(assertions, ASSERTIONS),
             started: clock.now(),
@@ -143,7 +149,7 @@ impl Proofs {
             now,
             window: self.window,
         };
-        let verified = Proof::parse(text).and_then(|proof| proof.verify(&expected));
+        let verified = Proof::parse_with(text, |jwk| self.key(jwk)).and_then(|proof| proof.verify(&expected));
         if let Err(DpopError::Url { expected, got }) = &verified {
             tracing::warn!(expected = %expected, got = %got, "DPoP htu mismatch");
         }
@@ -152,6 +158,17 @@ impl Proofs {
             return Err(DpopError::UseNonce.into());
         }
         Ok(Some(PendingProof { jkt: verified.jkt, key: replay_key(&verified.jkt, &verified.jti) }))
+    }
+
+    /// The key in a proof. A client sends the same one each time: it is parsed once.
+    fn key(&self, jwk: &str) -> Result<ProofKey, JwkError> {
+        let name = sha256(jwk.as_bytes());
+        if let Some(key) = self.keys.get(&name) {
+            return Ok(key);
+        }
+        let key = ProofKey::from_json(jwk)?;
+        self.keys.insert(name, key.clone());
+        Ok(key)
     }
 
     /// Whether a proof may have been used before this process started, which we cannot remember: it was made before

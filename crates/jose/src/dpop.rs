@@ -8,7 +8,7 @@ use std::time::Duration;
 use mastio_core::{Jkt, Stamp, sha256};
 use serde::Deserialize;
 
-use crate::{Algorithm, Compact, HtuSet, Jwk, JwkError, JwsError, base64url, member::Member};
+use crate::{Algorithm, Compact, HtuSet, Jwk, JwkError, JwsError, VerifyingKey, base64url, member::Member};
 
 /// Longest `jti` in bytes: it is hashed, but a client has no reason to send more.
 const MAX_JTI: usize = 256;
@@ -152,13 +152,30 @@ pub struct VerifiedProof {
     pub nonce: Option<String>,
 }
 
+/// The key of a proof and its thumbprint. Cheap to clone: a client proves with the same one again and again.
+#[derive(Debug, Clone)]
+pub struct ProofKey {
+    key: VerifyingKey,
+    jkt: Jkt,
+}
+
+impl ProofKey {
+    /// Reads the text of a `jwk` member.
+    ///
+    /// # Errors
+    /// As [`Jwk::from_json`].
+    pub fn from_json(text: &str) -> Result<Self, JwkError> {
+        let jwk = Jwk::from_json(text)?;
+        Ok(Self { jkt: jwk.thumbprint(), key: jwk.verifying_key() })
+    }
+}
+
 /// A proof whose header is in order: type, algorithm and key.
 #[derive(Debug)]
 pub struct Proof<'a> {
     jws: Compact<'a>,
     alg: Algorithm,
-    key: Jwk,
-    jkt: Jkt,
+    key: ProofKey,
 }
 
 #[derive(Deserialize, Default)]
@@ -186,6 +203,17 @@ impl<'a> Proof<'a> {
     /// # Errors
     /// From [`DpopError::Malformed`] to [`DpopError::KeyInvalid`].
     pub fn parse(text: &'a str) -> Result<Self, DpopError> {
+        Self::parse_with(text, ProofKey::from_json)
+    }
+
+    /// The same, with the key read by `read`: [`ProofKey::from_json`], or a memory of its results.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_with(
+        text: &'a str,
+        read: impl FnOnce(&str) -> Result<ProofKey, JwkError>,
+    ) -> Result<Self, DpopError> {
         let jws = Compact::split(text)?;
         let header = jws.header()?;
         if header.typ() != Some("dpop+jwt") {
@@ -197,18 +225,17 @@ impl<'a> Proof<'a> {
             .filter(|alg| matches!(alg, Algorithm::Es256 | Algorithm::Ps256))
             .ok_or_else(|| DpopError::Algorithm(quoted(header.alg())))?;
         let jwk = header.jwk.map(serde_json::value::RawValue::get).filter(|json| json.starts_with('{'));
-        let key = Jwk::from_json(jwk.ok_or(DpopError::KeyMissing)?).map_err(|error| match error {
+        let key = read(jwk.ok_or(DpopError::KeyMissing)?).map_err(|error| match error {
             JwkError::PrivateMaterial => DpopError::KeyPrivate,
             JwkError::UnsupportedKeyType(_) | JwkError::Malformed(_) => DpopError::KeyInvalid,
         })?;
-        let jkt = key.thumbprint();
-        Ok(Self { alg, key, jkt, jws })
+        Ok(Self { alg, key, jws })
     }
 
     /// The thumbprint of the key that claims to have signed it.
     #[must_use]
     pub fn jkt(&self) -> Jkt {
-        self.jkt
+        self.key.jkt
     }
 
     /// Verifies the signature and all that the proof says about the request: checks 6 to 12.
@@ -216,7 +243,7 @@ impl<'a> Proof<'a> {
     /// # Errors
     /// From [`DpopError::Signature`] to [`DpopError::UseNonce`].
     pub fn verify(&self, expected: &Expectation<'_>) -> Result<VerifiedProof, DpopError> {
-        self.jws.verify(&self.key.verifying_key(), self.alg).map_err(|_| DpopError::Signature)?;
+        self.jws.verify(&self.key.key, self.alg).map_err(|_| DpopError::Signature)?;
         self.check_claims(expected)
     }
 
@@ -255,7 +282,7 @@ impl<'a> Proof<'a> {
             }
             _ => {
                 let nonce = claims.nonce.text().map(str::to_owned);
-                Ok(VerifiedProof { jkt: self.jkt, jti: jti.to_owned(), iat, nonce })
+                Ok(VerifiedProof { jkt: self.key.jkt, jti: jti.to_owned(), iat, nonce })
             }
         }
     }

@@ -28,7 +28,7 @@ pub mod token;
 mod verify;
 
 pub use assertion::{Assertion, AssertionClaims, AssertionError};
-pub use dpop::{DpopError, Expectation, NonceCheck, Proof, VerifiedProof, Window, ath, replay_key};
+pub use dpop::{DpopError, Expectation, NonceCheck, Proof, ProofKey, VerifiedProof, Window, ath, replay_key};
 pub use envelope::Envelope;
 pub use htu::{HtuError, HtuSet};
 pub use jwk::{Jwk, JwkError};

@@ -182,7 +182,10 @@ pub fn sweep(now: Stamp, forget_before: Stamp) -> [Statement; 3] {
             vec![now.into()],
         ),
         Statement::any(
-            "DELETE FROM message_keys WHERE msg_id IN (SELECT msg_id FROM local_messages \
+            // By the primary key: the column of the recipient holds a bare name, of the sender's organisation.
+            "DELETE FROM message_keys WHERE (sender, recipient, idempotency_key, msg_id) IN (SELECT sender_agent_id, \
+             substr(sender_agent_id, 1, instr(sender_agent_id, '::') + 1) || recipient_agent_id, \
+             idempotency_key, msg_id FROM local_messages \
              WHERE is_oneshot = 1 AND delivery_status IN (1, 2) AND enqueued_at < ?1)",
             vec![forget_before.into()],
         ),

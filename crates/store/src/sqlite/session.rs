@@ -14,6 +14,11 @@ use crate::{
 
 /// How many entries one INSERT carries.
 const ROWS_PER_INSERT: usize = 16;
+/// How many pages of 4 KiB the log may have before a commit copies them into the database. The same few pages change
+/// again and again: the longer the log, the less often each is copied.
+const CHECKPOINT_PAGES: i64 = 4096;
+/// What the writer keeps of the database in memory, in KiB: the pages that random keys fall into.
+const CACHE_KIB: i64 = 16 << 10;
 
 /// Opens writing connections to one file.
 pub(super) struct SqliteConnect {
@@ -46,6 +51,8 @@ pub(super) fn open_for_writing(path: &std::path::Path) -> rusqlite::Result<Conne
     connection.pragma_update(None, "recursive_triggers", true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }
