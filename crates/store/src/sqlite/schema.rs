@@ -8,8 +8,8 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 /// that it lacks. Steps only add, and never change once they are released.
 pub(super) const STEPS: [&str; 3] = [FIRST_TABLES, AGENT_TABLES, MESSAGE_INDEXES];
 
-/// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`, without three
-/// indexes on `local_audit` (time, agent, session): each costs every audited request a page, and no query uses one.
+/// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`, without two
+/// indexes on `local_audit` (time, session): each costs every audited request a page, and no query uses one.
 pub(super) const SHARED_TABLES: &str = r#"
 CREATE TABLE proxy_config (
     "key" TEXT NOT NULL PRIMARY KEY,
@@ -82,6 +82,7 @@ CREATE TABLE local_audit (
     CONSTRAINT uq_local_audit_org_chain_seq UNIQUE (org_id, chain_seq)
 );
 CREATE INDEX idx_local_audit_event_type ON local_audit (event_type);
+CREATE INDEX idx_local_audit_agent ON local_audit (agent_id);
 CREATE TABLE local_messages (
     msg_id TEXT NOT NULL PRIMARY KEY,
     session_id TEXT,
