@@ -18,10 +18,11 @@ const ATTEMPTS: u32 = 10;
 /// Over which time, and for how long it is locked out then.
 const LOCK: Duration = Duration::from_secs(15 * 60);
 
-/// An operator who presented the admin secret.
+/// An operator who was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
-    /// `operator:` and 12 hex digits of the secret's hash (contract `auth.md` §10).
+    /// With the admin secret `operator:` and 12 hex digits of its hash (contract `auth.md` §10), at the dashboard
+    /// `dashboard:` and 8 of the session's.
     pub fingerprint: String,
 }
 
@@ -112,6 +113,11 @@ impl AdminSecret {
             Failures { count: before.map_or(1, |failures| failures.count + 1), until: now + LOCK }
         });
     }
+
+    /// Whether `presented` is it, in constant time.
+    pub(crate) fn is(&self, presented: &[u8]) -> bool {
+        verify_slices_are_equal(&sha256(presented), &self.digest).is_ok()
+    }
 }
 
 impl Authority {
@@ -126,8 +132,7 @@ impl Authority {
             self.deny_admin("admin_locked_out", address);
             return Err(AdminError::LockedOut(left));
         }
-        let digest = sha256(presented.unwrap_or_default());
-        if verify_slices_are_equal(&digest, &secret.digest).is_ok() {
+        if secret.is(presented.unwrap_or_default()) {
             secret.failures.invalidate(&network(address));
             return Ok(Operator { fingerprint: secret.fingerprint.clone() });
         }

@@ -1,5 +1,6 @@
 //! Starting: from settings to an [`Authority`], minting what is missing only when nothing says that it once was.
 
+mod dashboard;
 mod error;
 mod first_keys;
 
@@ -14,13 +15,15 @@ use mastio_custody::{Custody, Local};
 use mastio_jose::{HtuSet, Window};
 use mastio_pki::{Certificate, KeyPair, ServerNames, pem, spki_short_id};
 use mastio_store::{
-    Adoption, OpenOptions, Statement, Store, Unit, audit, config, keys::CaKind, sqlite::Database,
+    Adoption, OpenOptions, Statement, Store, Unit, audit, config, dashboard as sessions, keys::CaKind,
+    sqlite::Database,
 };
 
 use crate::{
     Authority,
     admin::{self, AdminSecret},
     authority::Parts,
+    dashboard::Dashboard,
     evidence::{self, EvidenceError, Identity},
     files::TlsFiles,
     metrics::Metrics,
@@ -90,6 +93,9 @@ pub async fn start(
     write(&store, &mut told, boot.bare_keys()?).await?;
     write(&store, &mut told, boot.tell_adoption(&adoption, &org)?).await?;
     write(&store, &mut told, boot.admin_secret()?).await?;
+    let cookie_key = boot.cookie_key();
+    write(&store, &mut told, boot.sessions(&cookie_key)?).await?;
+    write(&store, &mut told, boot.password()?).await?;
     let ring = crate::nonces::load_ring(&database, custody.as_ref(), clock.now(), rng.as_ref())?;
     if let Some(unit) = ring.write {
         store.submit(unit).await?;
@@ -112,6 +118,7 @@ pub async fn start(
         metrics: Metrics::new().map_err(mint)?,
         registry: Registry::load(Arc::clone(&store), clock.now())?,
         admin_secret: AdminSecret::new(&settings.admin_secret),
+        dashboard: Dashboard::new(cookie_key),
         tls_files: TlsFiles::new(settings.tls_dir.clone(), settings.certs_dir.clone(), names),
         chain_broken: audit::is_told_broken(&database)?,
         proofs,
@@ -275,7 +282,10 @@ impl Boot<'_> {
         let hash = admin::hash(secret, self.rng).map_err(mint)?;
         let unit = Unit::default().write(config::put_own(NAME, &hash));
         Ok(Some(match stored {
-            Some(_) => unit.tell(Event::new(&catalogue::AdminSecretRebootstrapped {})),
+            // Whoever logged in with the old one must do so again.
+            Some(_) => unit
+                .write(sessions::end_all(None, self.clock.now()))
+                .tell(Event::new(&catalogue::AdminSecretRebootstrapped {})),
             None => unit,
         }))
     }

@@ -29,6 +29,7 @@ struct Minute {
 enum Kind {
     Agent,
     Admin,
+    Login,
 }
 
 impl Minute {
@@ -50,6 +51,7 @@ impl Minute {
             .map(|((kind, reason, source), count)| match kind {
                 Kind::Agent => Event::new(&catalogue::AuthDenied { reason, source, count, since }),
                 Kind::Admin => Event::new(&catalogue::AdminAuthDenied { reason, source, count, since }),
+                Kind::Login => Event::new(&catalogue::LoginDenied { reason, source, count, since }),
             })
             .collect();
         if self.beyond > 0 {
@@ -70,6 +72,12 @@ impl Authority {
     pub(crate) fn deny_admin(&self, reason: &'static str, source: IpAddr) {
         self.metrics.auth_deny.with_label_values(&[reason]).inc();
         self.count_denial(Kind::Admin, reason, source);
+    }
+
+    /// Counts a refused login at the dashboard.
+    pub(crate) fn deny_login(&self, reason: &'static str, source: IpAddr) {
+        self.metrics.auth_deny.with_label_values(&[reason]).inc();
+        self.count_denial(Kind::Login, reason, source);
     }
 
     fn count_denial(&self, kind: Kind, reason: &'static str, source: IpAddr) {

@@ -8,6 +8,7 @@ mod auth_error;
 pub mod authenticate;
 mod authority;
 pub mod boot;
+pub mod dashboard;
 pub mod denials;
 pub mod device;
 pub mod enroll;

@@ -24,6 +24,8 @@ pub enum Class {
     Enrollment,
     /// Asking for the outcome of an enrolment that is not known; of one that is, by address and session.
     EnrollmentStatus,
+    /// Logging in to the dashboard. By address.
+    Login,
     /// Authenticated calls. By agent.
     Call,
 }
@@ -38,6 +40,7 @@ impl Class {
             Self::Admin => "admin",
             Self::Enrollment => "enrollment",
             Self::EnrollmentStatus => "enrollment_status",
+            Self::Login => "login",
             Self::Call => "call",
         }
     }
@@ -120,6 +123,7 @@ pub struct Limits {
     enrollment: Keyed<IpAddr>,
     unknown_enrollment: Keyed<IpAddr>,
     known_enrollment: Keyed<(IpAddr, EnrollmentId)>,
+    login: Keyed<IpAddr>,
     call: Keyed<AgentId>,
     clock: LimiterClock,
 }
@@ -134,6 +138,7 @@ const PUBLIC_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// With sessions of 30 minutes this also bounds what waits for a decision from one address.
 const ENROLLMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const ENROLLMENT_POLLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+const LOGINS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 impl Limits {
     pub(crate) fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Self {
@@ -147,6 +152,7 @@ impl Limits {
             enrollment: by_address(ENROLLMENTS_PER_MINUTE),
             unknown_enrollment: by_address(ENROLLMENT_POLLS_PER_MINUTE),
             known_enrollment: keyed(ENROLLMENT_POLLS_PER_MINUTE, &clock),
+            login: by_address(LOGINS_PER_MINUTE),
             call: keyed(per_agent, &clock),
             clock,
         }
@@ -162,6 +168,7 @@ impl Limits {
             Class::Mint => &self.mint,
             Class::Enrollment => &self.enrollment,
             Class::EnrollmentStatus => &self.unknown_enrollment,
+            Class::Login => &self.login,
             Class::Admin | Class::Call => &self.admin,
         };
         limiter.check_key(&network(address)).map_err(|not_until| self.over(class, &not_until))
@@ -196,6 +203,7 @@ impl Limits {
         self.enrollment.retain_recent();
         self.unknown_enrollment.retain_recent();
         self.known_enrollment.retain_recent();
+        self.login.retain_recent();
         self.call.retain_recent();
     }
 }

@@ -185,7 +185,7 @@ mod tests {
         let source = Source::new([], &text);
         let loaded = crate::Settings::load(&source, dir.path()).unwrap();
         assert_eq!(loaded.warnings, []);
-        assert!(loaded.settings.dashboard_signing_key.is_some());
+        assert!(loaded.settings.dashboard.signing_key.is_some());
 
         assert!(!is_wanted(&Source::new([], ""), dir.path()));
         let again = write_fresh(dir.path(), &SeededRng::new(2)).unwrap_err();

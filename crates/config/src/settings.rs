@@ -1,6 +1,7 @@
 //! Everything that is set, typed and checked.
 
 mod access;
+mod dashboard;
 mod database;
 mod keys;
 mod limits;
@@ -22,6 +23,7 @@ use url::Url;
 use crate::{Problem, Problems, Source, reader::Reader, variable::variable};
 
 pub use access::{Dpop, EgressDpop};
+pub use dashboard::Dashboard;
 pub use database::Database;
 pub use keys::Custody;
 pub use limits::{GlobalLimit, Limits};
@@ -37,8 +39,8 @@ pub struct Settings {
     pub environment: Environment,
     /// The secret of the admin API: at least 16 visible ASCII characters, not the well-known default.
     pub admin_secret: SecretString,
-    /// Keys the marks of logged-in operators; its bytes are the text's (contract `auth.md` §10).
-    pub dashboard_signing_key: Option<SecretString>,
+    /// How operators log in to the dashboard.
+    pub dashboard: Dashboard,
     /// The pinned organisation id; without one the stored or derived id counts (contract `enrollment.md` §1).
     pub org_id: Option<OrgId>,
     /// The SPIFFE trust domain of the agents.
@@ -155,7 +157,7 @@ impl Settings {
 /// First everything is read, so that every problem is noted; then it is put together.
 fn read(read: &mut Reader<'_>) -> Option<Settings> {
     let admin_secret = keys::admin_secret(read);
-    let dashboard_signing_key = keys::dashboard_signing_key(read);
+    let dashboard = dashboard::dashboard(read);
     let org_id = read.parse(variable!("MCP_PROXY_ORG_ID"), |text| OrgId::parse(text).ok());
     let trust_domain = read.parse(variable!("MCP_PROXY_TRUST_DOMAIN"), |text| TrustDomain::parse(text).ok());
     let standalone = process::standalone(read);
@@ -186,7 +188,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
         dir: read.dir().to_owned(),
         environment: read.environment(),
         admin_secret: admin_secret?,
-        dashboard_signing_key,
+        dashboard: dashboard?,
         org_id,
         trust_domain: trust_domain?,
         standalone: standalone?,

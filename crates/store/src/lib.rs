@@ -14,6 +14,7 @@
 pub mod agents;
 pub mod audit;
 pub mod config;
+pub mod dashboard;
 pub mod keys;
 pub mod messages;
 pub mod pending;

@@ -17,14 +17,14 @@ pub enum Custody {
 /// The secret of old examples: everybody knows it.
 const WELL_KNOWN: &str = "change-me-in-production";
 
-const MIN_SECRET: usize = 16;
+pub(super) const MIN_SECRET: usize = 16;
 const MIN_PASSPHRASE: usize = 16;
 const MIN_PASSPHRASE_IN_PRODUCTION: usize = 32;
 
 const LOCAL: [&str; 2] = ["local", "filesystem"];
 const NOT_BUILT: [&str; 4] = ["vault", "aws", "azure", "gcp"];
 
-const MAKE_ONE: &str = "set it to the output of `openssl rand -hex 32`";
+pub(super) const MAKE_ONE: &str = "set it to the output of `openssl rand -hex 32`";
 
 pub(super) fn admin_secret(read: &mut Reader<'_>) -> Option<SecretString> {
     let variable = variable!("MCP_PROXY_ADMIN_SECRET");
@@ -58,12 +58,6 @@ fn header_secret(read: &mut Reader<'_>, variable: &'static Variable) -> Option<S
         read.problem(variable, "contains characters that an HTTP header does not carry safely", MAKE_ONE);
     }
     Some(secret)
-}
-
-pub(super) fn dashboard_signing_key(read: &mut Reader<'_>) -> Option<SecretString> {
-    let variable = variable!("MCP_PROXY_DASHBOARD_SIGNING_KEY");
-    read.required_in_production(variable, MAKE_ONE);
-    read.secret(variable, MIN_SECRET)
 }
 
 pub(super) fn at_rest_passphrase(read: &mut Reader<'_>) -> Option<SecretString> {

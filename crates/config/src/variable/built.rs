@@ -22,7 +22,27 @@ pub(crate) const IDENTITY: &[Variable] = &[
         "MCP_PROXY_DASHBOARD_SIGNING_KEY",
         Kind::Secret,
         "",
-        "keys the marks that prove who logged in; at least 16 characters, required in production",
+        "signs the session cookies of the dashboard; at least 16 characters, required in production; another one \
+         logs everybody out",
+    ),
+    Variable::built(
+        "MCP_PROXY_DASHBOARD_SIGNING_KEY_PATH",
+        Kind::Path,
+        "certs/.mcp_proxy_dashboard_signing_key",
+        "where that key is made and kept when none is set",
+    ),
+    Variable::built(
+        "MCP_PROXY_INITIAL_ADMIN_PASSWORD",
+        Kind::Secret,
+        "",
+        "a password for the dashboard beside the admin secret, 8 to 72 bytes; stored as a hash when there is none yet, \
+         without effect afterwards",
+    ),
+    Variable::built(
+        "MCP_PROXY_FORCE_LOCAL_PASSWORD",
+        Kind::Boolean,
+        "false",
+        "lets the password log in although it was switched off; the admin secret always does",
     ),
     Variable::built(
         "MCP_PROXY_ORG_ID",

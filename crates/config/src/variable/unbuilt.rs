@@ -104,9 +104,6 @@ pub(crate) const UNBUILT: &[Variable] = &[
     row("CULLIS_MASTIO_ROTATION_MIN_INTERVAL_SECONDS", NUMBER, "30", ROTATION),
     row("PROXY_SKIP_MIGRATIONS", Boolean, "false", moot("the schema is brought up to date at start, always")),
     // operators
-    row("MCP_PROXY_INITIAL_ADMIN_PASSWORD", Secret, "", DASHBOARD),
-    row("MCP_PROXY_DASHBOARD_SIGNING_KEY_PATH", Path, "", DASHBOARD),
-    row("MCP_PROXY_FORCE_LOCAL_PASSWORD", Boolean, "false", DASHBOARD),
     row("MCP_PROXY_OIDC_REDIRECT_URI_BASE", Url, "", DASHBOARD),
     row("MCP_PROXY_VERSION", TEXT, "", DASHBOARD),
     row("MCP_PROXY_CONNECTOR_DOWNLOAD_BASE", Url, "", DASHBOARD),

@@ -35,7 +35,7 @@ events! {
     /// A stored chain does not verify. Serving goes on; the operator must look.
     "audit.chain_break_detected" Error ChainBreakDetected { chain: String, seq: u64, problem: String }
 
-    /// The admin secret in the environment changed; the stored hash follows it and lock-outs are cleared.
+    /// The admin secret in the environment changed; the stored hash follows it, lock-outs are cleared and dashboard sessions end.
     "admin.secret_rebootstrapped" Ok AdminSecretRebootstrapped {}
 
     /// Wrong or missing admin secrets were refused.
@@ -46,6 +46,27 @@ events! {
 
     /// An operator rejected an enrolment by device code.
     "enrollment.rejected" Ok EnrollmentRejected { reason: String, pubkey_sha256: String, by: String }
+
+    /// An operator logged in to the dashboard.
+    "auth.login" Ok LoggedIn { ip: String, method: &'static str, session: String, expires_at: Stamp }
+
+    /// Logins at the dashboard were refused.
+    "auth.login" Denied LoginDenied { reason: &'static str, source: String, count: u64, since: Stamp }
+
+    /// An operator logged out of the dashboard.
+    "auth.logout" Ok LoggedOut { session: String }
+
+    /// A session at the dashboard was ended from another one.
+    "auth.session_ended" Ok SessionEnded { session: String, by: String }
+
+    /// All sessions at the dashboard were ended, but the one that asked for it.
+    "auth.sessions_ended" Ok SessionsEnded { reason: &'static str, by: Option<String> }
+
+    /// The password in `MCP_PROXY_INITIAL_ADMIN_PASSWORD` became the dashboard's, which had none.
+    "auth.password_set" Ok InitialPasswordSet {}
+
+    /// The password logs in although it was switched off: `MCP_PROXY_FORCE_LOCAL_PASSWORD` is set.
+    "auth.local_password.break_glass" Ok LocalPasswordForced {}
 
     /// An agent was enrolled with a certificate from the organisation's own PKI.
     "admin.agent_enroll_byoca" Ok AgentEnrolledByoca { cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, by: String }
