@@ -4,6 +4,7 @@ pub mod answer;
 mod body;
 mod bucket;
 mod crowd;
+mod dashboard;
 pub mod etag;
 mod forwarded;
 pub mod fuzz;

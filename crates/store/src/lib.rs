@@ -15,6 +15,7 @@ pub mod agents;
 pub mod audit;
 pub mod config;
 pub mod dashboard;
+pub mod history;
 pub mod keys;
 pub mod messages;
 pub mod pending;

@@ -44,6 +44,19 @@ pub enum LoginError {
     Outage(#[from] Outage),
 }
 
+impl LoginError {
+    /// When trying again makes sense, if waiting helps.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::LockedOut(left) => Some(*left),
+            Self::OverLimit(over) => Some(over.retry_after),
+            Self::Busy => Some(Duration::from_secs(3)),
+            _ => None,
+        }
+    }
+}
+
 impl Refusal for LoginError {
     fn status(&self) -> u16 {
         match self {

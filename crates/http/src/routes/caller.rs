@@ -46,7 +46,7 @@ pub(crate) fn request_id(parts: &Parts) -> Arc<str> {
     parts.extensions.get::<RequestId>().map_or_else(|| "".into(), |id| Arc::clone(&id.0))
 }
 
-fn acts(parts: &Parts, principal: &impl ToString) {
+pub(crate) fn acts(parts: &Parts, principal: &impl ToString) {
     if let Some(acting) = parts.extensions.get::<Acting>() {
         acting.is(principal);
     }

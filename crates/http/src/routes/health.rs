@@ -29,17 +29,22 @@ pub(crate) async fn health(State(app): Shared) -> Json<Value> {
 
 fn alive(app: &App) -> Map<String, Value> {
     let mut body = Map::from_iter([("status".to_owned(), json!("ok"))]);
-    let warnings: Vec<&str> = [
+    let warnings = warnings(app);
+    if !warnings.is_empty() {
+        body.insert("warnings".into(), json!(warnings));
+    }
+    body
+}
+
+/// What an operator should look after, in stable words.
+pub(crate) fn warnings(app: &App) -> Vec<&'static str> {
+    [
         (app.authority.trust().root.path_len() == Some(0), "org_ca_legacy_pathlen_zero"),
         (app.authority.audit_chain_is_broken(), "audit_chain_broken"),
     ]
     .into_iter()
     .filter_map(|(applies, warning)| applies.then_some(warning))
-    .collect();
-    if !warnings.is_empty() {
-        body.insert("warnings".into(), json!(warnings));
-    }
-    body
+    .collect()
 }
 
 /// Whether requests can be served: 503 when something that they need is missing.

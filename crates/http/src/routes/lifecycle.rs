@@ -14,9 +14,9 @@ use super::{Shared, caller::Admin};
 use crate::answer::{ApiError, Invalid, OptionalJson, StrictJson, StrictPath};
 
 /// The longest reason of a revocation, in characters: the column's bound.
-const REASON: usize = 128;
+pub(crate) const REASON: usize = 128;
 
-pub(super) fn agent_id(text: &str) -> Result<AgentId, ApiError> {
+pub(crate) fn agent_id(text: &str) -> Result<AgentId, ApiError> {
     AgentId::parse(text).map_err(|_| ApiError::not_found("agent not found"))
 }
 

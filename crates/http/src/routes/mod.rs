@@ -2,11 +2,11 @@
 
 mod admin;
 mod auth;
-mod caller;
+pub(crate) mod caller;
 mod egress;
 mod enrollment;
-mod health;
-mod lifecycle;
+pub(crate) mod health;
+pub(crate) mod lifecycle;
 mod public;
 mod refuse;
 
@@ -29,6 +29,7 @@ use mastio_gateway::Gateway;
 use crate::{
     Rate,
     answer::ApiError,
+    dashboard,
     metrics::HttpMetrics,
     middleware::{Middleware, Principal},
 };
@@ -36,11 +37,12 @@ use crate::{
 /// What handlers work with.
 #[derive(Debug)]
 pub struct App {
-    authority: Arc<Authority>,
+    pub(crate) authority: Arc<Authority>,
     gateway: Gateway,
     draining: AtomicBool,
 }
 
+/// The application, as handlers take it.
 pub(crate) type Shared = State<Arc<App>>;
 
 impl App {
@@ -98,6 +100,7 @@ impl App {
 
 fn routes() -> Router<Arc<App>> {
     Router::new()
+        .merge(dashboard::routes())
         .route("/health", get(health::health))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -1,0 +1,251 @@
+//! `/proxy/agents` and the page of one agent.
+
+use askama::Template;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use mastio_authority::{Outage, lifecycle::LifecycleError, registry};
+use mastio_core::{AgentId, Stamp, event::catalogue::REGISTRY};
+use mastio_store::{
+    agents::{self, AgentRow, Filter, Method, Standing, State as AgentState},
+    history,
+};
+use serde::Deserialize;
+
+use super::{
+    page::{Frame, PageError, Said, render},
+    session::Session,
+    text,
+};
+use crate::{
+    answer::{StrictPath, StrictQuery},
+    routes::{App, Shared, lifecycle::agent_id},
+};
+
+/// Agents on one page of the list.
+const PER_PAGE: u32 = 25;
+/// Entries of the audit log on an agent's page.
+const ENTRIES: u32 = 20;
+
+#[derive(Template)]
+#[template(path = "agents.html")]
+struct AgentsPage {
+    frame: Frame,
+    needle: String,
+    state: &'static str,
+    agents: Vec<Line>,
+    total: u64,
+    first: u64,
+    last: u64,
+    previous: Option<u64>,
+    next: Option<u64>,
+}
+
+struct Line {
+    id: String,
+    display_name: String,
+    state: &'static str,
+    method: &'static str,
+    until: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Search {
+    q: Option<String>,
+    state: Option<String>,
+    page: Option<u64>,
+}
+
+pub(super) async fn list(
+    State(app): Shared,
+    Session(session): Session,
+    StrictQuery(search): StrictQuery<Search>,
+    StrictQuery(said): StrictQuery<Said>,
+) -> Result<Response, PageError> {
+    let needle = search.q.map(|q| q.trim().to_owned()).unwrap_or_default();
+    let state = AgentState::ALL.into_iter().find(|state| Some(state.as_str()) == search.state.as_deref());
+    let filter = Filter { needle: (!needle.is_empty()).then(|| needle.clone()), state };
+    let store = app.authority.store();
+    let total = agents::count(store, &filter).await.map_err(Outage::from)?;
+    let last_page = total.saturating_sub(1) / u64::from(PER_PAGE);
+    let page = search.page.unwrap_or(0).min(last_page);
+    let offset = page * u64::from(PER_PAGE);
+    let rows = agents::page(store, &filter, offset, PER_PAGE).await.map_err(Outage::from)?;
+    let now = app.authority.clock().now();
+    let agents: Vec<Line> = rows.into_iter().map(|row| line(row, now)).collect();
+    render(&AgentsPage {
+        frame: Frame::new(&app, &session, "agents", said),
+        needle,
+        state: state.map_or("", AgentState::as_str),
+        total,
+        first: offset + u64::from(total > 0),
+        last: offset + agents.len() as u64,
+        previous: page.checked_sub(1),
+        next: (page < last_page).then_some(page + 1),
+        agents,
+    })
+}
+
+fn line(row: AgentRow, now: Stamp) -> Line {
+    let agent = registry::Agent::from(row);
+    let leaf = agent.certificates.first();
+    Line {
+        id: agent.row.id.to_string(),
+        display_name: agent.row.display_name.clone(),
+        state: state(&agent.row).as_str(),
+        method: method(&agent.row),
+        until: leaf.map_or_else(|| "none".to_owned(), |leaf| text::distance(leaf.not_after(), now)),
+    }
+}
+
+fn state(row: &AgentRow) -> AgentState {
+    match row.standing {
+        Standing::Active => AgentState::Active,
+        Standing::Inactive => AgentState::Inactive,
+        Standing::Revoked { .. } => AgentState::Revoked,
+    }
+}
+
+fn method(row: &AgentRow) -> &'static str {
+    match row.method {
+        Some(Method::Admin) => "made here",
+        Some(Method::Connector) => "Connector",
+        Some(Method::Byoca) => "own CA",
+        Some(Method::Spiffe) => "SPIFFE",
+        None => "unknown",
+    }
+}
+
+#[derive(Template)]
+#[template(path = "agent.html")]
+struct AgentPage {
+    frame: Frame,
+    id: String,
+    display_name: String,
+    state: &'static str,
+    revoked: Option<(String, String)>,
+    method: &'static str,
+    created: String,
+    enrolled: Option<String>,
+    capabilities: Vec<String>,
+    spiffe_id: Option<String>,
+    dpop_jkt: Option<String>,
+    pin: String,
+    certificate: Option<Certificate>,
+    grace_until: Option<String>,
+    is_owned_by_spire: bool,
+    history: Vec<Told>,
+}
+
+struct Certificate {
+    fingerprint: String,
+    serial: String,
+    subject: String,
+    from: String,
+    until: String,
+    left: String,
+}
+
+/// An entry of the audit log.
+struct Told {
+    at: String,
+    event: String,
+    result: String,
+    meaning: &'static str,
+    details: String,
+}
+
+pub(super) async fn show(
+    State(app): Shared,
+    Session(session): Session,
+    StrictPath(id): StrictPath,
+    StrictQuery(said): StrictQuery<Said>,
+) -> Result<Response, PageError> {
+    let id = agent_id(&id)?;
+    let agent = find(&app, &id).await?;
+    let entries = history::of_agent(app.authority.store(), &id, ENTRIES).await.map_err(Outage::from)?;
+    let now = app.authority.clock().now();
+    let (row, frame) = (&agent.row, Frame::new(&app, &session, "agents", said));
+    let revoked = match &row.standing {
+        Standing::Revoked { at, reason } => Some((text::moment(*at), reason.clone().unwrap_or_default())),
+        _ => None,
+    };
+    render(&AgentPage {
+        frame,
+        id: id.to_string(),
+        display_name: row.display_name.clone(),
+        state: state(row).as_str(),
+        revoked,
+        method: method(row),
+        created: text::moment(row.created_at),
+        enrolled: row.enrolled_at.filter(|at| *at != row.created_at).map(text::moment),
+        capabilities: row.capabilities.clone(),
+        spiffe_id: row.spiffe_id.as_ref().map(ToString::to_string),
+        dpop_jkt: row.dpop_jkt.map(|jkt| jkt.to_string()),
+        pin: agent.pin.map_or(String::new(), |pin| pin.to_string()),
+        certificate: agent.certificates.first().map(|leaf| certificate(leaf, now)),
+        grace_until: agent.grace_until(now).map(text::moment),
+        is_owned_by_spire: row.method == Some(Method::Spiffe),
+        history: entries.into_iter().map(told).collect(),
+    })
+}
+
+async fn find(app: &App, id: &AgentId) -> Result<registry::Agent, PageError> {
+    let row = agents::find(app.authority.store(), id).await.map_err(Outage::from)?;
+    Ok(row.ok_or(LifecycleError::NotFound("agent not found"))?.into())
+}
+
+fn certificate(leaf: &mastio_pki::Certificate, now: Stamp) -> Certificate {
+    Certificate {
+        fingerprint: text::grouped(&leaf.thumbprint().to_string()),
+        serial: leaf.serial_hex(),
+        subject: leaf.subject().to_owned(),
+        from: text::moment(leaf.not_before()),
+        until: text::moment(leaf.not_after()),
+        left: text::distance(leaf.not_after(), now),
+    }
+}
+
+fn told(entry: history::Entry) -> Told {
+    let known =
+        REGISTRY.iter().find(|kind| kind.name == entry.event && kind.outcome.as_str() == entry.result);
+    Told {
+        at: text::moment(entry.at),
+        meaning: known.map_or("", |kind| kind.meaning.trim()),
+        event: entry.event,
+        result: entry.result,
+        details: entry.details.unwrap_or_default(),
+    }
+}
+
+/// Where agents reach this Mastio: the public address, or the first name of its certificate.
+pub(super) fn address(app: &App) -> String {
+    let settings = &app.authority.settings;
+    match &settings.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => {
+            let name = settings.server_names_csv.split(',').next().unwrap_or("localhost").trim();
+            format!("https://{name}:{}", settings.listen.tls.port())
+        }
+    }
+}
+
+/// The environment of an agent's process, without secrets.
+pub(super) async fn environment(
+    State(app): Shared,
+    Session(_): Session,
+    StrictPath(id): StrictPath,
+) -> Result<Response, PageError> {
+    let id = agent_id(&id)?;
+    find(&app, &id).await?;
+    let text = format!(
+        "CULLIS_PROXY_URL={}\nCULLIS_AGENT_ID={id}\nCULLIS_ORG_ID={}\nCULLIS_BROKER_URL=\n",
+        address(&app),
+        id.org()
+    );
+    let name = format!("attachment; filename=\"{}.env\"", id.name());
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)], text)
+        .into_response())
+}

@@ -1,0 +1,71 @@
+//! The buttons of an agent's page that change its state.
+
+use axum::{extract::State, response::Response};
+use mastio_authority::{Refusal, lifecycle::LifecycleError};
+use mastio_core::AgentId;
+use serde::Deserialize;
+
+use super::{
+    login::Nothing,
+    page::{PageError, go},
+    session::Submitted,
+};
+use crate::{
+    answer::StrictPath,
+    routes::{
+        Shared,
+        lifecycle::{REASON, agent_id},
+    },
+};
+
+/// Back to the agent's page, where `text` is said or what was wrong. What is broken gets a page of its own.
+pub(super) fn back(id: &AgentId, result: Result<&str, LifecycleError>) -> Result<Response, PageError> {
+    let path = format!("/proxy/agents/{id}");
+    match result {
+        Ok(text) => Ok(go(&path, "flash", text)),
+        Err(error) if error.status() < 500 => Ok(go(&path, "error", &error.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Revoke {
+    #[serde(default)]
+    reason: String,
+}
+
+pub(super) async fn revoke(
+    State(app): Shared,
+    StrictPath(id): StrictPath,
+    submitted: Submitted<Revoke>,
+) -> Result<Response, PageError> {
+    let id = agent_id(&id)?;
+    let reason = submitted.fields.reason.trim();
+    if reason.chars().count() > REASON || reason.chars().any(char::is_control) {
+        let text = format!("the reason is at most {REASON} characters on one line");
+        return Ok(go(&format!("/proxy/agents/{id}"), "error", &text));
+    }
+    let reason = (!reason.is_empty()).then_some(reason);
+    let revoked = app.authority.revoke(&id, reason, &submitted.session.operator).await;
+    back(&id, revoked.map(|_| "Revoked. Its certificates and tokens stopped working."))
+}
+
+pub(super) async fn deactivate(
+    State(app): Shared,
+    StrictPath(id): StrictPath,
+    submitted: Submitted<Nothing>,
+) -> Result<Response, PageError> {
+    let id = agent_id(&id)?;
+    let done = app.authority.deactivate(&id, &submitted.session.operator).await;
+    back(&id, done.map(|()| "Switched off. Its certificate and tokens stopped working."))
+}
+
+pub(super) async fn reactivate(
+    State(app): Shared,
+    StrictPath(id): StrictPath,
+    submitted: Submitted<Nothing>,
+) -> Result<Response, PageError> {
+    let id = agent_id(&id)?;
+    let done = app.authority.reactivate(&id, &submitted.session.operator).await;
+    back(&id, done.map(|()| "Switched on. Its certificate counts again."))
+}

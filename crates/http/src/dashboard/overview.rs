@@ -1,0 +1,81 @@
+//! `/proxy/overview`: a handful of true facts.
+
+use askama::Template;
+use axum::{extract::State, response::Response};
+use mastio_authority::Outage;
+use mastio_store::agents;
+
+use super::{
+    page::{Frame, PageError, Said, render},
+    session::Session,
+    text,
+};
+use crate::{
+    answer::StrictQuery,
+    routes::{Shared, health},
+};
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    frame: Frame,
+    warnings: Vec<Warning>,
+    counts: Vec<(&'static str, u64)>,
+    agents: u64,
+    root_fingerprint: String,
+    root_until: String,
+    root_left: String,
+    issuer_until: Option<String>,
+    trust_domain: String,
+    address: String,
+    keys_are_sealed: bool,
+    version: String,
+}
+
+/// Something that needs the operator.
+struct Warning {
+    code: &'static str,
+    text: &'static str,
+}
+
+pub(super) async fn show(
+    State(app): Shared,
+    Session(session): Session,
+    StrictQuery(said): StrictQuery<Said>,
+) -> Result<Response, PageError> {
+    let authority = &app.authority;
+    let (trust, now) = (authority.trust(), authority.clock().now());
+    let census = agents::census(authority.store()).await.map_err(Outage::from)?;
+    let mut warnings: Vec<Warning> = health::warnings(&app).into_iter().map(explained).collect();
+    if trust.halt.is_some() {
+        warnings.push(Warning {
+            code: "signing_halted",
+            text: "No token and no certificate is issued until the step named in the log is done.",
+        });
+    }
+    render(&OverviewPage {
+        frame: Frame::new(&app, &session, "overview", said),
+        warnings,
+        counts: census.map(|(state, count)| (state.as_str(), count)).into(),
+        agents: census.iter().map(|(_, count)| count).sum(),
+        root_fingerprint: text::grouped(&trust.root.thumbprint().to_string()),
+        root_until: text::moment(trust.root.not_after()),
+        root_left: text::distance(trust.root.not_after(), now),
+        issuer_until: trust.issuer.as_ref().map(|issuer| text::moment(issuer.certificate().not_after())),
+        trust_domain: trust.domain.as_str().to_owned(),
+        address: super::agents::address(&app),
+        keys_are_sealed: authority.keys_are_sealed(),
+        version: authority.settings.reported_version.clone(),
+    })
+}
+
+fn explained(code: &'static str) -> Warning {
+    let text = match code {
+        "org_ca_legacy_pathlen_zero" => {
+            "The Org CA was made with path length zero, so nothing below its intermediate verifies. Nothing is issued \
+             until it is reissued."
+        }
+        _ => "See the log.",
+    };
+    Warning { code, text }
+}

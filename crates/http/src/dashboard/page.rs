@@ -1,0 +1,130 @@
+//! What all pages have in common: the frame around them, what is said after an action, and how an error looks.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use http::StatusCode;
+use mastio_authority::{Refusal, dashboard};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::session::NotLoggedIn;
+use crate::{
+    answer::{ApiError, Detail, Reason},
+    routes::App,
+};
+
+/// Longest message that an address may make a page say, in characters.
+const MAX_MESSAGE: usize = 400;
+
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// What is said after an action: in the address that the browser is sent to.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Said {
+    pub(super) flash: Option<String>,
+    pub(super) error: Option<String>,
+}
+
+/// Sends the browser to `path`, where `text` is said.
+pub(super) fn go(path: &str, kind: &str, text: &str) -> Response {
+    Redirect::to(&format!("{path}?{kind}={}", utf8_percent_encode(text, UNRESERVED))).into_response()
+}
+
+/// What surrounds a page of a logged-in operator.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) org: String,
+    pub(super) csrf: String,
+    /// The entry of the navigation that is lit.
+    pub(super) here: &'static str,
+    pub(super) flash: Option<String>,
+    pub(super) error: Option<String>,
+}
+
+impl Frame {
+    pub(super) fn new(app: &App, session: &dashboard::Session, here: &'static str, said: Said) -> Self {
+        let short = |text: String| text.chars().take(MAX_MESSAGE).collect();
+        Self {
+            org: app.authority.trust().org.to_string(),
+            csrf: session.csrf_token().to_owned(),
+            here,
+            flash: said.flash.map(short),
+            error: said.error.map(short),
+        }
+    }
+}
+
+/// A filled-in template as an answer.
+pub(super) fn render(page: &impl Template) -> Result<Response, PageError> {
+    match page.render() {
+        Ok(text) => Ok(Html(text).into_response()),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be made");
+            Err(PageError::Refused(ApiError::internal()))
+        }
+    }
+}
+
+/// A refusal that a person reads.
+#[derive(Debug)]
+pub(crate) enum PageError {
+    /// Log in first.
+    NotLoggedIn(Box<NotLoggedIn>),
+    /// It was refused.
+    Refused(ApiError),
+}
+
+impl From<NotLoggedIn> for PageError {
+    fn from(error: NotLoggedIn) -> Self {
+        Self::NotLoggedIn(Box::new(error))
+    }
+}
+
+impl From<ApiError> for PageError {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl<R: Refusal> From<R> for PageError {
+    fn from(refusal: R) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage {
+    title: &'static str,
+    text: String,
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let error = match self {
+            Self::NotLoggedIn(error) => return error.into_response(),
+            Self::Refused(error) => error,
+        };
+        let title = error.status.canonical_reason().unwrap_or("Error");
+        let page = ErrorPage { title, text: sentence(&error.detail) };
+        let Ok(mut response) = render(&page) else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        *response.status_mut() = error.status;
+        response.headers_mut().extend(error.headers);
+        response.extensions_mut().insert(Reason(error.reason));
+        response
+    }
+}
+
+/// An error in words: the list of a 422 is read out.
+pub(super) fn sentence(detail: &Detail) -> String {
+    match detail {
+        Detail::Text(text) => text.clone(),
+        Detail::Object(serde_json::Value::Array(problems)) => {
+            let said = problems.iter().filter_map(|problem| problem.get("msg")?.as_str());
+            said.collect::<Vec<_>>().join("; ")
+        }
+        Detail::Object(object) => object.to_string(),
+    }
+}

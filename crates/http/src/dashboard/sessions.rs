@@ -1,0 +1,71 @@
+//! `/proxy/sessions`: who is logged in, and ending it.
+
+use askama::Template;
+use axum::{extract::State, response::Response};
+use serde::Deserialize;
+
+use super::{
+    login::Nothing,
+    page::{Frame, PageError, Said, go, render},
+    session::{Session, Submitted},
+    text,
+};
+use crate::{answer::StrictQuery, routes::Shared};
+
+#[derive(Template)]
+#[template(path = "sessions.html")]
+struct SessionsPage {
+    frame: Frame,
+    sessions: Vec<Row>,
+}
+
+struct Row {
+    hash: String,
+    address: String,
+    browser: String,
+    since: String,
+    until: String,
+    is_this: bool,
+}
+
+pub(super) async fn list(
+    State(app): Shared,
+    Session(session): Session,
+    StrictQuery(said): StrictQuery<Said>,
+) -> Result<Response, PageError> {
+    let now = app.authority.clock().now();
+    let rows = app.authority.sessions().await?;
+    let sessions = rows.into_iter().map(|row| Row {
+        is_this: row.hash == session.hash,
+        hash: row.hash,
+        address: row.address,
+        browser: row.user_agent,
+        since: text::distance(row.created_at, now),
+        until: text::distance(row.expires_at, now),
+    });
+    render(&SessionsPage {
+        sessions: sessions.collect(),
+        frame: Frame::new(&app, &session, "sessions", said),
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Which {
+    session: String,
+}
+
+pub(super) async fn end(State(app): Shared, submitted: Submitted<Which>) -> Result<Response, PageError> {
+    let Submitted { session, fields } = submitted;
+    Ok(match app.authority.end_session(&fields.session, &session.operator).await {
+        Ok(()) => go("/proxy/sessions", "flash", "The session was ended."),
+        Err(error) => go("/proxy/sessions", "error", &error.to_string()),
+    })
+}
+
+pub(super) async fn end_others(
+    State(app): Shared,
+    submitted: Submitted<Nothing>,
+) -> Result<Response, PageError> {
+    app.authority.end_other_sessions(&submitted.session).await?;
+    Ok(go("/proxy/sessions", "flash", "All other sessions were ended."))
+}

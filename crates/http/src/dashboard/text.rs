@@ -1,0 +1,62 @@
+//! Facts as people read them.
+
+use mastio_core::Stamp;
+
+/// `2026-11-22 07:05 UTC`.
+pub(super) fn moment(stamp: Stamp) -> String {
+    let text = stamp.to_string();
+    match (text.get(..10), text.get(11..16)) {
+        (Some(date), Some(time)) => format!("{date} {time} UTC"),
+        _ => text,
+    }
+}
+
+/// How far away a moment is: `in 364 days`, `3 minutes ago`.
+pub(super) fn distance(stamp: Stamp, now: Stamp) -> String {
+    let seconds = stamp.unix() - now.unix();
+    let (count, unit) = match seconds.abs() {
+        0..60 => return "just now".to_owned(),
+        span @ 60..3_600 => (span / 60, "minute"),
+        span @ 3_600..86_400 => (span / 3_600, "hour"),
+        span => (span / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    match seconds > 0 {
+        true => format!("in {count} {unit}{plural}"),
+        false => format!("{count} {unit}{plural} ago"),
+    }
+}
+
+/// Hex digits in groups of four, which eyes can compare.
+pub(super) fn grouped(hex: &str) -> String {
+    let groups: Vec<&str> =
+        hex.as_bytes().chunks(4).map(|group| std::str::from_utf8(group).unwrap_or("")).collect();
+    groups.join(" ")
+}
+
+/// What stands between commas, without blanks and empty pieces.
+pub(super) fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|piece| !piece.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_like_speech() {
+        let now = Stamp::from_unix(1_790_000_000);
+        let at = |seconds: i64| distance(Stamp::from_unix(now.unix() + seconds), now);
+        assert_eq!(
+            [0, 59, 60, -120, 3_600, -86_400, 31_536_000].map(at),
+            ["just now", "just now", "in 1 minute", "2 minutes ago", "in 1 hour", "1 day ago", "in 365 days"]
+        );
+        assert_eq!(moment(now), "2026-09-21 14:13 UTC");
+    }
+
+    #[test]
+    fn pieces_are_cut_at_commas_and_digits_in_fours() {
+        assert_eq!(list(" a, b c ,, "), ["a", "b c"]);
+        assert_eq!(grouped("0123456789"), "0123 4567 89");
+    }
+}
