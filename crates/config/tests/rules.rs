@@ -343,7 +343,7 @@ fn every_secret_may_lie_in_a_file_of_its_own() {
             assert_eq!(problems.0.len(), 1, "{problems}");
         }
     }
-    assert_eq!(seen, 4);
+    assert_eq!(seen, 5);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod authentication;
 mod boot;
 mod device;
+mod dashboard;
 mod endings;
 mod enrolled_again;
 mod world;

@@ -34,7 +34,8 @@ impl World {
 
     pub(crate) fn settings(&self, more: &[(&str, &str)]) -> Settings {
         let fixed = [("MCP_PROXY_ADMIN_SECRET", SECRET), ("MCP_PROXY_PROXY_PUBLIC_URL", BASE)];
-        let all = fixed.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let fixed = fixed.iter().filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+        let all = fixed.chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::load(&Source::new(all, ""), self.dir.path()).unwrap().settings
     }
 

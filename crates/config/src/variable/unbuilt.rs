@@ -30,7 +30,7 @@ const fn elsewhere(why: &'static str) -> Stage {
 const VAULT: Stage = warns("keys and secrets in Vault are not built yet");
 const CLOUD: Stage = warns("keys in a cloud secret manager are not built yet");
 const FEDERATION: Stage = warns("federation with a broker is not built yet");
-const DASHBOARD: Stage = warns("the dashboard is not built yet");
+const DASHBOARD: Stage = warns("this part of the dashboard is not built yet");
 const DECISION: Stage = warns("outside policy decisions are not built yet");
 const BREAKER: Stage = warns("the database-latency breaker is not built yet");
 const ANOMALY: Stage = warns("anomaly detection is not built yet");
