@@ -1,7 +1,8 @@
 //! The black-box suite: it knows the binary, its files and HTTP, and nothing of what is inside.
 //!
 //! Every test has a server, a folder and ports of its own, and waits for states with a limit, never for a moment. The
-//! suite needs root (it mounts small disks) and nginx, sqlite3, openssl and curl; where one is missing it fails.
+//! suite needs root (it mounts small disks), nginx, sqlite3, openssl, curl, and Chromium with its driver; where one is
+//! missing it fails.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +15,7 @@ mod authorization;
 mod boot;
 mod crash;
 mod curl;
+mod dashboard;
 mod disk;
 mod enrollment;
 mod harness;
@@ -22,3 +24,4 @@ mod identity;
 mod nginx;
 mod revocation;
 mod walk;
+mod webdriver;

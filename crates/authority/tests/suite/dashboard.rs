@@ -9,7 +9,10 @@ use mastio_authority::{
 use mastio_store::{Unit, config};
 use secrecy::ExposeSecret;
 
-use crate::world::{SECRET, World, address};
+use crate::{
+    boot::leave,
+    world::{SECRET, World, address},
+};
 
 const PASSWORD: &str = "correct horse";
 
@@ -137,7 +140,7 @@ async fn the_first_password_is_kept_and_can_be_switched_off_and_forced() {
     assert_eq!(events(&world, "auth.password_set").len(), 1);
     let stored = config::get(authority.store().database(), "admin_password_hash").unwrap().unwrap();
     assert!(stored.starts_with("$2b$12$"), "{stored}");
-    drop(authority);
+    leave(authority);
 
     let authority = world.boot(&[("MCP_PROXY_INITIAL_ADMIN_PASSWORD", "another password")]).await.unwrap();
     try_from(&authority, PASSWORD, address()).await.unwrap();
@@ -146,7 +149,7 @@ async fn the_first_password_is_kept_and_can_be_switched_off_and_forced() {
     authority.store().submit(off).await.unwrap();
     assert!(matches!(try_from(&authority, PASSWORD, address()).await, Err(LoginError::PasswordOff)));
     log_in(&authority).await;
-    drop(authority);
+    leave(authority);
 
     let authority = world.boot(&[("MCP_PROXY_FORCE_LOCAL_PASSWORD", "1")]).await.unwrap();
     try_from(&authority, PASSWORD, address()).await.unwrap();
@@ -172,17 +175,17 @@ async fn a_restart_ends_no_session_but_another_key_or_secret_ends_all() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();
     let cookie = log_in(&authority).await;
-    drop(authority);
+    leave(authority);
     let authority = world.boot(&[]).await.unwrap();
     assert!(session(&authority, &cookie).await.is_some(), "the key is kept in its file");
-    drop(authority);
+    leave(authority);
 
     let authority = world.boot(&[key("a first key, long enough")]).await.unwrap();
     assert!(session(&authority, &cookie).await.is_none());
     assert!(authority.sessions().await.unwrap().is_empty());
     assert_eq!(events(&world, "auth.sessions_ended").len(), 1);
     let cookie = log_in(&authority).await;
-    drop(authority);
+    leave(authority);
 
     let secret = ("MCP_PROXY_ADMIN_SECRET", "another-secret-of-the-suite");
     let authority = world.boot(&[key("a first key, long enough"), secret]).await.unwrap();
@@ -200,7 +203,7 @@ async fn the_generated_key_is_private_and_a_lost_one_only_logs_out() {
     let (text, mode) = (std::fs::read_to_string(&path).unwrap(), path.metadata().unwrap().permissions());
     assert_eq!((text.len(), mode.mode() & 0o777), (64, 0o600));
     let cookie = log_in(&authority).await;
-    drop(authority);
+    leave(authority);
     std::fs::write(&path, "short").unwrap();
     let authority = world.boot(&[]).await.unwrap();
     assert!(session(&authority, &cookie).await.is_none());
