@@ -275,6 +275,17 @@ pub async fn waiting(store: &Store, now: Stamp, limit: u32) -> Result<Vec<Pendin
     Ok(rows.iter().filter_map(readable).collect())
 }
 
+/// How many wait for a decision at `now`.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn count_waiting(store: &Store, now: Stamp) -> Result<u64, ReadError> {
+    let sql =
+        "SELECT count(*) AS waiting FROM pending_enrollments WHERE status = 'pending' AND expires_at > ?1";
+    let rows = store.rows(Query::new(TABLE, sql, vec![now.into()])).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.int("waiting"))?.unsigned_abs())
+}
+
 /// Whether [`tidy`] would find something.
 ///
 /// # Errors

@@ -44,19 +44,6 @@ pub enum LoginError {
     Outage(#[from] Outage),
 }
 
-impl LoginError {
-    /// When trying again makes sense, if waiting helps.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::LockedOut(left) => Some(*left),
-            Self::OverLimit(over) => Some(over.retry_after),
-            Self::Busy => Some(Duration::from_secs(3)),
-            _ => None,
-        }
-    }
-}
-
 impl Refusal for LoginError {
     fn status(&self) -> u16 {
         match self {
@@ -78,6 +65,15 @@ impl Refusal for LoginError {
             Self::OverLimit(_) => "rate_limited",
             Self::Busy => "login_busy",
             Self::Outage(outage) => outage.reason(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::LockedOut(left) => Some(*left),
+            Self::OverLimit(over) => Some(over.retry_after),
+            Self::Busy => Some(Duration::from_secs(3)),
+            _ => None,
         }
     }
 

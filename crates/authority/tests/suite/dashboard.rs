@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use mastio_authority::{
-    Authority,
+    Authority, Refusal,
     dashboard::{LoginError, SESSION_LIFETIME, Session},
 };
 use mastio_store::{Unit, config};

@@ -4,8 +4,8 @@
 
 mod authentication;
 mod boot;
-mod device;
 mod dashboard;
+mod device;
 mod endings;
 mod enrolled_again;
 mod world;

@@ -76,7 +76,7 @@ pub(super) async fn list(
     let now = app.authority.clock().now();
     let agents: Vec<Line> = rows.into_iter().map(|row| line(row, now)).collect();
     render(&AgentsPage {
-        frame: Frame::new(&app, &session, "agents", said),
+        frame: Frame::new(&app, &session, "agents", said).await?,
         needle,
         state: state.map_or("", AgentState::as_str),
         total,
@@ -167,7 +167,7 @@ pub(super) async fn show(
     let agent = find(&app, &id).await?;
     let entries = history::of_agent(app.authority.store(), &id, ENTRIES).await.map_err(Outage::from)?;
     let now = app.authority.clock().now();
-    let (row, frame) = (&agent.row, Frame::new(&app, &session, "agents", said));
+    let (row, frame) = (&agent.row, Frame::new(&app, &session, "agents", said).await?);
     let revoked = match &row.standing {
         Standing::Revoked { at, reason } => Some((text::moment(*at), reason.clone().unwrap_or_default())),
         _ => None,

@@ -5,7 +5,7 @@ use askama::Template;
 use axum::{extract::State, response::Response};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use mastio_authority::{
-    Refusal, dashboard,
+    Outage, Refusal, dashboard,
     enroll::Candidate,
     lifecycle::{LifecycleError, Rotation},
 };
@@ -43,15 +43,15 @@ struct File {
 }
 
 impl CredentialsPage {
-    fn new(
+    async fn new(
         app: &App,
         session: &dashboard::Session,
         title: &'static str,
         id: String,
         thumbprint: String,
-    ) -> Self {
-        let frame = Frame::new(app, session, "agents", Said::default());
-        Self { frame, title, id, thumbprint: text::grouped(&thumbprint), files: Vec::new() }
+    ) -> Result<Self, Outage> {
+        let frame = Frame::new(app, session, "agents", Said::default()).await?;
+        Ok(Self { frame, title, id, thumbprint: text::grouped(&thumbprint), files: Vec::new() })
     }
 
     fn with(mut self, name: &'static str, what: &'static str, content: &str) -> Self {
@@ -88,7 +88,7 @@ pub(super) async fn create(State(app): Shared, submitted: Submitted<Create>) -> 
     match app.authority.create_agent(&candidate, fields.escrow.is_some(), &session.operator).await {
         Ok(made) => {
             let (id, thumbprint) = (made.id.to_string(), made.thumbprint.to_string());
-            let page = CredentialsPage::new(&app, &session, "Agent created", id, thumbprint);
+            let page = CredentialsPage::new(&app, &session, "Agent created", id, thumbprint).await?;
             render(&page.with_pair(&made.certificates, made.key.as_ref()))
         }
         Err(error) if error.status() < 500 => Ok(go("/proxy/agents", "error", &error.to_string())),
@@ -123,7 +123,7 @@ pub(super) async fn rotate(
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
     let Submitted { session, fields } = submitted;
-    let agent = agents::find(app.authority.store(), &id).await.map_err(mastio_authority::Outage::from)?;
+    let agent = agents::find(app.authority.store(), &id).await.map_err(Outage::from)?;
     let agent = agent.ok_or(LifecycleError::NotFound("agent not found"))?;
     let pin = mastio_authority::registry::Agent::from(agent).pin;
     if pin.map_or(String::new(), |pin| pin.to_string()) != fields.thumbprint {
@@ -134,7 +134,8 @@ pub(super) async fn rotate(
         Ok(rotated) => {
             let thumbprint = rotated.thumbprint.to_string();
             let page =
-                CredentialsPage::new(&app, &session, "Certificate rotated", id.to_string(), thumbprint);
+                CredentialsPage::new(&app, &session, "Certificate rotated", id.to_string(), thumbprint)
+                    .await?;
             render(&page.with_pair(&rotated.certificates, rotated.key.as_ref()))
         }
         Err(error) => back(&id, Err(error)),

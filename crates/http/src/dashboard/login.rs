@@ -9,7 +9,7 @@ use http::{
     HeaderValue, StatusCode,
     header::{RETRY_AFTER, SET_COOKIE, USER_AGENT},
 };
-use mastio_authority::{Refusal, dashboard::LoginError};
+use mastio_authority::{Refusal, dashboard::LoginError, seconds_up};
 use mastio_config::Environment;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -84,7 +84,7 @@ fn refuse(app: &App, refused: &LoginError) -> Result<Response, PageError> {
     *response.status_mut() = StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::FORBIDDEN);
     response.extensions_mut().insert(Reason(refused.reason()));
     if let Some(time) = refused.retry_after() {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(time.as_secs().max(1)));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds_up(time)));
     }
     Ok(response)
 }

@@ -7,6 +7,8 @@ mod assets;
 mod change;
 mod cookie;
 mod credentials;
+mod enroll;
+mod enrollments;
 mod login;
 mod overview;
 mod page;
@@ -36,6 +38,10 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/login", get(login::show).post(login::log_in))
         .route("/proxy/logout", post(login::log_out))
         .route("/proxy/overview", get(overview::show))
+        .route("/proxy/enrollments", get(enrollments::list))
+        .route("/proxy/enrollments/{sid}/approve", post(enrollments::approve))
+        .route("/proxy/enrollments/{sid}/reject", post(enrollments::reject))
+        .route("/enroll", get(enroll::show))
         .route("/proxy/agents", get(agents::list))
         .route("/proxy/agents/create", post(credentials::create))
         .route("/proxy/agents/{id}", get(agents::show))

@@ -54,7 +54,7 @@ pub(super) async fn show(
         });
     }
     render(&OverviewPage {
-        frame: Frame::new(&app, &session, "overview", said),
+        frame: Frame::new(&app, &session, "overview", said).await?,
         warnings,
         counts: census.map(|(state, count)| (state.as_str(), count)).into(),
         agents: census.iter().map(|(_, count)| count).sum(),

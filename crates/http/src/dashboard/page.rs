@@ -3,7 +3,8 @@
 use askama::Template;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::StatusCode;
-use mastio_authority::{Refusal, dashboard};
+use mastio_authority::{Outage, Refusal, dashboard};
+use mastio_store::pending;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -35,6 +36,8 @@ pub(super) fn go(path: &str, kind: &str, text: &str) -> Response {
 pub(super) struct Frame {
     pub(super) org: String,
     pub(super) csrf: String,
+    /// Enrolments that wait for a decision.
+    pub(super) waiting: u64,
     /// The entry of the navigation that is lit.
     pub(super) here: &'static str,
     pub(super) flash: Option<String>,
@@ -42,15 +45,23 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn new(app: &App, session: &dashboard::Session, here: &'static str, said: Said) -> Self {
+    pub(super) async fn new(
+        app: &App,
+        session: &dashboard::Session,
+        here: &'static str,
+        said: Said,
+    ) -> Result<Self, Outage> {
+        let authority = &app.authority;
+        let waiting = pending::count_waiting(authority.store(), authority.clock().now()).await?;
         let short = |text: String| text.chars().take(MAX_MESSAGE).collect();
-        Self {
-            org: app.authority.trust().org.to_string(),
+        Ok(Self {
+            waiting,
+            org: authority.trust().org.to_string(),
             csrf: session.csrf_token().to_owned(),
             here,
             flash: said.flash.map(short),
             error: said.error.map(short),
-        }
+        })
     }
 }
 

@@ -30,7 +30,6 @@ pub(crate) struct Session(pub(crate) dashboard::Session);
 
 /// An operator who is logged in and sent the CSRF token along in `X-CSRF-Token`, for changing by a JSON request.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the JSON routes of enrolment will take it")]
 pub(crate) struct Mutation(pub(crate) dashboard::Session);
 
 /// A form of a logged-in operator, with its CSRF token checked. Fields that `T` does not name are ignored.

@@ -45,7 +45,7 @@ pub(super) async fn list(
     });
     render(&SessionsPage {
         sessions: sessions.collect(),
-        frame: Frame::new(&app, &session, "sessions", said),
+        frame: Frame::new(&app, &session, "sessions", said).await?,
     })
 }
 

@@ -34,6 +34,13 @@ pub(super) fn grouped(hex: &str) -> String {
     groups.join(" ")
 }
 
+/// Sixteen digits of a fingerprint, for comparing on the phone: about 53 bits of it.
+pub(super) fn code(fingerprint: &str) -> String {
+    const DIGITS: u64 = 10_000_000_000_000_000;
+    let head = fingerprint.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    grouped(&format!("{:016}", head % DIGITS))
+}
+
 /// What stands between commas, without blanks and empty pieces.
 pub(super) fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|piece| !piece.is_empty()).map(str::to_owned).collect()
@@ -58,5 +65,7 @@ mod tests {
     fn pieces_are_cut_at_commas_and_digits_in_fours() {
         assert_eq!(list(" a, b c ,, "), ["a", "b c"]);
         assert_eq!(grouped("0123456789"), "0123 4567 89");
+        assert_eq!(code(&"ff".repeat(32)), "6744 0737 0955 1615");
+        assert_eq!(code(&"00".repeat(32)), "0000 0000 0000 0000");
     }
 }

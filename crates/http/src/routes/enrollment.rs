@@ -17,12 +17,11 @@ use mastio_store::pending::{PendingRow, Requester};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    App, Shared,
-    caller::{Admin, peer},
-    refuse,
+use super::{App, Shared, caller::peer, refuse};
+use crate::{
+    answer::{ApiError, Invalid, StrictJson, StrictPath, StrictQuery},
+    dashboard::session::{Mutation, Session},
 };
-use crate::answer::{ApiError, Invalid, StrictJson, StrictPath, StrictQuery};
 
 /// Most capabilities, most groups, and the longest of them in bytes.
 const MAX_WORDS: usize = 256;
@@ -219,7 +218,7 @@ fn outcome(id: &EnrollmentId, outcome: &Outcome, poll_every: Duration) -> Value 
     })
 }
 
-pub(crate) async fn waiting(State(app): Shared, Admin(_): Admin) -> Result<Json<Vec<Value>>, ApiError> {
+pub(crate) async fn waiting(State(app): Shared, Session(_): Session) -> Result<Json<Vec<Value>>, ApiError> {
     Ok(Json(app.authority.waiting_enrollments().await?.iter().map(summary).collect()))
 }
 
@@ -245,36 +244,43 @@ pub(crate) struct ApproveBody {
     groups: Option<Vec<String>>,
 }
 
-impl ApproveBody {
-    fn check(self) -> Result<Approval, ApiError> {
-        let capabilities = self.capabilities.unwrap_or_default();
-        let groups = self.groups.unwrap_or_default();
-        let words = [("capabilities", &capabilities), ("groups", &groups)];
-        let too_many = |words: &Vec<String>| {
-            words.len() > MAX_WORDS || words.iter().any(|word| word.is_empty() || word.len() > MAX_WORDS)
-        };
-        let problems: Vec<_> = words
-            .into_iter()
-            .filter(|(_, words)| too_many(words))
-            .map(|(name, _)| {
-                let msg = format!("at most {MAX_WORDS} items of 1 to {MAX_WORDS} bytes allowed");
-                Invalid::member(name, "value_error", msg)
-            })
-            .collect();
-        if !problems.is_empty() {
-            return Err(ApiError::unprocessable(problems));
-        }
-        Ok(Approval { agent_id: self.agent_id, capabilities, groups })
+/// An approval whose words are few and short enough.
+pub(crate) fn checked(approval: Approval) -> Result<Approval, ApiError> {
+    let words = [("capabilities", &approval.capabilities), ("groups", &approval.groups)];
+    let too_many = |words: &Vec<String>| {
+        words.len() > MAX_WORDS || words.iter().any(|word| word.is_empty() || word.len() > MAX_WORDS)
+    };
+    let problems: Vec<_> = words
+        .into_iter()
+        .filter(|(_, words)| too_many(words))
+        .map(|(name, _)| {
+            let msg = format!("at most {MAX_WORDS} items of 1 to {MAX_WORDS} bytes allowed");
+            Invalid::member(name, "value_error", msg)
+        })
+        .collect();
+    if problems.is_empty() { Ok(approval) } else { Err(ApiError::unprocessable(problems)) }
+}
+
+/// The reason of a rejection, if it is neither empty nor too long.
+pub(crate) fn checked_reason(reason: &str) -> Result<&str, ApiError> {
+    match length("reason", reason, 1, 500) {
+        Some(problem) => Err(ApiError::unprocessable(vec![problem])),
+        None => Ok(reason),
     }
 }
 
 pub(crate) async fn approve(
     State(app): Shared,
-    Admin(operator): Admin,
+    Mutation(decider): Mutation,
     StrictPath(id): StrictPath,
     StrictJson(body): StrictJson<ApproveBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let agent = app.authority.approve_enrollment(&session(&id)?, &body.check()?, &operator).await?;
+    let approval = checked(Approval {
+        agent_id: body.agent_id,
+        capabilities: body.capabilities.unwrap_or_default(),
+        groups: body.groups.unwrap_or_default(),
+    })?;
+    let agent = app.authority.approve_enrollment(&session(&id)?, &approval, &decider.operator).await?;
     Ok(Json(json!({ "status": "approved", "agent_id": agent })))
 }
 
@@ -285,18 +291,16 @@ pub(crate) struct RejectBody {
 
 pub(crate) async fn reject(
     State(app): Shared,
-    Admin(operator): Admin,
+    Mutation(decider): Mutation,
     StrictPath(id): StrictPath,
     StrictJson(body): StrictJson<RejectBody>,
 ) -> Result<Json<Value>, ApiError> {
-    if let Some(problem) = length("reason", &body.reason, 1, 500) {
-        return Err(ApiError::unprocessable(vec![problem]));
-    }
-    app.authority.reject_enrollment(&session(&id)?, &body.reason, &operator).await?;
+    let reason = checked_reason(&body.reason)?;
+    app.authority.reject_enrollment(&session(&id)?, reason, &decider.operator).await?;
     Ok(Json(json!({ "status": "rejected" })))
 }
 
-fn session(text: &str) -> Result<EnrollmentId, DeviceError> {
+pub(crate) fn session(text: &str) -> Result<EnrollmentId, DeviceError> {
     EnrollmentId::parse(text).map_err(|_| DeviceError::NotFound)
 }
 

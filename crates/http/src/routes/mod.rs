@@ -4,7 +4,7 @@ mod admin;
 mod auth;
 pub(crate) mod caller;
 mod egress;
-mod enrollment;
+pub(crate) mod enrollment;
 pub(crate) mod health;
 pub(crate) mod lifecycle;
 mod public;

@@ -1,0 +1,147 @@
+//! `/proxy/enrollments`: who waits to become an agent, and deciding it (contract `enrollment.md` §3.3).
+
+use askama::Template;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header::ACCEPT};
+use mastio_authority::{Outage, device::Approval};
+use mastio_core::Stamp;
+use mastio_store::pending::{self, PendingRow};
+use serde::Deserialize;
+
+use super::{
+    page::{Frame, PageError, Said, go, render, sentence},
+    session::{Session, Submitted},
+    text,
+};
+use crate::{
+    answer::{ApiError, StrictPath, StrictQuery},
+    routes::{Shared, enrollment},
+};
+
+const HERE: &str = "/proxy/enrollments";
+
+/// How many are shown. The others come up as these are decided.
+const SHOWN: u32 = 50;
+
+#[derive(Template)]
+#[template(path = "enrollments.html")]
+struct EnrollmentsPage {
+    frame: Frame,
+    requests: Vec<Ask>,
+    address: String,
+}
+
+/// A request to become an agent, in words of its sender's.
+pub(super) struct Ask {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) email: String,
+    pub(super) reason: Option<String>,
+    pub(super) device: Option<String>,
+    pub(super) kind: &'static str,
+    pub(super) fingerprint: String,
+    pub(super) code: String,
+    pub(super) since: String,
+    pub(super) until: String,
+}
+
+impl Ask {
+    pub(super) fn new(row: PendingRow, now: Stamp) -> Self {
+        Self {
+            id: row.id.to_string(),
+            code: text::code(&row.fingerprint),
+            fingerprint: text::grouped(&row.fingerprint),
+            name: row.requester.name,
+            email: row.requester.email,
+            reason: row.requester.reason.filter(|reason| !reason.is_empty()),
+            device: row.requester.device_info.filter(|device| !device.is_empty()),
+            kind: row.kind.as_str(),
+            since: text::distance(row.created_at, now),
+            until: text::distance(row.expires_at, now),
+        }
+    }
+}
+
+pub(super) async fn list(
+    State(app): Shared,
+    Session(session): Session,
+    StrictQuery(said): StrictQuery<Said>,
+) -> Result<Response, PageError> {
+    let (store, now) = (app.authority.store(), app.authority.clock().now());
+    let rows = pending::waiting(store, now, SHOWN).await.map_err(Outage::from)?;
+    render(&EnrollmentsPage {
+        frame: Frame::new(&app, &session, "enrollments", said).await?,
+        requests: rows.into_iter().map(|row| Ask::new(row, now)).collect(),
+        address: super::agents::address(&app),
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Approve {
+    #[serde(default)]
+    agent_id: String,
+    #[serde(default)]
+    capabilities: String,
+    #[serde(default)]
+    groups: String,
+}
+
+pub(super) async fn approve(
+    State(app): Shared,
+    StrictPath(id): StrictPath,
+    headers: HeaderMap,
+    submitted: Submitted<Approve>,
+) -> Result<Response, PageError> {
+    let Submitted { session, fields } = submitted;
+    let decide = async || {
+        let approval = enrollment::checked(Approval {
+            agent_id: fields.agent_id.trim().to_owned(),
+            capabilities: text::list(&fields.capabilities),
+            groups: text::list(&fields.groups),
+        })?;
+        let id = enrollment::session(&id)?;
+        let agent = app.authority.approve_enrollment(&id, &approval, &session.operator).await?;
+        Ok(format!("Approved: {agent} gets its certificate the next time it asks."))
+    };
+    answer(&headers, decide().await)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Reject {
+    #[serde(default)]
+    reason: String,
+}
+
+pub(super) async fn reject(
+    State(app): Shared,
+    StrictPath(id): StrictPath,
+    headers: HeaderMap,
+    submitted: Submitted<Reject>,
+) -> Result<Response, PageError> {
+    let Submitted { session, fields } = submitted;
+    let decide = async || {
+        let reason = enrollment::checked_reason(fields.reason.trim())?;
+        let id = enrollment::session(&id)?;
+        app.authority.reject_enrollment(&id, reason, &session.operator).await?;
+        Ok("Rejected.".to_owned())
+    };
+    answer(&headers, decide().await)
+}
+
+/// Back to the list, where it is said; a script that asks for no page is told what was wrong.
+fn answer(headers: &HeaderMap, decided: Result<String, ApiError>) -> Result<Response, PageError> {
+    let wants_page = headers
+        .get_all(ACCEPT)
+        .iter()
+        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
+    match decided {
+        Ok(text) => Ok(go(HERE, "flash", &text)),
+        Err(error) if error.status.is_server_error() && wants_page => Err(error.into()),
+        Err(error) if wants_page => Ok(go(HERE, "error", &sentence(&error.detail))),
+        Err(error) if error.status.is_server_error() => Ok(error.into_response()),
+        Err(error) => Ok(ApiError { status: StatusCode::BAD_REQUEST, ..error }.into_response()),
+    }
+}
