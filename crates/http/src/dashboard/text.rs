@@ -11,15 +11,17 @@ pub(super) fn moment(stamp: Stamp) -> String {
     }
 }
 
-/// How far away a moment is: `in 364 days`, `3 minutes ago`.
+/// How far away a moment is: `in 365 days`, `3 minutes ago`. The past is rounded down, the future up.
 pub(super) fn distance(stamp: Stamp, now: Stamp) -> String {
     let seconds = stamp.unix() - now.unix();
-    let (count, unit) = match seconds.abs() {
+    let (length, unit) = match seconds.abs() {
         0..60 => return "just now".to_owned(),
-        span @ 60..3_600 => (span / 60, "minute"),
-        span @ 3_600..86_400 => (span / 3_600, "hour"),
-        span => (span / 86_400, "day"),
+        60..3_600 => (60, "minute"),
+        3_600..86_400 => (3_600, "hour"),
+        _ => (86_400, "day"),
     };
+    let whole = seconds.abs() / length;
+    let count = whole + i64::from(seconds > 0 && seconds % length > 0);
     let plural = if count == 1 { "" } else { "s" };
     match seconds > 0 {
         true => format!("in {count} {unit}{plural}"),
@@ -55,8 +57,16 @@ mod tests {
         let now = Stamp::from_unix(1_790_000_000);
         let at = |seconds: i64| distance(Stamp::from_unix(now.unix() + seconds), now);
         assert_eq!(
-            [0, 59, 60, -120, 3_600, -86_400, 31_536_000].map(at),
-            ["just now", "just now", "in 1 minute", "2 minutes ago", "in 1 hour", "1 day ago", "in 365 days"]
+            [0, 59, 60, -120, 3_601, -86_401, 31_535_999].map(at),
+            [
+                "just now",
+                "just now",
+                "in 1 minute",
+                "2 minutes ago",
+                "in 2 hours",
+                "1 day ago",
+                "in 365 days"
+            ]
         );
         assert_eq!(moment(now), "2026-09-21 14:13 UTC");
     }

@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod agents;
+mod dashboard;
 mod health;
 mod world;

@@ -35,6 +35,8 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// `Value::Null` when the body is no JSON.
     pub(crate) body: Value,
+    /// The same as it came.
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -73,7 +75,8 @@ impl World {
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        Answer { status: parts.status, headers: parts.headers, body }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body, text }
     }
 
     pub(crate) fn tls_dir(&self) -> &Path {
