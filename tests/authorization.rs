@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mastio_client::Agent;
 use mastio_jose::SigningKey;
 
@@ -11,7 +11,7 @@ use crate::harness::{ADMIN_SECRET, Mastio, Place, X_ADMIN_SECRET, repository};
 const GOLDEN: &str = "tests/authorization.txt";
 
 /// Nobody is called `nobody`: a request that is let in changes nothing.
-const ROUTES: [(Method, &str); 35] = [
+const ROUTES: [(Method, &str); 36] = [
     (Method::GET, "/health"),
     (Method::GET, "/healthz"),
     (Method::GET, "/readyz"),
@@ -25,6 +25,7 @@ const ROUTES: [(Method, &str); 35] = [
     (Method::GET, "/v1/admin/enrollments"),
     (Method::POST, "/v1/admin/enrollments/nothing/approve"),
     (Method::POST, "/v1/admin/enrollments/nothing/reject"),
+    (Method::GET, "/enroll"),
     (Method::POST, "/v1/auth/login-challenge"),
     (Method::POST, "/v1/auth/sign-challenged-assertion"),
     (Method::POST, "/v1/auth/sign-assertion"),
@@ -49,12 +50,37 @@ const ROUTES: [(Method, &str); 35] = [
     (Method::GET, "/v1/federation/anything"),
 ];
 
+/// The dashboard. Logging out comes last: it ends the session of the last column.
+const PAGES: [(Method, &str); 20] = [
+    (Method::GET, "/proxy"),
+    (Method::GET, "/proxy/login"),
+    (Method::POST, "/proxy/login"),
+    (Method::GET, "/proxy/overview"),
+    (Method::GET, "/proxy/enrollments"),
+    (Method::POST, "/proxy/enrollments/nothing/approve"),
+    (Method::POST, "/proxy/enrollments/nothing/reject"),
+    (Method::GET, "/proxy/agents"),
+    (Method::POST, "/proxy/agents/create"),
+    (Method::GET, "/proxy/agents/acme::nobody"),
+    (Method::POST, "/proxy/agents/acme::nobody/rotate-cert"),
+    (Method::POST, "/proxy/agents/acme::nobody/revoke"),
+    (Method::POST, "/proxy/agents/acme::nobody/deactivate"),
+    (Method::POST, "/proxy/agents/acme::nobody/reactivate"),
+    (Method::GET, "/proxy/agents/acme::nobody/env-download"),
+    (Method::GET, "/proxy/sessions"),
+    (Method::POST, "/proxy/sessions/end"),
+    (Method::POST, "/proxy/sessions/end-others"),
+    (Method::GET, "/static/mastio.css"),
+    (Method::POST, "/proxy/logout"),
+];
+
 const HEADER: &str = "\
 # The status of every route for every credential, on the TLS listener: none, a wrong and the right admin secret, an
-# agent's certificate, an agent's token with a proof of its key. Bodies are {}, and acme::nobody does not exist.
+# agent's certificate, an agent's token with a proof of its key, an operator's session at the dashboard with its CSRF
+# token. Bodies are {}, and acme::nobody does not exist.
 # Rebuild with UPDATE=1 and read what changed.
 #
-# none  wrong  admin  cert  token
+# none  wrong  admin  cert  token  session
 ";
 
 #[tokio::test]
@@ -86,7 +112,11 @@ async fn matrix(server: &Mastio) -> String {
     tokened.login_direct().await.unwrap();
     let secret = |text| HeaderMap::from_iter([(X_ADMIN_SECRET, HeaderValue::from_static(text))]);
     let mut text = HEADER.to_owned();
-    for (method, path) in &ROUTES {
+    // Of its own, because some routes are limited by address.
+    let place = Place::new();
+    let dashboard = place.serve().await;
+    let (session, mut browser) = (session(&dashboard).await, dashboard.client(None).connect());
+    for (method, path) in ROUTES.iter().chain(&PAGES) {
         let body = if *method == Method::POST { "{}" } else { "" };
         let mut row = Vec::new();
         for headers in [HeaderMap::new(), secret("a-secret-of-somebody-else"), secret(ADMIN_SECRET)] {
@@ -94,6 +124,7 @@ async fn matrix(server: &Mastio) -> String {
         }
         row.push(certified.request(method.clone(), path, HeaderMap::new(), body).await.unwrap());
         row.push(tokened.call(method.clone(), path, body).await.unwrap());
+        row.push(browser.request(method.clone(), path, session.clone(), body).await.unwrap());
         for answer in row {
             write!(text, "  {}  ", answer.status.as_u16()).unwrap();
         }
@@ -102,15 +133,29 @@ async fn matrix(server: &Mastio) -> String {
     text
 }
 
-/// Reads the one place where routes are made: a route that the matrix lacks would go unnoticed.
+/// What an operator's browser sends after logging in.
+async fn session(server: &Mastio) -> HeaderMap {
+    let (cookie, token) = crate::dashboard::log_in(server).await;
+    [("cookie", cookie), ("x-csrf-token", token)]
+        .into_iter()
+        .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+        .collect()
+}
+
+/// Reads the places where routes are made: a route that the matrix lacks would go unnoticed.
 #[test]
 fn no_route_is_left_out() {
-    let source = fs::read_to_string(repository("crates/http/src/routes/mod.rs")).unwrap();
+    let source = ["crates/http/src/routes/mod.rs", "crates/http/src/dashboard/mod.rs"]
+        .map(|path| fs::read_to_string(repository(path)).unwrap())
+        .concat();
     let templates: Vec<_> =
         source.split(".route(\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
-    assert!(templates.len() > 20, "the routes have moved: {templates:?}");
+    assert!(templates.len() > 40, "the routes have moved: {templates:?}");
     for template in templates {
-        assert!(ROUTES.iter().any(|(_, path)| fits(path, template)), "{template} is not in the matrix");
+        assert!(
+            ROUTES.iter().chain(&PAGES).any(|(_, path)| fits(path, template)),
+            "{template} is not in the matrix"
+        );
     }
 }
 

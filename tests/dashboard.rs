@@ -20,7 +20,7 @@ async fn script(server: &Mastio, method: Method, path: &str, cookie: &str, form:
 }
 
 /// The cookie of a login, as it would be sent back, and the CSRF token that scripts read out of it.
-async fn log_in(server: &Mastio) -> (String, String) {
+pub(crate) async fn log_in(server: &Mastio) -> (String, String) {
     let form = format!("password={ADMIN_SECRET}");
     let answer = script(server, Method::POST, "/proxy/login", "", &form).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.detail());
