@@ -51,8 +51,9 @@ const ROUTES: [(Method, &str); 36] = [
 ];
 
 /// The dashboard. Logging out comes last: it ends the session of the last column.
-const PAGES: [(Method, &str); 20] = [
+const PAGES: [(Method, &str); 21] = [
     (Method::GET, "/proxy"),
+    (Method::GET, "/proxy/"),
     (Method::GET, "/proxy/login"),
     (Method::POST, "/proxy/login"),
     (Method::GET, "/proxy/overview"),

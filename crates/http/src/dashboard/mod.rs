@@ -35,6 +35,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/proxy", get(async || Redirect::to("/proxy/overview")))
+        .route("/proxy/", get(async || Redirect::to("/proxy/overview")))
         .route("/proxy/login", get(login::show).post(login::log_in))
         .route("/proxy/logout", post(login::log_out))
         .route("/proxy/overview", get(overview::show))
