@@ -6,9 +6,10 @@ use axum::{
     Json,
     extract::{FromRequestParts, State},
 };
-use http::{StatusCode, header::HOST, request::Parts, uri::Authority};
+use http::{Method, StatusCode, header::HOST, request::Parts, uri::Authority};
 use mastio_authority::{
     Refusal,
+    admin::Operator,
     device::{Approval, DeviceError, Outcome, POLL_EVERY, POLL_SLOWLY, Start},
     limits::Class,
 };
@@ -17,10 +18,14 @@ use mastio_store::pending::{PendingRow, Requester};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{App, Shared, caller::peer, refuse};
+use super::{
+    App, Shared,
+    caller::{Admin, peer},
+    refuse,
+};
 use crate::{
     answer::{ApiError, Invalid, StrictJson, StrictPath, StrictQuery},
-    dashboard::session::{Mutation, Session},
+    dashboard::session::{Mutation, NotLoggedIn, Session},
 };
 
 /// Most capabilities, most groups, and the longest of them in bytes.
@@ -218,7 +223,26 @@ fn outcome(id: &EnrollmentId, outcome: &Outcome, poll_every: Duration) -> Value 
     })
 }
 
-pub(crate) async fn waiting(State(app): Shared, Session(_): Session) -> Result<Json<Vec<Value>>, ApiError> {
+/// Whoever decides: an operator at the dashboard, with the CSRF token to change something, or one with the admin secret.
+pub(crate) struct Decider(Operator);
+
+impl FromRequestParts<Arc<App>> for Decider {
+    type Rejection = NotLoggedIn;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, NotLoggedIn> {
+        if parts.headers.contains_key("x-admin-secret") {
+            let admin = Admin::from_request_parts(parts, app).await;
+            return admin.map(|Admin(operator)| Self(operator)).map_err(NotLoggedIn::Refused);
+        }
+        let session = match parts.method {
+            Method::GET => Session::from_request_parts(parts, app).await?.0,
+            _ => Mutation::from_request_parts(parts, app).await?.0,
+        };
+        Ok(Self(session.operator))
+    }
+}
+
+pub(crate) async fn waiting(State(app): Shared, _: Decider) -> Result<Json<Vec<Value>>, ApiError> {
     Ok(Json(app.authority.waiting_enrollments().await?.iter().map(summary).collect()))
 }
 
@@ -271,7 +295,7 @@ pub(crate) fn checked_reason(reason: &str) -> Result<&str, ApiError> {
 
 pub(crate) async fn approve(
     State(app): Shared,
-    Mutation(decider): Mutation,
+    Decider(operator): Decider,
     StrictPath(id): StrictPath,
     StrictJson(body): StrictJson<ApproveBody>,
 ) -> Result<Json<Value>, ApiError> {
@@ -280,7 +304,7 @@ pub(crate) async fn approve(
         capabilities: body.capabilities.unwrap_or_default(),
         groups: body.groups.unwrap_or_default(),
     })?;
-    let agent = app.authority.approve_enrollment(&session(&id)?, &approval, &decider.operator).await?;
+    let agent = app.authority.approve_enrollment(&session(&id)?, &approval, &operator).await?;
     Ok(Json(json!({ "status": "approved", "agent_id": agent })))
 }
 
@@ -291,12 +315,12 @@ pub(crate) struct RejectBody {
 
 pub(crate) async fn reject(
     State(app): Shared,
-    Mutation(decider): Mutation,
+    Decider(operator): Decider,
     StrictPath(id): StrictPath,
     StrictJson(body): StrictJson<RejectBody>,
 ) -> Result<Json<Value>, ApiError> {
     let reason = checked_reason(&body.reason)?;
-    app.authority.reject_enrollment(&session(&id)?, reason, &decider.operator).await?;
+    app.authority.reject_enrollment(&session(&id)?, reason, &operator).await?;
     Ok(Json(json!({ "status": "rejected" })))
 }
 
