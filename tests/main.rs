@@ -21,4 +21,5 @@ mod hostile;
 mod identity;
 mod nginx;
 mod revocation;
+mod seeds;
 mod walk;
