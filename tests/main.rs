@@ -1,7 +1,8 @@
 //! The black-box suite: it knows the binary, its files and HTTP, and nothing of what is inside.
 //!
 //! Every test has a server, a folder and ports of its own, and waits for states with a limit, never for a moment. The
-//! suite needs root (it mounts small disks) and nginx, sqlite3, openssl and curl; where one is missing it fails.
+//! suite needs root (it mounts small disks), nginx, sqlite3, openssl, curl and jq, and the Python clients that
+//! `scripts/test` installs; where one is missing it fails.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,14 +13,19 @@
 mod adopted;
 mod authorization;
 mod boot;
+mod clients;
+mod connector;
 mod crash;
 mod curl;
+mod desk;
 mod disk;
 mod enrollment;
 mod harness;
 mod hostile;
 mod identity;
+mod mcp;
 mod nginx;
 mod revocation;
+mod sdk;
 mod seeds;
 mod walk;
