@@ -223,7 +223,7 @@ struct Spawned {
 
 /// What a process has written to its standard error so far.
 #[derive(Clone)]
-struct Log(Arc<Mutex<Lines>>);
+pub(crate) struct Log(Arc<Mutex<Lines>>);
 
 #[derive(Default)]
 struct Lines {
@@ -232,7 +232,7 @@ struct Lines {
 }
 
 impl Log {
-    fn of(stream: impl std::io::Read + Send + 'static) -> Self {
+    pub(crate) fn of(stream: impl std::io::Read + Send + 'static) -> Self {
         let log = Self(Arc::default());
         let lines = Arc::clone(&log.0);
         std::thread::spawn(move || {
@@ -246,11 +246,11 @@ impl Log {
         log
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.lock().unwrap().text.clone()
     }
 
-    async fn whole(&self, limit: Duration) -> String {
+    pub(crate) async fn whole(&self, limit: Duration) -> String {
         eventually("the log ends", limit, async || self.0.lock().unwrap().ended.then_some(())).await;
         self.text()
     }

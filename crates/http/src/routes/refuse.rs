@@ -62,7 +62,7 @@ pub(crate) fn not_minted(authority: &Authority, address: IpAddr, error: MintErro
 fn challenged(authority: &Authority, error: AuthError, challenge: &'static str) -> ApiError {
     let challenge = if error.wants_nonce() { "DPoP error=\"use_dpop_nonce\"" } else { challenge };
     let hint = error.is_htu_mismatch();
-    let ends = matches!(error, AuthError::Revoked { .. } | AuthError::TokenEnded);
+    let ends = matches!(error, AuthError::Revoked { .. } | AuthError::Unknown { .. } | AuthError::TokenEnded);
     let development = authority.settings.environment == mastio_config::Environment::Development;
     let both = match &error {
         AuthError::Dpop(DpopError::Url { expected, got }) if development => {
@@ -78,7 +78,7 @@ fn challenged(authority: &Authority, error: AuthError, challenge: &'static str) 
         answer = answer.with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if ends {
-        // Whoever was revoked reads why, and then has to connect anew (design decision 8).
+        // Whoever was revoked or switched off reads why, and then has to connect anew (design decision 8).
         answer = answer.with_header(CONNECTION, HeaderValue::from_static("close"));
     }
     if hint {
