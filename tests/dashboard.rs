@@ -32,11 +32,16 @@ pub(crate) async fn log_in(server: &Mastio) -> (String, String) {
 async fn browser_at_overview(server: &Mastio) -> Browser {
     let browser = Browser::start().await;
     browser.open(&format!("{}{ALICE}", server.url())).await;
+    enter(&browser).await;
+    browser
+}
+
+/// Logs in where the browser was sent to because it has no session.
+async fn enter(browser: &Browser) {
     browser.is_at("/proxy/login").await;
     browser.enter("#password", ADMIN_SECRET).await;
     browser.click("button").await;
     browser.is_at("/proxy/overview").await;
-    browser
 }
 
 async fn token_of(server: &Mastio, identity: &Arc<Identity>) -> Result<(), String> {
@@ -95,6 +100,13 @@ async fn an_operator_rotates_and_revokes_in_the_browser_and_it_bites_at_once() {
     browser.click("form[action='/proxy/logout'] button").await;
     browser.is_at("/proxy/login").await;
     browser.open(&format!("{}/proxy/agents", server.url())).await;
+    enter(&browser).await;
+    browser.click("a[href='/proxy/agents']").await;
+    browser.reads("#list", "acme::bob").await;
+    let (cookie, token) = log_in(&server).await;
+    let form = format!("csrf_token={token}");
+    script(&server, Method::POST, "/proxy/sessions/end-others", &cookie, &form).await;
+    browser.enter("#q", "bob").await;
     browser.is_at("/proxy/login").await;
     assert_eq!(server.stop().await, 0);
     place.verify_audit();

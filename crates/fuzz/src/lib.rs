@@ -14,4 +14,6 @@ pub const TARGETS: &[Target] = &[
     ("spiffe", mastio_pki::fuzz::spiffe),
     ("path", mastio_pki::fuzz::path),
     ("forwarded_certificate", mastio_http::fuzz::forwarded_certificate),
+    ("session_cookie", mastio_http::fuzz::session_cookie),
+    ("login_form", mastio_http::fuzz::login_form),
 ];

@@ -1,7 +1,7 @@
 //! The agent registry: table `internal_agents`, and `agent_epochs` beside it.
 
 mod change;
-mod page;
+pub mod page;
 
 use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 
@@ -10,7 +10,6 @@ pub use change::{
     keep_jwk, key_name, mark_revoked, raise_epoch, re_describe, re_pin, reactivate, restore_bindings,
     set_dpop_key,
 };
-pub use page::{Filter, State, census, count, page};
 
 use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};
 

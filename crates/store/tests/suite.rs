@@ -9,8 +9,13 @@ use mastio_core::{
 };
 use mastio_store::{
     Committed, OpenError, OpenOptions, Rejection, Statement, Store, Touch, Unavailable, Unit, WriteError,
-    agents::{self, Method, NewAgent, PinnedLeaf, Standing},
+    agents::{
+        self, Method, NewAgent, PinnedLeaf, Standing,
+        page::{self, Filter, State},
+    },
     audit, config,
+    dashboard::{self, SessionRow},
+    history,
     sqlite::Database,
 };
 
@@ -47,6 +52,11 @@ impl Place {
     fn store(&self) -> Store {
         let org = OrgId::parse("acme").unwrap();
         Store::start(self.open().unwrap().0, org, Arc::new(SystemClock::default()), &SystemRng).unwrap()
+    }
+
+    fn count(&self, table: &str) -> i64 {
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     }
 
     fn sql(&self, sql: &str) -> rusqlite::Result<()> {
@@ -333,4 +343,72 @@ fn what_cannot_be_adopted_is_refused_and_left_alone() {
     std::fs::create_dir_all(foreign.path().parent().unwrap()).unwrap();
     foreign.sql("CREATE TABLE recipes (id)").unwrap();
     assert!(matches!(foreign.open(), Err(OpenError::Foreign { .. })));
+}
+
+#[tokio::test]
+async fn sessions_of_the_dashboard_end_once() {
+    let place = Place::new();
+    let store = place.store();
+    let at = |seconds: i64| Stamp::from_unix(1_790_000_000 + seconds);
+    let row = |hash: &str, opened| SessionRow {
+        hash: hash.to_owned(),
+        address: "198.51.100.7".into(),
+        user_agent: "a browser".into(),
+        created_at: at(opened),
+        expires_at: at(opened + 100),
+    };
+    for (hash, opened) in [("a", 0), ("b", 1), ("c", 2)] {
+        store.submit(Unit::default().write(row(hash, opened).insert())).await.unwrap();
+    }
+    let live = async |now| {
+        let rows = dashboard::list(&store, at(now)).await.unwrap();
+        rows.into_iter().map(|row| row.hash).collect::<String>()
+    };
+    assert_eq!(live(3).await, "cba");
+    assert_eq!(live(101).await, "c");
+    assert_eq!(dashboard::find(&store, "b", at(3)).await.unwrap(), Some(row("b", 1)));
+    assert_eq!(dashboard::find(&store, "b", at(101)).await.unwrap(), None);
+    let end = || Unit::of(told("b")).write(dashboard::end("b", at(4)));
+    store.submit(end()).await.unwrap();
+    let again = store.submit(end()).await.unwrap_err();
+    assert_eq!(again, WriteError::Rejected(Rejection::Rows { statement: 0, touched: 0 }));
+    store.submit(Unit::default().write(dashboard::end_all(Some("a"), at(5)))).await.unwrap();
+    assert_eq!(live(6).await, "a");
+    store.submit(Unit::default().write(dashboard::end_all(None, at(7)))).await.unwrap();
+    assert_eq!(live(8).await, "");
+    store.submit(Unit::default().write(dashboard::forget(at(102)))).await.unwrap();
+    assert_eq!(place.count("dashboard_sessions"), 1, "the one that ran out last is remembered");
+}
+
+#[tokio::test]
+async fn the_fleet_is_counted_and_shown_in_pages() {
+    let place = Place::new();
+    let store = place.store();
+    let id = |name: &str| AgentId::parse(&format!("acme::{name}")).unwrap();
+    for name in ["a", "b", "c", "d"] {
+        let unit = Unit::of(told(name).about(id(name).as_str())).write_all(new_agent(&id(name)));
+        store.submit(unit).await.unwrap();
+    }
+    // As the existing system leaves them: an empty text is no time.
+    place
+        .sql("UPDATE internal_agents SET is_active = 0, revoked_at = '' WHERE agent_id = 'acme::b'")
+        .unwrap();
+    let revoked = "UPDATE internal_agents SET is_active = 0, revoked_at = '2026-11-22 01:51:01.718073+00:00' \
+        WHERE agent_id = 'acme::c'";
+    place.sql(revoked).unwrap();
+    let census = page::census(&store).await.unwrap();
+    assert_eq!(census, [(State::Active, 2), (State::Inactive, 1), (State::Revoked, 1)]);
+    let ids = async |filter: Filter, offset| {
+        assert_eq!(page::count(&store, &filter).await.unwrap() > offset, offset < 4);
+        let rows = page::list(&store, &filter, offset, 2).await.unwrap();
+        rows.iter().map(|row| row.id.name().to_owned()).collect::<String>()
+    };
+    assert_eq!(ids(Filter::default(), 0).await, "ab");
+    assert_eq!(ids(Filter::default(), 2).await, "cd");
+    assert_eq!(ids(Filter::default(), 4).await, "");
+    assert_eq!(ids(Filter { state: Some(State::Revoked), ..Filter::default() }, 0).await, "c");
+    assert_eq!(ids(Filter { needle: Some("::D".into()), state: None }, 0).await, "d");
+    let history = history::of_agent(&store, &id("d"), 5).await.unwrap();
+    assert_eq!(history.len(), 1);
+    assert_eq!((history[0].event.as_str(), history[0].result.as_str()), ("agent.deactivated", "ok"));
 }

@@ -9,7 +9,10 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use mastio_authority::{Outage, lifecycle::LifecycleError, registry};
 use mastio_core::{AgentId, Stamp, event::catalogue::REGISTRY};
 use mastio_store::{
-    agents::{self, AgentRow, Filter, Method, Standing, State as AgentState},
+    agents::{
+        self, AgentRow, Method, Standing,
+        page::{self, Filter, State as AgentState},
+    },
     history,
 };
 use serde::Deserialize;
@@ -68,11 +71,11 @@ pub(super) async fn list(
     let state = AgentState::ALL.into_iter().find(|state| Some(state.as_str()) == search.state.as_deref());
     let filter = Filter { needle: (!needle.is_empty()).then(|| needle.clone()), state };
     let store = app.authority.store();
-    let total = agents::count(store, &filter).await.map_err(Outage::from)?;
+    let total = page::count(store, &filter).await.map_err(Outage::from)?;
     let last_page = total.saturating_sub(1) / u64::from(PER_PAGE);
-    let page = search.page.unwrap_or(0).min(last_page);
-    let offset = page * u64::from(PER_PAGE);
-    let rows = agents::page(store, &filter, offset, PER_PAGE).await.map_err(Outage::from)?;
+    let number = search.page.unwrap_or(0).min(last_page);
+    let offset = number * u64::from(PER_PAGE);
+    let rows = page::list(store, &filter, offset, PER_PAGE).await.map_err(Outage::from)?;
     let now = app.authority.clock().now();
     let agents: Vec<Line> = rows.into_iter().map(|row| line(row, now)).collect();
     render(&AgentsPage {
@@ -82,8 +85,8 @@ pub(super) async fn list(
         total,
         first: offset + u64::from(total > 0),
         last: offset + agents.len() as u64,
-        previous: page.checked_sub(1),
-        next: (page < last_page).then_some(page + 1),
+        previous: number.checked_sub(1),
+        next: (number < last_page).then_some(number + 1),
         agents,
     })
 }

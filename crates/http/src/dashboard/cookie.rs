@@ -27,7 +27,7 @@ fn attributes(quoted: &str, max_age: u64, secure: bool) -> Option<HeaderValue> {
 }
 
 /// Every value that the request has under our name: a browser may send one for each path it was set for.
-pub(super) fn find(headers: &HeaderMap) -> impl Iterator<Item = String> {
+pub(crate) fn find(headers: &HeaderMap) -> impl Iterator<Item = String> {
     let pairs =
         headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
     pairs.filter_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('=')).map(unquote)

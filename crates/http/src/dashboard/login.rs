@@ -20,7 +20,7 @@ use super::{
     session::{self, LOGIN, Session, Submitted},
 };
 use crate::{
-    answer::{Reason, read_body},
+    answer::{ApiError, Reason, read_body},
     routes::{App, Shared, caller::peer},
 };
 
@@ -55,15 +55,20 @@ pub(super) async fn show(
 }
 
 #[derive(Deserialize)]
-struct Form {
+pub(crate) struct Form {
     #[serde(default)]
     password: SecretString,
+}
+
+/// The form of a login.
+pub(crate) fn read(body: &[u8]) -> Result<Form, ApiError> {
+    session::form(body)
 }
 
 pub(super) async fn log_in(State(app): Shared, request: Request) -> Result<Response, PageError> {
     let (parts, body) = request.into_parts();
     session::same_site(&parts)?;
-    let form: Form = session::form(&read_body(body).await?)?;
+    let form = read(&read_body(body).await?)?;
     let browser = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("unknown");
     match app.authority.log_in(form.password, peer(&parts).address, browser).await {
         Ok(opened) => {

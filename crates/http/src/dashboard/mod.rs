@@ -28,6 +28,9 @@ use http::{HeaderName, HeaderValue, header::CONTENT_SECURITY_POLICY};
 
 use crate::routes::App;
 
+pub(crate) use cookie::find as cookies;
+pub(crate) use login::read as login_form;
+
 /// Nothing but our own files: no script, style or frame that a page could be made to contain.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";

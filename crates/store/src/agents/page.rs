@@ -59,7 +59,7 @@ fn matching() -> String {
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn page(
+pub async fn list(
     store: &Store,
     filter: &Filter,
     offset: u64,
