@@ -15,9 +15,14 @@ pub(crate) fn client(program: &str, home: &Path) -> Command {
     let binaries = Path::new(INSTALLED).join("bin");
     let path = binaries.join(program);
     assert!(path.exists(), "{} is missing: scripts/test installs it", path.display());
-    // However a test ends, a client that hangs does not outlive it for long.
+    // A client that hangs ends after a while, and one whose test has ended ends with it.
     let mut command = Command::new("timeout");
-    command.arg("120").arg(path).env_clear().env("HOME", home).current_dir(home);
+    command
+        .args(["120", "setpriv", "--pdeathsig", "KILL"])
+        .arg(path)
+        .env_clear()
+        .env("HOME", home)
+        .current_dir(home);
     command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", binaries.display()));
     command.env("PYTHONWARNINGS", "ignore").env("PYTHONUNBUFFERED", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

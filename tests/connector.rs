@@ -43,17 +43,7 @@ impl Connector {
         let mut command = self.command("enroll");
         command.args(["--site-url", &self.site, "--reason", "end-to-end test"]);
         command.args(["--requester-name", person, "--requester-email", &format!("{person}@example.com")]);
-        let mut child = command.spawn().unwrap();
-        let said = Log::of(child.stderr.take().unwrap());
-        let process = Process(child);
-        let page = format!("{}/enroll?session=", self.site);
-        let session = async || {
-            let text = said.text();
-            let session = text.split_once(&page)?.1.split_once('\n')?.0;
-            Some(session.trim().to_owned())
-        };
-        let session = eventually("the Connector shows where to approve", PATIENCE, session).await;
-        Enrolling { process, said, session }
+        Enrolling::start(&mut command, &self.site).await
     }
 
     /// Lets it in through the JSON route.
@@ -77,6 +67,20 @@ struct Enrolling {
 }
 
 impl Enrolling {
+    async fn start(command: &mut Command, site: &str) -> Self {
+        let mut child = command.spawn().unwrap();
+        let said = Log::of(child.stderr.take().unwrap());
+        let process = Process(child);
+        let page = format!("{site}/enroll?session=");
+        let session = async || {
+            let text = said.text();
+            let session = text.split_once(&page)?.1.split_once('\n')?.0;
+            Some(session.trim().to_owned())
+        };
+        let session = eventually("the Connector shows where to approve", PATIENCE, session).await;
+        Self { process, said, session }
+    }
+
     async fn is_let_in(&mut self, agent: &str) {
         let status = self.process.ended(PATIENCE).await;
         let said = self.said.whole(PATIENCE).await;
@@ -152,6 +156,24 @@ async fn a_rejected_connector_says_why() {
     let said = enrolling.said.whole(PATIENCE).await;
     assert!(status.code() == Some(1) && said.contains("we do not know you"), "{status}: {said}");
     assert!(!connector.folder().join("identity/agent.crt").exists());
+}
+
+#[tokio::test]
+async fn the_command_that_the_dashboard_prints_is_understood() {
+    let (port, mut place) = (free_port().to_string(), Place::new());
+    let site = format!("https://localhost:{port}");
+    let server = place.set("MCP_PROXY_PORT", &port).set("MCP_PROXY_PROXY_PUBLIC_URL", &site).serve().await;
+    let mut desk = Desk::open(&server).await;
+    for path in ["/proxy/enrollments", "/proxy/overview"] {
+        let page = desk.page(path).await;
+        let printed = page.split_once("<code>cullis-connector ").expect("the page prints the command").1;
+        let printed = printed.split_once("</code>").unwrap().0;
+        let home = tempfile::tempdir().unwrap();
+        let mut command = client("cullis-connector", home.path());
+        command.args(printed.split(' ')).env("SSL_CERT_FILE", place.path("certs/org-ca.pem"));
+        let enrolling = Enrolling::start(&mut command, &site).await;
+        desk.reject(&enrolling.session, "only a test").await;
+    }
 }
 
 /// The Connector's own web page asks for less than its command line: no signature at the start and no DPoP key.
