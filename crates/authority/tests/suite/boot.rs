@@ -151,8 +151,7 @@ async fn adopted_databases_serve_their_agents() {
         let authority = world.boot(more).await.unwrap();
         assert_eq!(authority.trust().org.as_str(), org);
         assert!(!authority.audit_chain_is_broken());
-        let row =
-            authority.agents().await.unwrap().into_iter().find(|row| row.display_name == "Alice").unwrap();
+        let row = fleet(&authority).await.into_iter().find(|row| row.display_name == "Alice").unwrap();
         let chain = mastio_pki::pem::certificates(row.certificates.as_deref().unwrap()).unwrap();
         assert_eq!(chain.len(), 1, "the reference stored a lone leaf");
         let key = KeyPair::generate_p256().unwrap();

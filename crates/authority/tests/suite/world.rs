@@ -15,6 +15,7 @@ use mastio_config::{Settings, Source};
 use mastio_core::{AgentName, Clock, ManualClock, Stamp, SystemRng};
 use mastio_jose::{SigningKey, jws};
 use mastio_pki::{Certificate, KeyPair, pem};
+use mastio_store::agents::{AgentRow, Filter};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -81,7 +82,14 @@ pub(crate) fn candidate(name: &str) -> Candidate {
         display_name: name.to_owned(),
         capabilities: vec![],
         federated: false,
+        once: None,
     }
+}
+
+/// All agents, newest first.
+pub(crate) async fn fleet(authority: &Arc<Authority>) -> Vec<AgentRow> {
+    let fleet = authority.fleet(&Filter::default()).await.unwrap().all().await.unwrap();
+    fleet.into_iter().map(|listed| listed.agent).collect()
 }
 
 /// An agent with its key, as its host would hold it.
