@@ -172,13 +172,13 @@ impl Authority {
         let _one = self.crl.one_at_a_time.lock().await;
         let (start, now) = (self.clock.elapsed(), self.clock.now());
         let (waiting, old) = (self.crl.take_waiting(), self.crl.is_old(now));
-        let published = if waiting.is_some() || old { self.publish(now).await } else { Ok(()) };
+        let published = if waiting.is_some() || old { self.publish(now).await } else { Ok(false) };
         match (published, waiting) {
-            (Ok(()), Some(since)) => {
+            (Ok(true), Some(since)) => {
                 let took = self.clock.elapsed().saturating_sub(since);
                 self.metrics.fleet.propagation.observe(took.as_secs_f64());
             }
-            (Ok(()), None) => {}
+            (Ok(_), _) => {}
             (Err(error), since) => {
                 tracing::error!(%error, "the revocation lists could not be published; the last ones stay, and it is tried again");
                 if let Some(since) = since {
@@ -195,13 +195,17 @@ impl Authority {
         self.clock.elapsed().saturating_sub(start).max(SETTLE)
     }
 
-    async fn publish(&self, now: Stamp) -> Result<(), PublishError> {
+    /// Whether the lists say something else than before.
+    async fn publish(&self, now: Stamp) -> Result<bool, PublishError> {
         let (trust, database) = (self.trust(), Arc::clone(self.store.database()));
         let before = self.crl.lists();
         let halted = trust.halt.is_some();
+        let content = before.as_ref().map(|lists| lists.content);
         let make = move || Draft::make(&database, &trust, before.as_deref(), now);
         let draft = tokio::task::spawn_blocking(make).await.map_err(Outage::internal)??;
         self.crl.revoked.store(Some(Arc::new(draft.revoked)));
+        let changed =
+            draft.lists.as_ref().is_some_and(|lists| content.is_some_and(|old| old != lists.content));
         if let Some(lists) = draft.lists {
             self.commit(numbering(&lists)).await.map_err(Outage::from)?;
             let entries: u64 = lists.lists.iter().map(|list| list.revoked).sum();
@@ -215,7 +219,7 @@ impl Authority {
         }
         let signed_at = self.crl.lists().filter(|_| !halted).map_or(now, |lists| lists.this_update);
         self.crl.look_again(signed_at.plus(RESIGN_AFTER));
-        Ok(())
+        Ok(changed)
     }
 }
 

@@ -332,7 +332,7 @@ async fn a_session_goes_on_after_a_restart_once_its_device_has_asked() {
     let authority = world.boot(&[]).await.unwrap();
     let device = Device::new();
     let id = device.started(&authority).await;
-    crate::boot::leave(authority);
+    crate::world::leave(authority);
     let authority = world.boot(&[]).await.unwrap();
     assert!(authority.knows_enrollment(&id), "it is not counted as a guess");
     let early = authority.approve_enrollment(&id, &named("alice"), &operator()).await;
