@@ -22,6 +22,7 @@ async fn agent(server: &Mastio, place: &Place, name: &str) {
 
 /// `openssl verify -crl_check` of a leaf, with the lists as they are now.
 async fn verify(server: &Mastio, place: &Place, name: &str) -> Output {
+    server.publishes().await;
     let lists = server.get("/pki/crl.pem").await;
     assert_eq!(lists.status, StatusCode::OK);
     place.write("crl.pem", &lists.body);
@@ -110,6 +111,7 @@ async fn documents_are_asked_for_again_and_sent_once() {
     let mut place = Place::new();
     let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
     agent(&server, &place, "alice").await;
+    server.publishes().await;
     let mut tags = Vec::new();
     for path in ["/pki/crl.pem", "/pki/revoked.json"] {
         let first = server.get(path).await;
