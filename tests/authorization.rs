@@ -129,6 +129,7 @@ async fn matrix(server: &Mastio) -> String {
     // Of its own, because some routes are limited by address.
     let place = Place::new();
     let dashboard = place.serve().await;
+    dashboard.publishes().await;
     let (session, mut browser) = (session(&dashboard).await, dashboard.client(None).connect());
     for (method, path) in ROUTES.iter().chain(&PAGES) {
         let body = if *method == Method::POST || *method == Method::PATCH { "{}" } else { "" };
