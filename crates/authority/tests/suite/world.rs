@@ -187,11 +187,6 @@ pub(crate) fn leave(authority: Arc<Authority>) {
     panic!("somebody still holds the authority or its database");
 }
 
-pub(crate) fn reason<T: std::fmt::Debug, E: Refusal>(result: Result<T, E>) -> (u16, &'static str) {
-    let error = result.unwrap_err();
-    (error.status(), error.reason())
-}
-
 /// The details of all audit entries of one kind, oldest first.
 pub(crate) async fn told(authority: &Authority, event: &str) -> Vec<String> {
     let sql = "SELECT details FROM local_audit WHERE event_type = ?1 ORDER BY chain_seq";
