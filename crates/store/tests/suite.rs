@@ -9,7 +9,7 @@ use mastio_core::{
 };
 use mastio_store::{
     Committed, OpenError, OpenOptions, Rejection, Statement, Store, Touch, Unavailable, Unit, WriteError,
-    agents::{self, Filter, Method, NewAgent, PinnedLeaf, Standing},
+    agents::{self, Method, NewAgent, PinnedLeaf, Standing},
     audit, config, crl,
     idempotency::{self, Remembered},
     sqlite::Database,
@@ -299,7 +299,10 @@ async fn databases_of_the_python_implementation_are_adopted() {
         let org = OrgId::parse(org).unwrap();
         let store =
             Store::start(database, org.clone(), Arc::new(SystemClock::default()), &SystemRng).unwrap();
-        assert_eq!(agents::newest_first(&store, &Filter::default()).await.unwrap().len(), 2);
+        assert_eq!(
+            agents::fleet::newest_first(&store, &agents::fleet::Filter::default()).await.unwrap().len(),
+            2
+        );
         let appended = store.submit(Unit::of(told("x"))).await.unwrap();
         assert_eq!(appended.audit, Some((5, 5)), "the chain continues");
         store.close();

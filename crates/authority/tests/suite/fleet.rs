@@ -7,7 +7,10 @@ use mastio_authority::Authority;
 use mastio_core::{AgentId, Clock};
 use mastio_store::{
     Statement, Unit,
-    agents::{Filter, Method, Status},
+    agents::{
+        Method,
+        fleet::{Filter, Status},
+    },
 };
 
 async fn names(authority: &Arc<Authority>, filter: &Filter) -> Vec<String> {

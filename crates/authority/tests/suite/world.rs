@@ -17,7 +17,7 @@ use mastio_jose::{SigningKey, jws};
 use mastio_pki::{Certificate, KeyPair, pem};
 use mastio_store::{
     Query,
-    agents::{AgentRow, Filter},
+    agents::{AgentRow, fleet::Filter},
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, StatusCode};
-use mastio_store::agents::Filter;
+use mastio_store::agents::fleet::Filter;
 use serde_json::json;
 
 use crate::world::{SECRET, World, nobody};
