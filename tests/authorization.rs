@@ -11,12 +11,14 @@ use crate::harness::{ADMIN_SECRET, Mastio, Place, X_ADMIN_SECRET, repository};
 const GOLDEN: &str = "tests/authorization.txt";
 
 /// Nobody is called `nobody`: a request that is let in changes nothing.
-const ROUTES: [(Method, &str); 36] = [
+const ROUTES: [(Method, &str); 48] = [
     (Method::GET, "/health"),
     (Method::GET, "/healthz"),
     (Method::GET, "/readyz"),
     (Method::GET, "/metrics"),
     (Method::GET, "/pki/ca.crt"),
+    (Method::GET, "/pki/crl.pem"),
+    (Method::GET, "/pki/revoked.json"),
     (Method::GET, "/.well-known/cullis/connector-bootstrap"),
     (Method::GET, "/.well-known/jwks-local.json"),
     (Method::GET, "/v1/federation/agents/acme::nobody/public-key"),
@@ -35,9 +37,19 @@ const ROUTES: [(Method, &str); 36] = [
     (Method::GET, "/v1/admin/agents"),
     (Method::POST, "/v1/admin/agents/enroll/byoca"),
     (Method::DELETE, "/v1/admin/agents/acme::nobody"),
+    (Method::GET, "/v1/admin/agents/acme::nobody"),
     (Method::POST, "/v1/admin/agents/acme::nobody/dpop-jwk"),
+    (Method::POST, "/v1/admin/agents/acme::nobody/revoke"),
+    (Method::POST, "/v1/admin/agents/acme::nobody/rotate-cert"),
+    (Method::POST, "/v1/admin/agents/acme::nobody/reactivate"),
+    (Method::PATCH, "/v1/admin/agents/acme::nobody/federated"),
+    (Method::POST, "/v1/admin/agents/acme::nobody/revoke-all-sessions"),
+    (Method::POST, "/v1/admin/incidents/contain"),
+    (Method::POST, "/registry/agents/acme::nobody/revoke"),
+    (Method::POST, "/registry/agents/acme::nobody/rotate-cert"),
     (Method::GET, "/v1/admin/mastio-pubkey"),
     (Method::GET, "/proxy/admin/agents"),
+    (Method::GET, "/v1/agents/search"),
     (Method::GET, "/v1/egress/peers"),
     (Method::POST, "/v1/egress/resolve"),
     (Method::GET, "/v1/egress/agents/acme::nobody/public-key"),
@@ -88,6 +100,7 @@ const HEADER: &str = "\
 async fn every_route_lets_in_whom_it_should() {
     let mut place = Place::new();
     let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
+    server.publishes().await;
     let found = matrix(&server).await;
     let golden = repository(GOLDEN);
     if wants_update() {
@@ -116,9 +129,10 @@ async fn matrix(server: &Mastio) -> String {
     // Of its own, because some routes are limited by address.
     let place = Place::new();
     let dashboard = place.serve().await;
+    dashboard.publishes().await;
     let (session, mut browser) = (session(&dashboard).await, dashboard.client(None).connect());
     for (method, path) in ROUTES.iter().chain(&PAGES) {
-        let body = if *method == Method::POST { "{}" } else { "" };
+        let body = if *method == Method::POST || *method == Method::PATCH { "{}" } else { "" };
         let mut row = Vec::new();
         for headers in [HeaderMap::new(), secret("a-secret-of-somebody-else"), secret(ADMIN_SECRET)] {
             row.push(anybody.request(method.clone(), path, headers, body).await.unwrap());

@@ -326,6 +326,12 @@ impl Mastio {
         eventually("the server is ready", PATIENCE, ready).await;
     }
 
+    /// Waits until the first revocation list is published, some time after the start.
+    pub(crate) async fn publishes(&self) {
+        let told = async || self.log().contains("pki.crl_published").then_some(());
+        eventually("a revocation list is published", PATIENCE, told).await;
+    }
+
     /// Ends it as an operator does; its exit code.
     pub(crate) async fn stop(mut self) -> i32 {
         self.process.signal(Signal::TERM);

@@ -17,6 +17,7 @@ use mastio_store::{Committed, Notice, Store, Touch, Unit, WriteError};
 use crate::{
     admin::AdminSecret,
     authenticate::KnownToken,
+    crl::Crl,
     dashboard::Dashboard,
     denials::Denials,
     device::Devices,
@@ -24,6 +25,7 @@ use crate::{
     limits::Limits,
     login::Challenges,
     metrics::Metrics,
+    once,
     paths::PathCache,
     peer::ClientChain,
     proofs::Proofs,
@@ -64,8 +66,9 @@ pub struct Authority {
     pub(crate) denials: Denials,
     pub(crate) devices: Devices,
     pub(crate) tls_files: TlsFiles,
+    pub(crate) crl: Crl,
+    pub(crate) rounds: Rounds,
     chain_broken: bool,
-    rounds: Rounds,
     trust: ArcSwap<Trust>,
     generation: AtomicU64,
     reloading: Mutex<()>,
@@ -119,6 +122,7 @@ impl Authority {
             tls_files: parts.tls_files,
             chain_broken: parts.chain_broken,
             rounds: Rounds::default(),
+            crl: Crl::default(),
             trust: ArcSwap::from_pointee(parts.trust),
             generation,
             reloading: Mutex::new(()),
@@ -188,6 +192,12 @@ impl Authority {
         self.chain_broken
     }
 
+    /// The revocation lists.
+    #[must_use]
+    pub fn crl(&self) -> &Crl {
+        &self.crl
+    }
+
     /// Whether private keys are encrypted at rest.
     #[must_use]
     pub fn keys_are_sealed(&self) -> bool {
@@ -232,6 +242,9 @@ impl Authority {
         match notice {
             Notice::Committed(touches) => {
                 self.registry.apply(touches);
+                if touches.iter().any(|touch| matches!(touch, Touch::Revoked(_))) {
+                    self.crl.is_due(self.clock.elapsed());
+                }
                 if touches.contains(&Touch::Trust) {
                     self.reload_in_background();
                 }
@@ -278,6 +291,7 @@ impl Authority {
         if let Some(fresh) = fresh {
             self.trust.store(Arc::new(fresh));
         }
+        self.crl.is_due(self.clock.elapsed());
         self.show_trust();
         Ok(())
     }
@@ -307,6 +321,11 @@ impl Authority {
             tracing::warn!(%error, "the nonce key could not be rotated; the current one stays");
         }
         let now = self.clock.elapsed();
+        if self.rounds.used_keys.is_due(now, once::PURGE_EVERY)
+            && let Err(error) = self.forget_keys().await
+        {
+            tracing::warn!(%error, "used idempotency keys could not be forgotten; it is tried again in an hour");
+        }
         if self.rounds.enrollments.is_due(now, TIDY_EVERY)
             && let Err(error) = self.tidy_enrollments().await
         {

@@ -1,5 +1,6 @@
 //! Starting: from settings to an [`Authority`], minting what is missing only when nothing says that it once was.
 
+mod backfill;
 mod dashboard;
 mod error;
 mod first_keys;
@@ -91,6 +92,9 @@ pub async fn start(
     // One after the other: each looks at what the one before has written.
     write(&store, &mut told, boot.missing(&org, root, first)?).await?;
     write(&store, &mut told, boot.bare_keys()?).await?;
+    if adoption.unsealed.is_some() {
+        backfill::note_certificates(&store).await?;
+    }
     write(&store, &mut told, boot.tell_adoption(&adoption, &org)?).await?;
     write(&store, &mut told, boot.admin_secret()?).await?;
     let cookie_key = boot.cookie_key();

@@ -9,8 +9,8 @@ use mastio_core::{
 use mastio_jose::Jwk;
 use mastio_pki::{Certificate, KeyPair, pem, profile};
 use mastio_store::{
-    Rejection, Unit, WriteError,
-    agents::{self, AgentRow, Method, NewAgent, PinnedLeaf},
+    Rejection, Statement, Unit, WriteError,
+    agents::{self, Method, NewAgent, PinnedLeaf},
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -19,6 +19,7 @@ use crate::{
     admin::Operator,
     authenticate::{AuthError, identity},
     lifecycle::pinned_leaf,
+    once::Once,
 };
 
 pub use error::EnrollError;
@@ -35,6 +36,15 @@ pub struct Candidate {
     pub capabilities: Vec<String>,
     /// Whether it is published to a Court.
     pub federated: bool,
+    /// What the request is called, when it may be sent again.
+    pub once: Option<Once>,
+}
+
+impl Candidate {
+    /// What its unit writes beside the agent, so that the request can be sent again.
+    fn remembering(&self, id: &AgentId, thumbprint: Thumbprint, at: Stamp) -> Option<Statement> {
+        self.once.as_ref().map(|once| once.remember(id, thumbprint, at))
+    }
 }
 
 /// A certificate with its key, as the operator sends it.
@@ -115,6 +125,7 @@ impl Authority {
             let sealed = self.custody.wrap(&name, &pem).map_err(Outage::internal)?;
             unit = unit.write(agents::escrow_key(&id, &sealed));
         }
+        let unit = unit.write_all(candidate.remembering(&id, pin.thumbprint, now));
         self.insert(unit, &id, EnrollError::Registered).await?;
         Ok(Enrolled {
             certificates,
@@ -155,8 +166,9 @@ impl Authority {
             by: operator.fingerprint.clone(),
         };
         let unit = Unit::of(Event::new(&event).about(id.as_str())).write_all(row.insert());
-        self.insert(unit, &id, EnrollError::Enrolled).await?;
         let thumbprint = judged.leaf.thumbprint();
+        let unit = unit.write_all(candidate.remembering(&id, thumbprint, self.clock.now()));
+        self.insert(unit, &id, EnrollError::Enrolled).await?;
         Ok(Enrolled { id, certificates, thumbprint, key: None, spiffe_id: spiffe, dpop_jkt })
     }
 
@@ -243,14 +255,6 @@ impl Authority {
             Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => Err(EnrollError::KeyRevoked),
             Err(error) => Err(Outage::from(error).into()),
         }
-    }
-
-    /// All agents, newest first.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn agents(&self) -> Result<Vec<AgentRow>, Outage> {
-        Ok(agents::list(&self.store).await?)
     }
 }
 

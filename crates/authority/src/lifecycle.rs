@@ -5,8 +5,10 @@
 //! decided again, except for a rotation, of which one wins.
 
 mod error;
+mod federation;
 mod replace;
 mod rotate;
+mod sessions;
 mod sweep;
 
 use mastio_core::{AgentId, Event, Jkt, Stamp, Thumbprint, event::catalogue};
@@ -258,7 +260,7 @@ pub(crate) fn current_leaf(agent: &AgentRow) -> Option<Certificate> {
 }
 
 /// Every certificate that may authenticate `agent`: the pinned one and that of the grace slot.
-fn known_leaves(agent: &AgentRow) -> Vec<Certificate> {
+pub(crate) fn known_leaves(agent: &AgentRow) -> Vec<Certificate> {
     let graced = agent.grace.as_ref().and_then(|grace| first_of(grace.certificates.as_deref()));
     let mut leaves: Vec<Certificate> = current_leaf(agent).into_iter().collect();
     leaves.extend(graced.filter(|graced| !leaves.contains(graced)));

@@ -14,7 +14,7 @@ use crate::Refusal;
 /// Classes of routes that are limited by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Anonymous documents: `/pki/ca.crt`, bootstrap, JWKS, public keys. By address.
+    /// Anonymous documents: `/pki/ca.crt`, revocation lists, bootstrap, JWKS, public keys. By address.
     Public,
     /// Minting and logging in. By address.
     Mint,

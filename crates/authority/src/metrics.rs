@@ -1,6 +1,10 @@
 //! What is counted. Names are those of contract `operations.md` §6.
 
+mod fleet;
+
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+
+pub use fleet::FleetMetrics;
 
 /// The counters and gauges of trust, registered once.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Metrics {
     pub audit_writable: IntGauge,
     /// Seconds until the TLS server certificate ends.
     pub server_cert_seconds_left: IntGauge,
+    /// Revocation, expiry, enrolment.
+    pub fleet: FleetMetrics,
 }
 
 impl Metrics {
@@ -81,6 +87,7 @@ impl Metrics {
                 "cullis_server_cert_seconds_left",
                 "seconds until the TLS server certificate ends",
             )?,
+            fleet: FleetMetrics::register(&registry)?,
             registry,
         })
     }

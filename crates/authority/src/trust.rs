@@ -70,6 +70,8 @@ pub struct Trust {
     pub root: Certificate,
     /// What issues below it, with its key.
     pub issuer: Option<Arc<Issuer<KeyPair>>>,
+    /// The certificate of the active signing key, if it is stored and readable.
+    pub signing_leaf: Option<Certificate>,
     /// Whom certificate paths may end at.
     pub anchors: Anchors,
     /// The active signing key.
@@ -132,6 +134,7 @@ impl Trust {
             root,
             issuer,
             anchors,
+            signing_leaf: keys.leaf,
             signer: keys.active,
             verifiers: keys.verifiers,
             jwks: JwkSet::new(keys.published),
@@ -150,6 +153,11 @@ impl Trust {
         format!("cullis-mastio:{}", self.org)
     }
 
+    /// Who signs revocation lists: every intermediate with leaves that have not ended.
+    pub fn crl_issuers(&self) -> impl Iterator<Item = &Issuer<KeyPair>> {
+        self.issuer.iter().map(Arc::as_ref).filter(|issuer| issuer.certificate().may_sign_crls())
+    }
+
     /// What an issuing answer returns for `leaf`: leaf and intermediate.
     #[must_use]
     pub fn chain_of(&self, leaf: &Certificate) -> String {
@@ -161,6 +169,7 @@ impl Trust {
 #[derive(Default)]
 struct SigningKeys {
     active: Option<Arc<Signer>>,
+    leaf: Option<Certificate>,
     staged: Option<Kid>,
     verifiers: HashMap<String, (VerifyingKey, Option<Stamp>)>,
     published: Vec<(Kid, Jwk)>,
@@ -176,6 +185,7 @@ impl SigningKeys {
                 KeyState::Active => {
                     active += 1;
                     keys.accept(&row, None)?;
+                    keys.leaf = row.certificate.as_deref().and_then(|pem| Certificate::from_pem(pem).ok());
                     keys.active = Some(Arc::new(signer(custody, row)?));
                 }
                 KeyState::Grace(Some(until)) if until > now => keys.accept(&row, Some(until))?,

@@ -29,6 +29,9 @@ impl Round {
 pub(crate) struct Rounds {
     pub(crate) enrollments: Round,
     pub(crate) grace: Round,
+    pub(crate) used_keys: Round,
+    pub(crate) expiry: Round,
+    pub(crate) counts: Round,
 }
 
 #[cfg(test)]

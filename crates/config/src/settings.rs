@@ -3,6 +3,7 @@
 mod access;
 mod dashboard;
 mod database;
+mod expiry;
 mod keys;
 mod limits;
 mod network;
@@ -25,6 +26,7 @@ use crate::{Problem, Problems, Source, reader::Reader, variable::variable};
 pub use access::{Dpop, EgressDpop};
 pub use dashboard::Dashboard;
 pub use database::Database;
+pub use expiry::{Expiry, WarnDays};
 pub use keys::Custody;
 pub use limits::{GlobalLimit, Limits};
 pub use network::Listen;
@@ -84,6 +86,8 @@ pub struct Settings {
     pub agent_cert_grace: Duration,
     /// How often grace slots whose time is over are emptied; `None`: never. What is in them does not count any more.
     pub grace_sweep_every: Option<Duration>,
+    /// When the ends of certificates are told.
+    pub expiry: Expiry,
     /// What is too much.
     pub limits: Limits,
     /// How log lines look.
@@ -179,6 +183,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
     let token_ttl = read.duration(variable!("MCP_PROXY_LOCAL_TOKEN_TTL_SECONDS"), 1);
     let agent_cert_grace = read.duration(variable!("MCP_PROXY_AGENT_CERT_GRACE_PERIOD_HOURS"), 3600);
     let grace_sweep_every = access::grace_sweep_every(read);
+    let expiry = expiry::expiry(read);
     let limits = limits::limits(read);
     let log_format = process::log_format(read);
     let workers = read.integer(variable!("MASTIO_WORKERS")).and_then(NonZeroUsize::new);
@@ -210,6 +215,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
         token_ttl: token_ttl?,
         agent_cert_grace: agent_cert_grace?,
         grace_sweep_every: grace_sweep_every?,
+        expiry: expiry?,
         limits: limits?,
         log_format: log_format?,
         workers,

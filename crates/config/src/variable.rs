@@ -89,6 +89,7 @@ pub(crate) const SECTIONS: &[(&str, &[Variable])] = &[
     ("Listeners", built::NETWORK),
     ("Storage and keys", built::STORAGE),
     ("Tokens and proofs", built::ACCESS),
+    ("Expiry", built::EXPIRY),
     ("Limits", built::LIMITS),
     ("Process", built::PROCESS),
 ];

@@ -8,6 +8,7 @@ pub mod inbox;
 mod outgoing;
 mod reach;
 mod recipient;
+pub mod search;
 pub mod send;
 
 use std::sync::Arc;

@@ -185,6 +185,13 @@ impl Invalid {
         Self { kind, loc: vec!["body".into(), name.into()], msg: msg.into(), input: Value::Null }
     }
 
+    /// A problem of a parameter of the query.
+    #[must_use]
+    pub fn query(name: &str, msg: impl Into<String>) -> Self {
+        let loc = vec!["query".into(), name.into()];
+        Self { kind: "value_error", loc, msg: msg.into(), input: Value::Null }
+    }
+
     fn at(place: &str, msg: impl Into<String>) -> Self {
         Self { kind: "value_error", loc: vec![place.into()], msg: msg.into(), input: Value::Null }
     }

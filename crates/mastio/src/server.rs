@@ -117,6 +117,8 @@ impl Server {
                 stopping.clone(),
             ));
         }
+        tasks.spawn(publish_revocations(Arc::clone(&authority), stopping.clone()));
+        tasks.spawn(watch_expiry(Arc::clone(&authority), stopping.clone()));
         tasks.spawn(sweep(Arc::clone(&app), stopping));
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
     }
@@ -182,6 +184,30 @@ async fn sweep(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
     while !wait(&mut stopping, SWEEP_EVERY).await {
         if let Err(error) = app.gateway().sweep().await {
             tracing::warn!(%error, "messages that ran out could not be swept");
+        }
+    }
+}
+
+/// Revocation lists: at once when something was revoked, and again when they get old.
+async fn publish_revocations(authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let pause = authority.keep_crl().await;
+        if wait(&mut stopping, pause).await {
+            return;
+        }
+        tokio::select! {
+            () = authority.crl().woken() => {}
+            stopped = wait(&mut stopping, TEND_EVERY) => if stopped { return },
+        }
+    }
+}
+
+/// The ends of certificates: counted for the gauges, and told when they come near.
+async fn watch_expiry(authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        authority.watch_expiry().await;
+        if wait(&mut stopping, TEND_EVERY).await {
+            return;
         }
     }
 }

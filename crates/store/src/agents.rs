@@ -1,26 +1,28 @@
 //! The agent registry: table `internal_agents`, and `agent_epochs` beside it.
 
 mod change;
+pub mod fleet;
 pub mod page;
 
 use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 
 pub use change::{
     DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, drop_escrow, empty_grace, escrow_key,
-    keep_jwk, key_name, mark_revoked, raise_epoch, re_describe, re_pin, reactivate, restore_bindings,
-    set_dpop_key,
+    keep_jwk, key_name, mark_revoked, note_missing_certificate, raise_epoch, re_describe, re_pin, reactivate,
+    restore_bindings, set_dpop_key, set_federated,
 };
 
 use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};
 
 const TABLE: &str = "internal_agents";
 
-const SELECT: &str = "SELECT a.agent_id, a.display_name, a.capabilities, a.cert_pem, a.created_at, a.is_active, \
+/// What a row is read from: `SELECT {COLUMNS} {FROM}`.
+const COLUMNS: &str = "a.agent_id, a.display_name, a.capabilities, a.cert_pem, a.created_at, a.is_active, \
     CAST(a.federated AS INTEGER) AS federated, CAST(a.federated_at AS TEXT) AS federated_at, \
     a.federation_revision, a.dpop_jkt, a.enrollment_method, a.spiffe_id, a.enrolled_at, a.reach, \
     CAST(a.revoked_at AS TEXT) AS revoked_at, a.revoked_reason, a.previous_cert_pem, a.previous_dpop_jkt, \
-    a.previous_grace_period_expires_at, a.principal_type, coalesce(e.epoch, 0) AS epoch \
-    FROM internal_agents a LEFT JOIN agent_epochs e ON e.agent_id = a.agent_id";
+    a.previous_grace_period_expires_at, a.principal_type, coalesce(e.epoch, 0) AS epoch";
+const FROM: &str = "FROM internal_agents a LEFT JOIN agent_epochs e ON e.agent_id = a.agent_id";
 
 /// How an agent came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -37,7 +39,8 @@ pub enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 4] = [Self::Admin, Self::Connector, Self::Byoca, Self::Spiffe];
+    /// Every way in.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Connector, Self::Byoca, Self::Spiffe];
 
     /// The word in the column.
     #[must_use]
@@ -218,15 +221,6 @@ pub async fn lookalike(store: &Store, id: &AgentId) -> Result<Option<AgentId>, R
     Ok(rows.first().map(|row| row.parse("agent_id", AgentId::parse)).transpose()?)
 }
 
-/// All agents, newest first. A row that cannot be read is left out and logged: one bad row must not hide the fleet.
-///
-/// # Errors
-/// When the database cannot be read.
-pub async fn list(store: &Store) -> Result<Vec<AgentRow>, ReadError> {
-    let query = select(" ORDER BY a.created_at DESC, a.agent_id", vec![]);
-    Ok(readable(&store.rows(query).await?))
-}
-
 /// Agents whose grace slot still holds something although its time is over at `now`, at most `limit`.
 ///
 /// # Errors
@@ -327,5 +321,5 @@ fn readable(rows: &[Row]) -> Vec<AgentRow> {
 }
 
 fn select(tail: &str, values: Vec<Value>) -> Query {
-    Query { table: TABLE, sql: format!("{SELECT}{tail}").into(), values }
+    Query { table: TABLE, sql: format!("SELECT {COLUMNS} {FROM}{tail}").into(), values }
 }

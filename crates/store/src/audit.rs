@@ -1,4 +1,6 @@
-//! Reading the audit tables for verification: row by row, in constant memory.
+//! Reading the audit tables: for verification row by row, in constant memory; and what is written [`about`] an agent.
+
+mod about;
 
 use std::path::Path;
 
@@ -7,6 +9,8 @@ use mastio_audit::{
 };
 use mastio_core::event::{Details, catalogue};
 use rusqlite::{Connection, Row, types::ValueRef};
+
+pub use about::{Entry, Head, about, head};
 
 use crate::{
     Query, ReadError,

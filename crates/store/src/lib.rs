@@ -14,13 +14,17 @@
 pub mod agents;
 pub mod audit;
 pub mod config;
+pub mod crl;
 pub mod dashboard;
+pub mod expiry;
 pub mod history;
+pub mod idempotency;
 pub mod keys;
 pub mod messages;
 pub mod pending;
 mod query;
 pub mod revocations;
+pub mod sessions;
 pub mod sqlite;
 mod unit;
 pub mod writer;

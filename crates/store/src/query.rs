@@ -130,6 +130,17 @@ impl Row {
         }
     }
 
+    /// An integer or NULL.
+    ///
+    /// # Errors
+    /// When it is of another type.
+    pub fn int_or_null(&self, column: &'static str) -> Result<Option<i64>, RowError> {
+        match self.value(column)? {
+            Value::Null => Ok(None),
+            _ => self.int(column).map(Some),
+        }
+    }
+
     /// A point in time, in any of the forms that existing tables hold.
     ///
     /// # Errors

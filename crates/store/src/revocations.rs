@@ -2,7 +2,7 @@
 
 use mastio_core::{AgentId, Stamp, Thumbprint};
 
-use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
+use crate::{Query, ReadError, Row, RowError, Statement, Store, sqlite::Database};
 
 const TABLE: &str = "revoked_agent_certs";
 
@@ -77,6 +77,16 @@ pub fn unexpired(database: &Database, now: Stamp) -> Result<Vec<Revocation>, Rea
         values: vec![now.into()],
     };
     let rows = database.rows_now(&query)?;
+    rows.iter().map(Revocation::read).collect::<Result<_, RowError>>().map_err(Into::into)
+}
+
+/// Every revoked certificate of `agent`, newest revocation first.
+///
+/// # Errors
+/// When the database cannot be read or a row is illegal.
+pub async fn of(store: &Store, agent: &AgentId) -> Result<Vec<Revocation>, ReadError> {
+    let sql = format!("{SELECT} WHERE agent_id = ?1 ORDER BY revoked_at DESC, thumbprint");
+    let rows = store.rows(Query { table: TABLE, sql: sql.into(), values: vec![agent.into()] }).await?;
     rows.iter().map(Revocation::read).collect::<Result<_, RowError>>().map_err(Into::into)
 }
 

@@ -13,9 +13,10 @@ use mastio_store::{
         self, Method, NewAgent, PinnedLeaf, Standing,
         page::{self, Filter, State},
     },
-    audit, config,
+    audit, config, crl,
     dashboard::{self, SessionRow},
     history,
+    idempotency::{self, Remembered},
     sqlite::Database,
 };
 
@@ -308,7 +309,10 @@ async fn databases_of_the_python_implementation_are_adopted() {
         let org = OrgId::parse(org).unwrap();
         let store =
             Store::start(database, org.clone(), Arc::new(SystemClock::default()), &SystemRng).unwrap();
-        assert_eq!(agents::list(&store).await.unwrap().len(), 2);
+        assert_eq!(
+            agents::fleet::newest_first(&store, &agents::fleet::Filter::default()).await.unwrap().len(),
+            2
+        );
         let appended = store.submit(Unit::of(told("x"))).await.unwrap();
         assert_eq!(appended.audit, Some((5, 5)), "the chain continues");
         store.close();
@@ -411,4 +415,58 @@ async fn the_fleet_is_counted_and_shown_in_pages() {
     let history = history::of_agent(&store, &id("d"), 5).await.unwrap();
     assert_eq!(history.len(), 1);
     assert_eq!((history[0].event.as_str(), history[0].result.as_str()), ("agent.deactivated", "ok"));
+}
+
+#[tokio::test]
+async fn numbers_of_revocation_lists_follow_each_other() {
+    let place = Place::new();
+    let store = place.store();
+    let number = || crl::number(store.database(), "aa").unwrap();
+    let using = async |number| store.submit(Unit::default().write(crl::use_number("aa", number))).await;
+    assert_eq!(number(), 0);
+    using(1).await.unwrap();
+    for taken_or_early in [1, 3] {
+        let rejected = Err(WriteError::Rejected(Rejection::Rows { statement: 0, touched: 0 }));
+        assert_eq!(using(taken_or_early).await, rejected);
+    }
+    using(2).await.unwrap();
+    assert_eq!(number(), 2);
+}
+
+#[tokio::test]
+async fn a_used_key_is_taken_until_its_day_is_over() {
+    let place = Place::new();
+    let store = place.store();
+    let remembered = |request: &str| Remembered {
+        request_sha256: request.into(),
+        agent: alice(),
+        thumbprint: Thumbprint::of(b""),
+    };
+    let (now, later) = (Stamp::from_unix(10), Stamp::from_unix(10).plus(idempotency::KEPT));
+    let remember = async |request, at| {
+        store.submit(Unit::default().write(idempotency::remember("key", &remembered(request), at))).await
+    };
+    remember("one", now).await.unwrap();
+    assert!(matches!(remember("two", now).await, Err(WriteError::Rejected(_))));
+    assert_eq!(idempotency::find(&store, "key", now).await.unwrap(), Some(remembered("one")));
+    assert_eq!(idempotency::find(&store, "key", later).await.unwrap(), None);
+    remember("two", later).await.unwrap();
+    store.submit(Unit::default().write(idempotency::purge(later))).await.unwrap();
+    assert_eq!(idempotency::find(&store, "key", later).await.unwrap(), Some(remembered("two")));
+}
+
+#[tokio::test]
+async fn entries_about_an_agent_come_newest_first() {
+    let place = Place::new();
+    let store = place.store();
+    let org = OrgId::parse("acme").unwrap();
+    assert_eq!(audit::head(&store, &org).await.unwrap(), None);
+    for by in ["one", "two", "three"] {
+        store.submit(Unit::of(told(by).about("acme::alice")).tell(told("somebody else"))).await.unwrap();
+    }
+    let entries = audit::about(&store, &alice(), 2).await.unwrap();
+    let said: Vec<_> = entries.iter().map(|entry| (entry.chain_seq, entry.details.as_deref())).collect();
+    assert_eq!(said, [(Some(5), Some(r#"{"by":"three"}"#)), (Some(3), Some(r#"{"by":"two"}"#))]);
+    let head = audit::head(&store, &org).await.unwrap().unwrap();
+    assert!(head.chain_seq == 6 && entries[0].entry_hash.is_some(), "{head:?}");
 }

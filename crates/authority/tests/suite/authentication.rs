@@ -270,7 +270,7 @@ async fn concurrent_deactivation_and_creation_have_one_winner() {
         );
     }
     assert_eq!(tasks.join_all().await.into_iter().filter(|won| *won).count(), 1);
-    let id = authority.agents().await.unwrap()[0].id.clone();
+    let id = fleet(&authority).await[0].id.clone();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let (authority, id) = (Arc::clone(&authority), id.clone());

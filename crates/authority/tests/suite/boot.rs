@@ -11,27 +11,6 @@ use secrecy::ExposeSecret;
 
 const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef");
 
-/// Lets go of the database and waits until the last connection is closed: SQLite then removes its log.
-pub(crate) fn leave(authority: Arc<mastio_authority::Authority>) {
-    let wal = authority.store().database().path().with_file_name("mcp_proxy.db-wal");
-    let weak = Arc::downgrade(&authority);
-    drop(authority);
-    for _ in 0..2000 {
-        if weak.strong_count() == 0 && !wal.exists() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    panic!("somebody still holds the authority or its database");
-}
-
-fn fixture(world: &World, name: &str) {
-    let data = world.dir.path().join("data");
-    fs::create_dir_all(&data).unwrap();
-    let bytes = fs::read(format!("{}/../../fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    fs::write(data.join("mcp_proxy.db"), bytes).unwrap();
-}
-
 #[tokio::test]
 async fn a_restart_changes_nothing() {
     for more in [&[][..], &[PASSPHRASE]] {
@@ -151,8 +130,7 @@ async fn adopted_databases_serve_their_agents() {
         let authority = world.boot(more).await.unwrap();
         assert_eq!(authority.trust().org.as_str(), org);
         assert!(!authority.audit_chain_is_broken());
-        let row =
-            authority.agents().await.unwrap().into_iter().find(|row| row.display_name == "Alice").unwrap();
+        let row = fleet(&authority).await.into_iter().find(|row| row.display_name == "Alice").unwrap();
         let chain = mastio_pki::pem::certificates(row.certificates.as_deref().unwrap()).unwrap();
         assert_eq!(chain.len(), 1, "the reference stored a lone leaf");
         let key = KeyPair::generate_p256().unwrap();

@@ -9,10 +9,7 @@ use mastio_authority::{
 use mastio_store::{Unit, config};
 use secrecy::ExposeSecret;
 
-use crate::{
-    boot::leave,
-    world::{SECRET, World, address},
-};
+use crate::world::{SECRET, World, address, leave};
 
 const PASSWORD: &str = "correct horse";
 

@@ -168,7 +168,7 @@ async fn of_many_who_decide_at_once_one_wins() {
         let outcome = device.status(&authority, &id).await;
         assert_eq!(outcome.agent, *winner);
         assert_eq!(outcome.status, if winner.is_some() { "approved" } else { "rejected" });
-        let made = authority.agents().await.unwrap();
+        let made = crate::world::fleet(&authority).await;
         let made = made.iter().filter(|agent| agent.id.name().starts_with(&format!("agent-{round}-")));
         assert_eq!(made.count(), usize::from(winner.is_some()), "nobody else became an agent");
         let again = authority.approve_enrollment(&id, &named("late"), &operator()).await;
@@ -189,7 +189,7 @@ async fn two_sessions_approved_under_one_new_name_are_one_agent() {
         authority.approve_enrollment(&second, &approval, &by),
     );
     assert_eq!(both.0.unwrap(), both.1.unwrap());
-    assert_eq!(authority.agents().await.unwrap().len(), 1);
+    assert_eq!(crate::world::fleet(&authority).await.len(), 1);
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn a_session_goes_on_after_a_restart_once_its_device_has_asked() {
     let authority = world.boot(&[]).await.unwrap();
     let device = Device::new();
     let id = device.started(&authority).await;
-    crate::boot::leave(authority);
+    crate::world::leave(authority);
     let authority = world.boot(&[]).await.unwrap();
     assert!(authority.knows_enrollment(&id), "it is not counted as a guess");
     let early = authority.approve_enrollment(&id, &named("alice"), &operator()).await;

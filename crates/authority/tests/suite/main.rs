@@ -8,4 +8,8 @@ mod dashboard;
 mod device;
 mod endings;
 mod enrolled_again;
+mod expiry;
+mod fleet;
+mod once;
+mod revocation_lists;
 mod world;

@@ -15,6 +15,10 @@ use mastio_config::{Settings, Source};
 use mastio_core::{AgentName, Clock, ManualClock, Stamp, SystemRng};
 use mastio_jose::{SigningKey, jws};
 use mastio_pki::{Certificate, KeyPair, pem};
+use mastio_store::{
+    Query,
+    agents::{AgentRow, fleet::Filter},
+};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -81,7 +85,14 @@ pub(crate) fn candidate(name: &str) -> Candidate {
         display_name: name.to_owned(),
         capabilities: vec![],
         federated: false,
+        once: None,
     }
+}
+
+/// All agents, newest first.
+pub(crate) async fn fleet(authority: &Arc<Authority>) -> Vec<AgentRow> {
+    let fleet = authority.fleet(&Filter::default()).await.unwrap().all().await.unwrap();
+    fleet.into_iter().map(|listed| listed.agent).collect()
 }
 
 /// An agent with its key, as its host would hold it.
@@ -154,3 +165,31 @@ pub(crate) fn reason<T: std::fmt::Debug, E: Refusal>(result: Result<T, E>) -> (u
 
 pub(crate) const TOKEN: &str = "/v1/auth/token";
 pub(crate) const CALL: &str = "/v1/auth/whoami";
+
+pub(crate) fn fixture(world: &World, name: &str) {
+    let data = world.dir.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let bytes = std::fs::read(format!("{}/../../fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    std::fs::write(data.join("mcp_proxy.db"), bytes).unwrap();
+}
+
+/// Lets go of the database and waits until the last connection is closed: SQLite then removes its log.
+pub(crate) fn leave(authority: Arc<Authority>) {
+    let wal = authority.store().database().path().with_file_name("mcp_proxy.db-wal");
+    let weak = Arc::downgrade(&authority);
+    drop(authority);
+    for _ in 0..2000 {
+        if weak.strong_count() == 0 && !wal.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("somebody still holds the authority or its database");
+}
+
+/// The details of all audit entries of one kind, oldest first.
+pub(crate) async fn told(authority: &Authority, event: &str) -> Vec<String> {
+    let sql = "SELECT details FROM local_audit WHERE event_type = ?1 ORDER BY chain_seq";
+    let rows = authority.store().rows(Query::new("local_audit", sql, vec![event.into()])).await.unwrap();
+    rows.iter().map(|row| row.text("details").unwrap().to_owned()).collect()
+}

@@ -3,6 +3,8 @@
 use super::{Kind, Variable};
 
 const NO_LIMIT: u64 = u32::MAX as u64;
+/// Up to a hundred years.
+const DAYS: Kind = Kind::Integer { min: 1, max: 36_500 };
 
 pub(crate) const IDENTITY: &[Variable] = &[
     Variable::built(
@@ -217,6 +219,51 @@ pub(crate) const ACCESS: &[Variable] = &[
         Kind::Integer { min: 1, max: 86_400 },
         "3600",
         "how often that is looked after, in seconds",
+    ),
+];
+
+pub(crate) const EXPIRY: &[Variable] = &[
+    Variable::built(
+        "MCP_PROXY_CERT_EXPIRY_WATCHER_ENABLED",
+        Kind::Boolean,
+        "true",
+        "tell once, in the audit log, when the end of a certificate comes near",
+    ),
+    Variable::built(
+        "MCP_PROXY_CERT_EXPIRY_WATCHER_INTERVAL_SECONDS",
+        Kind::Integer { min: 1, max: 604_800 },
+        "86400",
+        "how often the ends of all certificates are looked at; they are at every start",
+    ),
+    Variable::built(
+        "MCP_PROXY_CERT_EXPIRY_WARN_DAYS_ORG_ROOT",
+        DAYS,
+        "1825",
+        "days before the end of the Org CA at which that is told first",
+    ),
+    Variable::built(
+        "MCP_PROXY_CERT_EXPIRY_WARN_DAYS_INTERMEDIATE",
+        DAYS,
+        "730",
+        "the same for the intermediate",
+    ),
+    Variable::built(
+        "MCP_PROXY_CERT_EXPIRY_WARN_DAYS_MASTIO_LEAF",
+        DAYS,
+        "90",
+        "the same for the certificate of the key that signs tokens",
+    ),
+    Variable::built(
+        "MCP_PROXY_CERT_EXPIRY_WARN_DAYS_AGENT",
+        DAYS,
+        "90",
+        "the same for certificates of active agents; at most a third of their life before",
+    ),
+    Variable::built(
+        "MCP_PROXY_CERT_EXPIRY_WARN_DAYS_NGINX",
+        DAYS,
+        "30",
+        "the same for the TLS server certificate",
     ),
 ];
 

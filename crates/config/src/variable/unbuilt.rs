@@ -39,7 +39,6 @@ const GATEWAY: Stage = warns("the AI gateway is not built yet");
 const GUARDIAN: Stage = warns("the guardian is not built yet");
 const FRONTDESK: Stage = warns("the Frontdesk's user lifecycle is not built yet");
 const DEVICES: Stage = warns("device management and attestation are not built yet");
-const EXPIRY: Stage = warns("expiry warnings are not built yet");
 const ROTATION: Stage = warns("rotation of the signing key is not built yet");
 const SESSIONS: Stage = warns("sessions between agents are not built yet");
 const ANCHORS: Stage = warns("time stamps for the audit log are not built yet");
@@ -240,14 +239,6 @@ pub(crate) const UNBUILT: &[Variable] = &[
         "",
         refuses(&[], "device tiers are not built yet, and every device would pass"),
     ),
-    // expiry
-    row("MCP_PROXY_CERT_EXPIRY_WATCHER_ENABLED", Boolean, "true", EXPIRY),
-    row("MCP_PROXY_CERT_EXPIRY_WATCHER_INTERVAL_SECONDS", NUMBER, "86400", EXPIRY),
-    row("MCP_PROXY_CERT_EXPIRY_WARN_DAYS_ORG_ROOT", NUMBER, "1825", EXPIRY),
-    row("MCP_PROXY_CERT_EXPIRY_WARN_DAYS_INTERMEDIATE", NUMBER, "730", EXPIRY),
-    row("MCP_PROXY_CERT_EXPIRY_WARN_DAYS_MASTIO_LEAF", NUMBER, "90", EXPIRY),
-    row("MCP_PROXY_CERT_EXPIRY_WARN_DAYS_AGENT", NUMBER, "90", EXPIRY),
-    row("MCP_PROXY_CERT_EXPIRY_WARN_DAYS_NGINX", NUMBER, "30", EXPIRY),
     // around the server
     row("CULLIS_LICENSE_KEY", Secret, "", LICENCE),
     row("CULLIS_LICENSE_PATH", Path, "", LICENCE),

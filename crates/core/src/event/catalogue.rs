@@ -89,6 +89,33 @@ events! {
     /// An agent's DPoP key was replaced.
     "agent.dpop_jwk_rotated" Ok DpopKeyRotated { previous_dpop_jkt: Jkt, new_dpop_jkt: Jkt, grace_period_expires_at: Option<Stamp>, by: String }
 
+    /// An agent was published to a Court, or withdrawn.
+    "agent.federated_patched" Ok FederatedPatched { federated: bool, by: String }
+
+    /// The sessions of users behind an agent's certificates were ended; the agent goes on.
+    "agent.sessions_revoked" Ok SessionsRevoked { revoked: u64, by: String }
+
+    /// An operator contained an agent in one call: it is revoked, and the evidence was handed out.
+    "incident.contained" Ok IncidentContained { reason: Option<String>, already_revoked: bool, by: String }
+
+    /// A revocation list was signed and is published.
+    "pki.crl_published" Ok CrlPublished { issuer: String, issuer_key_id: String, number: i64, revoked: u64, next_update: Stamp }
+
+    /// The Org CA's end comes near: rotate it while its agents can still follow.
+    "pki.org_root_expiry_warning" Ok RootExpiryWarning { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, threshold_days: u32 }
+
+    /// The intermediate's end comes near.
+    "pki.intermediate_ca_expiry_visibility" Ok IntermediateExpiryWarning { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, threshold_days: u32 }
+
+    /// The end of the certificate of the key that signs tokens comes near.
+    "pki.mastio_leaf_expiry_warning" Ok SigningLeafExpiryWarning { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, threshold_days: u32 }
+
+    /// The end of an active agent's certificate comes near.
+    "pki.agent_cert_expiry_warning" Ok AgentExpiryWarning { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, threshold_days: u32 }
+
+    /// The TLS server certificate's end comes near, so it was not renewed in time.
+    "pki.nginx_server_cert_expiry_warning" Ok ServerExpiryWarning { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, threshold_days: u32 }
+
     /// A certificate of the grace slot was accepted in place of the pinned one.
     "agent.cert_pinning_grace_match" Ok CertificateGraceMatch { cert_thumbprint: Thumbprint, expires_at: Stamp }
 

@@ -1,20 +1,22 @@
 //! The admin API for agents (contract `enrollment.md` §4, §5, §6).
 
-use axum::{Json, extract::State};
-use http::StatusCode;
+use axum::{Json, extract::State, response::Response};
 use mastio_authority::{
     admin::Operator,
     enroll::{Brought, Candidate, EnrollError, Enrolled},
-    registry,
+    once::Once,
 };
 use mastio_core::AgentName;
-use mastio_store::agents::{AgentRow, Standing};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, caller::Admin};
-use crate::answer::{ApiError, Invalid, StrictJson};
+use super::{
+    Shared,
+    caller::Admin,
+    once::{Repeatable, answer_once},
+};
+use crate::answer::{ApiError, Invalid};
 
 #[derive(Deserialize)]
 pub(crate) struct NewAgent {
@@ -36,7 +38,7 @@ pub(crate) struct NewAgent {
 }
 
 impl NewAgent {
-    fn split(self) -> Result<(Candidate, Pair, Option<Value>, bool), ApiError> {
+    fn split(self, once: Option<Once>) -> Result<(Candidate, Pair, Option<Value>, bool), ApiError> {
         let too_long = |name, limit| {
             Err(ApiError::unprocessable(vec![Invalid::member(
                 name,
@@ -56,6 +58,7 @@ impl NewAgent {
             display_name: self.display_name,
             capabilities: self.capabilities,
             federated: self.federated,
+            once,
         };
         let pair = Pair { certificates: self.cert_pem, key: self.private_key_pem };
         Ok((candidate, pair, self.dpop_jwk.filter(|jwk| !jwk.is_null()), self.escrow.unwrap_or(true)))
@@ -70,102 +73,61 @@ struct Pair {
 pub(crate) async fn create(
     State(app): Shared,
     Admin(operator): Admin,
-    StrictJson(body): StrictJson<NewAgent>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (candidate, pair, dpop_jwk, escrow) = body.split()?;
+    Repeatable { body, key }: Repeatable<NewAgent>,
+) -> Result<Response, ApiError> {
+    let once = key.once("agents.create");
+    let (candidate, pair, dpop_jwk, escrow) = body.split(once.clone())?;
     let authority = &app.authority;
-    let enrolled = match (pair.certificates, pair.key) {
-        (None, None) => authority.create_agent(&candidate, escrow, &operator).await?,
-        (Some(certificates), Some(key)) => {
-            let brought = Brought { certificates, key };
-            authority.enroll_byoca(&candidate, &brought, dpop_jwk.as_ref(), &operator).await?
-        }
-        _ => return Err(EnrollError::HalfPair.into()),
-    };
-    let body = json!({
-        "agent_id": enrolled.id,
-        "display_name": candidate.display_name,
-        "capabilities": candidate.capabilities,
-        "federated": candidate.federated,
-        "cert_pem": enrolled.certificates,
-        "key_pem": enrolled.key.as_ref().map(ExposeSecret::expose_secret),
-        "private_key_pem": enrolled.key.as_ref().map(ExposeSecret::expose_secret),
-        "dpop_jwk": dpop_jwk,
-        "dpop_jkt": enrolled.dpop_jkt,
-        "cert_thumbprint": enrolled.thumbprint,
-        "spiffe_id": enrolled.spiffe_id,
+    let enrolled = answer_once(authority, once.as_ref(), async || {
+        let enrolled = match (pair.certificates, pair.key) {
+            (None, None) => authority.create_agent(&candidate, escrow, &operator).await?,
+            (Some(certificates), Some(key)) => {
+                let brought = Brought { certificates, key };
+                authority.enroll_byoca(&candidate, &brought, dpop_jwk.as_ref(), &operator).await?
+            }
+            _ => return Err(EnrollError::HalfPair.into()),
+        };
+        Ok(json!({
+            "agent_id": enrolled.id,
+            "display_name": candidate.display_name,
+            "capabilities": candidate.capabilities,
+            "federated": candidate.federated,
+            "cert_pem": enrolled.certificates,
+            "key_pem": enrolled.key.as_ref().map(ExposeSecret::expose_secret),
+            "private_key_pem": enrolled.key.as_ref().map(ExposeSecret::expose_secret),
+            "dpop_jwk": dpop_jwk,
+            "dpop_jkt": enrolled.dpop_jkt,
+            "cert_thumbprint": enrolled.thumbprint,
+            "spiffe_id": enrolled.spiffe_id,
+        }))
     });
-    Ok((StatusCode::CREATED, Json(body)))
+    enrolled.await
 }
 
 pub(crate) async fn enroll_byoca(
     State(app): Shared,
     Admin(operator): Admin,
-    StrictJson(body): StrictJson<NewAgent>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (candidate, pair, dpop_jwk, _) = body.split()?;
+    Repeatable { body, key }: Repeatable<NewAgent>,
+) -> Result<Response, ApiError> {
+    let once = key.once("agents.enroll.byoca");
+    let (candidate, pair, dpop_jwk, _) = body.split(once.clone())?;
     let missing = |name| ApiError::unprocessable(vec![Invalid::member(name, "missing", "Field required")]);
     let certificates = pair.certificates.ok_or_else(|| missing("cert_pem"))?;
     let key = pair.key.ok_or_else(|| missing("private_key_pem"))?;
     let brought = Brought { certificates, key };
-    let Enrolled { id, thumbprint, spiffe_id, dpop_jkt, .. } =
-        app.authority.enroll_byoca(&candidate, &brought, dpop_jwk.as_ref(), &operator).await?;
-    let body = json!({
-        "agent_id": id,
-        "display_name": candidate.display_name,
-        "capabilities": candidate.capabilities,
-        "cert_thumbprint": thumbprint,
-        "spiffe_id": spiffe_id,
-        "dpop_jkt": dpop_jkt,
+    let enrolled = answer_once(&app.authority, once.as_ref(), async || {
+        let Enrolled { id, thumbprint, spiffe_id, dpop_jkt, .. } =
+            app.authority.enroll_byoca(&candidate, &brought, dpop_jwk.as_ref(), &operator).await?;
+        Ok(json!({
+            "agent_id": id,
+            "display_name": candidate.display_name,
+            "capabilities": candidate.capabilities,
+            "cert_thumbprint": thumbprint,
+            "spiffe_id": spiffe_id,
+            "dpop_jkt": dpop_jkt,
+        }))
     });
-    Ok((StatusCode::CREATED, Json(body)))
-}
-
-pub(crate) async fn list(State(app): Shared, Admin(_): Admin) -> Result<Json<Vec<Value>>, ApiError> {
-    Ok(Json(app.authority.agents().await?.iter().map(summary).collect()))
-}
-
-/// A superset of [`list`] (contract `enrollment.md` §6).
-pub(crate) async fn list_in_full(State(app): Shared, Admin(_): Admin) -> Result<Json<Vec<Value>>, ApiError> {
-    Ok(Json(app.authority.agents().await?.into_iter().map(in_full).collect()))
-}
-
-fn summary(agent: &AgentRow) -> Value {
-    json!({
-        "agent_id": agent.id,
-        "display_name": agent.display_name,
-        "capabilities": agent.capabilities,
-        "federated": agent.federated,
-        "federated_at": agent.federated_at,
-        "federation_revision": agent.federation_revision,
-        "is_active": agent.standing == Standing::Active,
-        "created_at": agent.created_at,
-    })
-}
-
-fn in_full(agent: AgentRow) -> Value {
-    let mut row = summary(&agent);
-    let (revoked_at, revoked_reason) = match &agent.standing {
-        Standing::Revoked { at, reason } => (Some(*at), reason.clone()),
-        _ => (None, None),
-    };
-    let agent = registry::Agent::from(agent);
-    let more = json!({
-        "enrollment_method": agent.row.method,
-        "spiffe_id": agent.row.spiffe_id,
-        "dpop_jkt": agent.row.dpop_jkt,
-        "reach": agent.row.reach,
-        "principal_type": agent.row.kind.as_str(),
-        "enrolled_at": agent.row.enrolled_at,
-        "revoked_at": revoked_at,
-        "revoked_reason": revoked_reason,
-        "cert_thumbprint": agent.pin,
-        "cert_not_after": agent.certificates.first().map(mastio_pki::Certificate::not_after),
-    });
-    if let (Value::Object(row), Value::Object(more)) = (&mut row, more) {
-        row.extend(more);
-    }
-    row
+    enrolled.await
 }
 
 pub(crate) async fn mastio_public_key(State(app): Shared, Admin(Operator { .. }): Admin) -> Json<Value> {

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, caller::Admin};
+use super::{Shared, caller::Admin, fleet};
 use crate::answer::{ApiError, Invalid, OptionalJson, StrictJson, StrictPath};
 
 /// The longest reason of a revocation, in characters: the column's bound.
@@ -134,6 +134,21 @@ pub(crate) async fn reactivate(
     app.authority.reactivate(&id, &operator).await?;
     let message = "agent reactivated";
     Ok(Json(json!({ "ok": true, "agent_id": id, "resolved_event_id": null, "message": message })))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct FederatedBody {
+    federated: bool,
+}
+
+pub(crate) async fn set_federated(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictPath(id): StrictPath,
+    StrictJson(body): StrictJson<FederatedBody>,
+) -> Result<Json<Value>, ApiError> {
+    let agent = app.authority.set_federated(&agent_id(&id)?, body.federated, &operator).await?;
+    Ok(Json(fleet::summary(&agent)))
 }
 
 #[derive(Deserialize)]

@@ -5,10 +5,15 @@ mod auth;
 pub(crate) mod caller;
 mod egress;
 pub(crate) mod enrollment;
+mod fleet;
 pub(crate) mod health;
+mod incidents;
 pub(crate) mod lifecycle;
+mod once;
 mod public;
 mod refuse;
+mod revocations;
+mod search;
 
 use std::sync::{
     Arc, OnceLock,
@@ -20,7 +25,7 @@ use axum::{
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::Response,
-    routing::{delete, get, post},
+    routing::{get, patch, post},
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use mastio_authority::Authority;
@@ -105,6 +110,8 @@ fn routes() -> Router<Arc<App>> {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/pki/ca.crt", get(public::trust_file))
+        .route("/pki/crl.pem", get(revocations::lists))
+        .route("/pki/revoked.json", get(revocations::revoked))
         .route("/.well-known/cullis/connector-bootstrap", get(public::bootstrap))
         .route("/.well-known/jwks-local.json", get(public::jwks))
         .route("/v1/federation/agents/{id}/public-key", get(public::public_key))
@@ -118,17 +125,21 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/enrollments", get(enrollment::waiting))
         .route("/v1/admin/enrollments/{id}/approve", post(enrollment::approve))
         .route("/v1/admin/enrollments/{id}/reject", post(enrollment::reject))
-        .route("/v1/admin/agents", post(admin::create).get(admin::list))
+        .route("/v1/admin/agents", post(admin::create).get(fleet::list))
         .route("/v1/admin/agents/enroll/byoca", post(admin::enroll_byoca))
-        .route("/v1/admin/agents/{id}", delete(lifecycle::deactivate))
+        .route("/v1/admin/agents/{id}", get(fleet::one).delete(lifecycle::deactivate))
         .route("/v1/admin/agents/{id}/dpop-jwk", post(lifecycle::set_dpop_key))
         .route("/v1/admin/agents/{id}/revoke", post(lifecycle::revoke))
         .route("/v1/admin/agents/{id}/rotate-cert", post(lifecycle::rotate))
         .route("/v1/admin/agents/{id}/reactivate", post(lifecycle::reactivate))
+        .route("/v1/admin/agents/{id}/federated", patch(lifecycle::set_federated))
+        .route("/v1/admin/agents/{id}/revoke-all-sessions", post(incidents::end_sessions))
+        .route("/v1/admin/incidents/contain", post(incidents::contain))
         .route("/registry/agents/{id}/revoke", post(lifecycle::revoke))
         .route("/registry/agents/{id}/rotate-cert", post(lifecycle::rotate))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
-        .route("/proxy/admin/agents", get(admin::list_in_full))
+        .route("/proxy/admin/agents", get(fleet::list_in_full))
+        .route("/v1/agents/search", get(search::search))
         .route("/v1/egress/peers", get(egress::peers))
         .route("/v1/egress/resolve", post(egress::resolve))
         .route("/v1/egress/agents/{id}/public-key", get(egress::certificate))

@@ -13,7 +13,7 @@ use mastio_jose::DpopError;
 
 use crate::answer::ApiError;
 
-const HINT: HeaderName = HeaderName::from_static("x-cullis-hint");
+pub(super) const HINT: HeaderName = HeaderName::from_static("x-cullis-hint");
 
 impl<R: Refusal> From<R> for ApiError {
     fn from(refusal: R) -> Self {

@@ -7,6 +7,7 @@ use mastio_authority::possession::possession_message;
 use mastio_core::sha256;
 use mastio_jose::SigningKey;
 use mastio_pki::{KeyPair, pem};
+use mastio_store::agents::fleet::Filter;
 use serde_json::json;
 
 use crate::world::{Answer, SECRET, World, nobody};
@@ -136,7 +137,8 @@ async fn a_change_needs_the_csrf_token_and_comes_from_our_own_pages() {
         let answer = operator.ask(request, body.clone()).await;
         assert_eq!((answer.status.as_u16(), &answer.body["detail"]), (status, &json!(says)));
     }
-    assert!(world.authority.agents().await.unwrap().is_empty());
+    let fleet = world.authority.fleet(&Filter::default()).await.unwrap();
+    assert_eq!(fleet.all().await.unwrap(), []);
     let same = post("/proxy/agents/create").header("sec-fetch-site", "same-origin");
     assert_eq!(operator.ask(same, token).await.status, StatusCode::OK);
 }

@@ -275,6 +275,30 @@ fn note_certificate(id: &AgentId, leaf: &PinnedLeaf) -> Statement {
     )
 }
 
+/// Notes the pinned certificate of an agent of the existing system, which kept its PEM alone. Nothing happens when it is
+/// noted already, or when the agent has another certificate by now.
+#[must_use]
+pub fn note_missing_certificate(id: &AgentId, certificates: &str, leaf: &PinnedLeaf) -> Statement {
+    Statement::any(
+        "INSERT INTO agent_certs (agent_id, thumbprint, not_after) SELECT ?1, ?2, ?3 \
+         WHERE EXISTS (SELECT 1 FROM internal_agents WHERE agent_id = ?1 AND cert_pem = ?4) \
+         ON CONFLICT (agent_id) DO NOTHING",
+        vec![id.into(), leaf.thumbprint.into(), leaf.not_after.into(), certificates.into()],
+    )
+}
+
+/// Publishes `agent` to a Court, or withdraws it; rejected when somebody else did either since it was read. A withdrawn
+/// agent keeps the time at which it was published: a publisher has to tell its withdrawal.
+#[must_use]
+pub fn set_federated(agent: &AgentRow, federated: bool, at: Stamp) -> Statement {
+    Statement::one(
+        "UPDATE internal_agents SET federated = ?2, federation_revision = federation_revision + 1, \
+         federated_at = CASE WHEN ?2 THEN ?3 ELSE federated_at END \
+         WHERE agent_id = ?1 AND federation_revision = ?4",
+        vec![(&agent.id).into(), federated.into(), at.into(), agent.federation_revision.into()],
+    )
+}
+
 /// The `proxy_config` key under which an escrowed agent key is kept (contract `pki.md` §3).
 #[must_use]
 pub fn key_name(id: &AgentId) -> String {

@@ -256,6 +256,7 @@ CREATE TABLE idempotency_keys (
     thumbprint TEXT NOT NULL,
     created_at TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_idempotency_keys_created_at ON idempotency_keys (created_at);
 CREATE TABLE expiry_notices (
     thumbprint TEXT NOT NULL,
     threshold_days INTEGER NOT NULL,
