@@ -10,6 +10,8 @@ mod endings;
 mod enrolled_again;
 mod expiry;
 mod fleet;
+mod lifecycle;
 mod once;
+mod renewal;
 mod revocation_lists;
 mod world;
