@@ -10,6 +10,7 @@ mod endings;
 mod enrolled_again;
 mod expiry;
 mod fleet;
+mod interleaving;
 mod lifecycle;
 mod once;
 mod renewal;

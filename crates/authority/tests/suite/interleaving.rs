@@ -1,0 +1,290 @@
+//! Whatever happens to one agent in whatever order, also at once: it ends in a legal state, and whoever was shut out
+//! stays out.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    authentication::{call, mint},
+    renewal::{RENEW, brought, csr, id, renew, with},
+    world::*,
+};
+use mastio_authority::{Authority, lifecycle::Rotation, peer::Peer};
+use mastio_core::{AgentId, Clock, Thumbprint};
+use mastio_jose::SigningKey;
+use mastio_pki::{KeyPair, pem};
+use mastio_store::{agents, audit, revocations};
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+/// One thing that an operator or an agent does. Numbers choose among the credentials that were ever handed out.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Create,
+    Bring,
+    Deactivate,
+    Reactivate,
+    Revoke,
+    Rotate { hours: u64, key: Choice },
+    Renew { by: u8, key: Choice },
+    SetDpopKey,
+    Mint { by: u8 },
+    Wait { hours: u64 },
+    Reload,
+}
+
+/// Whose key is certified.
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    /// One that was never seen.
+    New,
+    /// That of an earlier certificate.
+    Old(u8),
+}
+
+fn choice() -> impl Strategy<Value = Choice> {
+    prop_oneof![2 => Just(Choice::New), 1 => any::<u8>().prop_map(Choice::Old)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => Just(Step::Create),
+        1 => Just(Step::Bring),
+        2 => Just(Step::Deactivate),
+        2 => Just(Step::Reactivate),
+        3 => Just(Step::Revoke),
+        5 => (0u64..3, choice()).prop_map(|(hours, key)| Step::Rotate { hours, key }),
+        6 => (any::<u8>(), choice()).prop_map(|(by, key)| Step::Renew { by, key }),
+        1 => Just(Step::SetDpopKey),
+        3 => any::<u8>().prop_map(|by| Step::Mint { by }),
+        1 => (1u64..50).prop_map(|hours| Step::Wait { hours }),
+        1 => Just(Step::Reload),
+    ]
+}
+
+/// A credential that was handed out, and the DPoP key that its holder has.
+struct Credential {
+    holder: Holder,
+    dpop: Arc<SigningKey>,
+    /// Seen as revoked or barred once: from then on for ever.
+    out: Cell<bool>,
+}
+
+/// One agent id and all that was ever handed out for it.
+struct Story {
+    world: World,
+    authority: Arc<Authority>,
+    credentials: RefCell<Vec<Credential>>,
+    tokens: RefCell<Vec<(String, Arc<SigningKey>, usize)>>,
+    dpop: RefCell<Arc<SigningKey>>,
+}
+
+impl Story {
+    async fn begin() -> Self {
+        let world = World::new();
+        let authority = world.boot(&[("MCP_PROXY_RATE_LIMIT_PER_MINUTE", "1000000")]).await.unwrap();
+        let dpop = RefCell::new(Arc::new(SigningKey::generate().unwrap()));
+        Self { world, authority, credentials: RefCell::default(), tokens: RefCell::default(), dpop }
+    }
+
+    fn alice(&self) -> AgentId {
+        let org = self.authority.trust().org.clone();
+        AgentId::new(&org, &candidate("alice").name)
+    }
+
+    fn hand_out(&self, holder: Holder) {
+        let dpop = Arc::clone(&self.dpop.borrow());
+        self.credentials.borrow_mut().push(Credential { holder, dpop, out: Cell::new(false) });
+    }
+
+    /// A copy of a credential handed out earlier, if there is one.
+    fn chosen(&self, number: u8) -> Option<(Holder, Arc<SigningKey>)> {
+        let all = self.credentials.borrow();
+        let one = all.get(usize::from(number).checked_rem(all.len())?)?;
+        Some((copy(&one.holder), Arc::clone(&one.dpop)))
+    }
+
+    fn key(&self, choice: Choice) -> KeyPair {
+        let old = match choice {
+            Choice::New => None,
+            Choice::Old(number) => self.chosen(number).map(|(holder, _)| holder.key),
+        };
+        old.unwrap_or_else(|| KeyPair::generate_p256().unwrap())
+    }
+
+    /// Does it. A refusal is as good as a success: what counts is the state that is left.
+    async fn take(&self, step: Step) {
+        let (authority, alice) = (&self.authority, self.alice());
+        match step {
+            Step::Create => {
+                if let Ok(made) = authority.create_agent(&candidate("alice"), true, &operator()).await {
+                    self.hand_out(Holder::of(&made));
+                }
+            }
+            Step::Bring => {
+                let taken = agents::find(authority.store(), &alice).await.unwrap().is_some();
+                if !taken {
+                    self.hand_out(brought(authority, &self.world, "alice").await);
+                }
+            }
+            Step::Deactivate => drop(authority.deactivate(&alice, &operator()).await),
+            Step::Reactivate => drop(authority.reactivate(&alice, &operator()).await),
+            Step::Revoke => drop(authority.revoke(&alice, None, &operator()).await),
+            Step::Rotate { hours, key } => self.rotate(hours, key).await,
+            Step::Renew { by, key } => {
+                let Some((holder, dpop)) = self.chosen(by) else { return };
+                let next = self.key(key);
+                if let Ok(renewed) = renew(authority, &self.world, &holder, &dpop, &next, None).await {
+                    self.hand_out(with(&holder, &renewed, next));
+                }
+            }
+            Step::SetDpopKey => {
+                let key = Arc::new(SigningKey::generate().unwrap());
+                if authority.set_dpop_key(&alice, &key.public_jwk().to_value(), &operator()).await.is_ok() {
+                    *self.dpop.borrow_mut() = key;
+                }
+            }
+            Step::Mint { by } => self.mint(by).await,
+            Step::Wait { hours } => self.world.clock.advance(Duration::from_secs(hours * 3600)),
+            Step::Reload => authority.reload().unwrap(),
+        }
+    }
+
+    async fn rotate(&self, hours: u64, choice: Choice) {
+        let own = matches!(choice, Choice::Old(_)).then(|| self.key(choice));
+        let grace = (hours > 0).then(|| Duration::from_secs(hours * 3600));
+        let rotation = Rotation { csr_pem: own.as_ref().map(csr), grace, dpop: false };
+        let rotated = self.authority.rotate_certificate(&self.alice(), &rotation, &operator()).await;
+        let Ok(rotated) = rotated else { return };
+        let key =
+            own.unwrap_or_else(|| KeyPair::from_pem(rotated.key.as_ref().unwrap().expose_secret()).unwrap());
+        let chain = pem::certificates(&rotated.certificates).unwrap();
+        self.hand_out(Holder { id: self.alice().to_string(), chain, key });
+    }
+
+    async fn mint(&self, by: u8) {
+        let Some((holder, _)) = self.chosen(by) else { return };
+        let index = usize::from(by) % self.credentials.borrow().len();
+        let key = Arc::new(SigningKey::generate().unwrap());
+        if let Some(token) = self.minted(&nobody(), Some(&holder), &key).await {
+            self.tokens.borrow_mut().push((token, key, index));
+        }
+    }
+
+    async fn minted(&self, peer: &Peer, assertion: Option<&Holder>, key: &SigningKey) -> Option<String> {
+        let now = self.world.clock.now();
+        let dpop = proof(key, "POST", TOKEN, &json!({}), now);
+        let assertion = assertion.map(|holder| holder.assertion(now));
+        mint(&self.authority, peer, assertion.as_deref(), Some(&dpop)).await.ok()
+    }
+
+    /// What must hold after every step.
+    async fn check(&self) {
+        let now = self.world.clock.now();
+        let row = agents::find(self.authority.store(), &self.alice()).await.expect("a readable row");
+        let active = row.as_ref().is_some_and(agents::AgentRow::is_active);
+        let mut let_in: Vec<Thumbprint> = Vec::new();
+        for index in 0..self.credentials.borrow().len() {
+            let (holder, dpop, was_out) = {
+                let credential = &self.credentials.borrow()[index];
+                (copy(&credential.holder), Arc::clone(&credential.dpop), credential.out.get())
+            };
+            let leaf = holder.chain[0].thumbprint();
+            let enters = self.authority.certificate(&holder.peer()).await.is_ok();
+            if enters && !let_in.contains(&leaf) {
+                let_in.push(leaf);
+            }
+            let barred = self.authority.registry().is_revoked(&leaf) || self.key_is_barred(&holder);
+            assert!(!was_out || barred, "a revocation was taken back");
+            self.credentials.borrow()[index].out.set(barred);
+            if barred {
+                self.assert_out(&holder, &dpop).await;
+            }
+        }
+        assert!(let_in.len() <= 2, "one pin and one grace slot");
+        assert!(active || let_in.is_empty(), "let in although it is not active");
+        if let Some(row) = row.filter(|_| active) {
+            let pin = pem::certificates(row.certificates.as_deref().unwrap()).unwrap()[0].thumbprint();
+            let graced = row.grace.filter(|grace| grace.until > now).and_then(|grace| grace.certificates);
+            let graced = graced.map(|pem| pem::certificates(&pem).unwrap()[0].thumbprint());
+            let_in.retain(|leaf| *leaf != pin && Some(*leaf) != graced);
+            assert!(let_in.is_empty(), "let in by neither the pin nor the grace slot");
+        }
+        self.check_tokens().await;
+    }
+
+    fn key_is_barred(&self, holder: &Holder) -> bool {
+        let spki = hex::encode(holder.chain[0].spki_sha256());
+        revocations::key_is_revoked(self.authority.store().database(), &spki).unwrap()
+    }
+
+    /// No call that the holder of a revoked certificate or a barred key can make succeeds.
+    async fn assert_out(&self, holder: &Holder, dpop: &SigningKey) {
+        let (authority, key) = (&self.authority, SigningKey::generate().unwrap());
+        assert!(self.minted(&holder.peer(), None, &key).await.is_none(), "minted over mTLS");
+        assert!(self.minted(&nobody(), Some(holder), &key).await.is_none(), "minted by assertion");
+        let more = json!({ "nonce": authority.proofs().nonce() });
+        let shown = proof(dpop, "POST", RENEW, &more, self.world.clock.now());
+        let renewing = authority.key_holder(&holder.peer(), &line("POST", RENEW, Some(&shown))).await;
+        assert!(renewing.is_err(), "may renew");
+        let calling = authority.caller_by_certificate(&holder.peer(), &line("GET", CALL, None)).await;
+        assert!(calling.is_err(), "may call");
+        // The routes that give and countersign challenges want the certificate first.
+        assert!(authority.certificate(&holder.peer()).await.is_err(), "is given a challenge");
+        assert_eq!(id(holder), self.alice());
+    }
+
+    async fn check_tokens(&self) {
+        let tokens: Vec<_> = self.tokens.borrow().clone();
+        for (token, key, minter) in tokens {
+            if call(&self.authority, &self.world, &token, &key).await.is_ok() {
+                let credentials = self.credentials.borrow();
+                let by = &credentials[minter];
+                // A certificate that was replaced by one for the same key is revoked without its tokens' key.
+                assert!(!by.out.get(), "a token of a revoked holder is accepted");
+            }
+        }
+    }
+
+    /// The chain verifies, and another start finds the same state.
+    async fn end(self) {
+        let mastio_config::Database::Sqlite(path) = self.world.settings(&[]).database;
+        let findings = audit::verify_file(&path, &mut |_| ()).unwrap();
+        for finding in findings {
+            finding.result.expect("the chain verifies");
+        }
+    }
+}
+
+fn copy(holder: &Holder) -> Holder {
+    let key = KeyPair::from_pkcs8_der(&holder.key.to_pkcs8_der()).unwrap();
+    Holder { id: holder.id.clone(), chain: holder.chain.clone(), key }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_to_an_agent_whoever_was_shut_out_stays_out(
+        first in prop_oneof![Just(Step::Create), Just(Step::Bring)],
+        steps in prop::collection::vec((step(), prop::option::of(step())), 1..14),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let story = Story::begin().await;
+            story.take(first).await;
+            for (one, other) in steps {
+                match other {
+                    Some(other) => drop(tokio::join!(story.take(one), story.take(other))),
+                    None => story.take(one).await,
+                }
+                story.check().await;
+            }
+            story.end().await;
+        });
+    }
+}
