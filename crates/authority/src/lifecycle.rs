@@ -98,7 +98,7 @@ impl Authority {
     }
 
     /// From the commit on `leaf` is refused as revoked; with `and_key` its key is not certified or pinned again either.
-    pub(crate) fn end_certificate(
+    fn end_certificate(
         &self,
         unit: Unit,
         id: &AgentId,

@@ -7,17 +7,17 @@
 use std::sync::Arc;
 
 use mastio_config::EgressDpop;
-use mastio_core::{AgentId, Event, Jkt, Stamp, event::catalogue};
+use mastio_core::{AgentId, Event, Jkt, event::catalogue};
 use mastio_pki::{Certificate, SigningRequest};
 use mastio_store::{
-    Touch, Unit,
-    agents::{self, DpopChange, Method, NewPin},
+    Unit,
+    agents::{self, DpopChange, Method},
 };
 
 use crate::{
     Authority,
     authenticate::{AuthError, Pinned},
-    lifecycle::{LifecycleError, Rotated, SUPERSEDED, pinned_leaf},
+    lifecycle::{LifecycleError, Replacement, Rotated},
     lifetime::Lifetime,
     peer::Peer,
     proofs::RequestLine,
@@ -109,29 +109,26 @@ impl Authority {
         self.renewed(holder, &leaf, certificates).await
     }
 
+    /// The change. The certificate of before stays good for the usual grace, if it does not end sooner; a grace of
+    /// nothing ends it now, and tokens go on in any case (design decision 10).
     fn renewal(&self, holder: &KeyHolder, leaf: &Certificate, certificates: &str) -> Unit {
-        let (KeyHolder { agent, leaf: old, jkt }, now) = (holder, self.clock.now());
-        let id = agent.id();
-        let grace = self.grace().map(|grace| grace.min(old.not_after()));
+        let KeyHolder { agent, leaf: old, jkt } = holder;
+        let overlap = self.clock.now().plus(self.settings.agent_cert_grace).min(old.not_after());
         let first_key = agent.row.dpop_jkt.is_none();
-        let dpop = if first_key { DpopChange::Replace(Some(*jkt)) } else { DpopChange::Keep };
-        let facts = pinned_leaf(leaf);
-        let pin = NewPin { certificates, leaf: &facts, spiffe_id: leaf.spiffe_id(), dpop, grace, at: now };
-        let mut unit = Unit::of(told(agent, old, leaf, *jkt, grace))
-            .write_all(agents::re_pin(&agent.row, &pin))
-            .touch(Touch::Agent(id.clone()));
-        if first_key {
-            let event = catalogue::DpopKeySet { dpop_jkt: *jkt, by: id.to_string() };
-            unit = unit.tell(Event::new(&event).about(id.as_str()));
+        let unit = self.replacement(&Replacement {
+            agent: &agent.row,
+            leaf,
+            certificates,
+            dpop: if first_key { DpopChange::Replace(Some(*jkt)) } else { DpopChange::Keep },
+            grace: Some(overlap),
+            source: BY_ITSELF,
+            by: agent.id().as_str(),
+        });
+        if !first_key {
+            return unit;
         }
-        let same_key = leaf.spki_der() == old.spki_der();
-        if !same_key {
-            unit = unit.write(agents::drop_escrow(id));
-        }
-        match grace {
-            Some(_) => unit,
-            None => self.end_certificate(unit, id, old, SUPERSEDED, now, !same_key),
-        }
+        let event = catalogue::DpopKeySet { dpop_jkt: *jkt, by: agent.id().to_string() };
+        unit.tell(Event::new(&event).about(agent.id().as_str()))
     }
 
     async fn renewed(
@@ -151,19 +148,4 @@ impl Authority {
             dpop_jwk: self.public_jwk(Some(holder.jkt)).await?,
         })
     }
-}
-
-fn told(agent: &Agent, old: &Certificate, new: &Certificate, jkt: Jkt, grace: Option<Stamp>) -> Event {
-    let event = catalogue::CertificateRotated {
-        source: BY_ITSELF,
-        previous_cert_thumbprint: Some(old.thumbprint()),
-        new_cert_thumbprint: new.thumbprint(),
-        previous_dpop_jkt: agent.row.dpop_jkt,
-        new_dpop_jkt: Some(jkt),
-        grace_period_expires_at: grace,
-        not_after: new.not_after(),
-        reactivated: false,
-        by: agent.id().to_string(),
-    };
-    Event::new(&event).about(agent.id().as_str())
 }

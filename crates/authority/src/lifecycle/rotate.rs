@@ -102,7 +102,7 @@ impl Authority {
             dpop,
             grace,
             source: "rotate-cert",
-            operator,
+            by: &operator.fingerprint,
         };
         let unit = self.replacement(&replacement).write_all(made.as_ref().map(keep));
         if !self.applied(unit).await? {

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     authentication::{call, mint},
+    device::{Device, named},
     renewal::{RENEW, brought, csr, id, renew, with},
     world::*,
 };
@@ -18,7 +19,7 @@ use mastio_core::{AgentId, Clock, Thumbprint};
 use mastio_jose::SigningKey;
 use mastio_pki::{KeyPair, pem};
 use mastio_store::{agents, audit};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -30,12 +31,27 @@ enum Step {
     Deactivate,
     Reactivate,
     Revoke,
-    Rotate { hours: u64, key: Choice },
-    Renew { by: u8, key: Choice },
+    Rotate {
+        hours: u64,
+        key: Choice,
+    },
+    Renew {
+        by: u8,
+        key: Choice,
+    },
     SetDpopKey,
-    Mint { by: u8 },
-    Wait { hours: u64 },
+    Mint {
+        by: u8,
+    },
+    Wait {
+        hours: u64,
+    },
     Reload,
+    /// Somebody asks by device code with this key, and an operator decides.
+    Enrol {
+        key: Choice,
+        approve: bool,
+    },
 }
 
 /// Whose key is certified.
@@ -64,6 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<u8>().prop_map(|by| Step::Mint { by }),
         1 => (1u64..50).prop_map(|hours| Step::Wait { hours }),
         1 => Just(Step::Reload),
+        4 => (choice(), prop::bool::weighted(0.8)).prop_map(|(key, approve)| Step::Enrol { key, approve }),
     ]
 }
 
@@ -76,9 +93,10 @@ struct Credential {
 }
 
 /// One agent id and all that was ever handed out for it.
-struct Story {
-    world: World,
-    authority: Arc<Authority>,
+struct Story<'a> {
+    world: &'a World,
+    authority: &'a Authority,
+    name: String,
     credentials: RefCell<Vec<Credential>>,
     tokens: RefCell<Vec<(String, Arc<SigningKey>, usize)>>,
     dpop: RefCell<Arc<SigningKey>>,
@@ -88,25 +106,22 @@ struct Story {
     shut_out: RefCell<HashSet<[u8; 32]>>,
 }
 
-impl Story {
-    async fn begin() -> Self {
-        let world = World::new();
-        let authority = world.boot(&[("MCP_PROXY_RATE_LIMIT_PER_MINUTE", "1000000")]).await.unwrap();
-        let dpop = RefCell::new(Arc::new(SigningKey::generate().unwrap()));
+impl<'a> Story<'a> {
+    fn of(name: String, world: &'a World, authority: &'a Authority) -> Self {
         Self {
             world,
             authority,
+            name,
             credentials: RefCell::default(),
             tokens: RefCell::default(),
-            dpop,
+            dpop: RefCell::new(Arc::new(SigningKey::generate().unwrap())),
             pinned: Cell::default(),
             shut_out: RefCell::default(),
         }
     }
 
-    fn alice(&self) -> AgentId {
-        let org = self.authority.trust().org.clone();
-        AgentId::new(&org, &candidate("alice").name)
+    fn agent(&self) -> AgentId {
+        AgentId::new(&self.authority.trust().org, &candidate(&self.name).name)
     }
 
     fn hand_out(&self, holder: Holder) {
@@ -131,23 +146,23 @@ impl Story {
 
     /// Does it. A refusal is as good as a success: what counts is the state that is left.
     async fn take(&self, step: Step) {
-        let (authority, alice) = (&self.authority, self.alice());
+        let (authority, agent) = (self.authority, self.agent());
         match step {
             Step::Create => {
-                if let Ok(made) = authority.create_agent(&candidate("alice"), true, &operator()).await {
+                if let Ok(made) = authority.create_agent(&candidate(&self.name), true, &operator()).await {
                     self.hand_out(Holder::of(&made));
                 }
             }
             Step::Bring => {
-                let taken = agents::find(authority.store(), &alice).await.unwrap().is_some();
+                let taken = agents::find(authority.store(), &agent).await.unwrap().is_some();
                 if !taken {
-                    self.hand_out(brought(authority, &self.world, "alice").await);
+                    self.hand_out(brought(authority, self.world, &self.name).await);
                 }
             }
-            Step::Deactivate => drop(authority.deactivate(&alice, &operator()).await),
-            Step::Reactivate => drop(authority.reactivate(&alice, &operator()).await),
+            Step::Deactivate => drop(authority.deactivate(&agent, &operator()).await),
+            Step::Reactivate => drop(authority.reactivate(&agent, &operator()).await),
             Step::Revoke => {
-                let revoked = authority.revoke(&alice, None, &operator()).await;
+                let revoked = authority.revoke(&agent, None, &operator()).await;
                 if revoked.is_ok_and(|revoked| !revoked.already) {
                     self.shut_out.borrow_mut().extend(self.pinned.get());
                 }
@@ -156,19 +171,36 @@ impl Story {
             Step::Renew { by, key } => {
                 let Some((holder, dpop)) = self.chosen(by) else { return };
                 let next = self.key(key);
-                if let Ok(renewed) = renew(authority, &self.world, &holder, &dpop, &next, None).await {
+                if let Ok(renewed) = renew(authority, self.world, &holder, &dpop, &next, None).await {
                     self.hand_out(with(&holder, &renewed, next));
                 }
             }
             Step::SetDpopKey => {
                 let key = Arc::new(SigningKey::generate().unwrap());
-                if authority.set_dpop_key(&alice, &key.public_jwk().to_value(), &operator()).await.is_ok() {
+                if authority.set_dpop_key(&agent, &key.public_jwk().to_value(), &operator()).await.is_ok() {
                     *self.dpop.borrow_mut() = key;
                 }
             }
             Step::Mint { by } => self.mint(by).await,
             Step::Wait { hours } => self.world.clock.advance(Duration::from_secs(hours * 3600)),
             Step::Reload => authority.reload().unwrap(),
+            Step::Enrol { key, approve } => self.enrol(key, approve).await,
+        }
+    }
+
+    async fn enrol(&self, choice: Choice, approve: bool) {
+        let (authority, dpop) = (self.authority, SigningKey::generate().unwrap());
+        let device = Device { key: self.key(choice), dpop };
+        let Ok(started) = authority.start_enrollment(&device.start()).await else { return };
+        if !approve {
+            drop(authority.reject_enrollment(&started.id, "no", &operator()).await);
+            return;
+        }
+        if authority.approve_enrollment(&started.id, &named(&self.name), &operator()).await.is_ok() {
+            let outcome = device.status(authority, &started.id).await;
+            let chain = pem::certificates(&outcome.certificates.unwrap()).unwrap();
+            *self.dpop.borrow_mut() = Arc::new(device.dpop);
+            self.hand_out(Holder { id: outcome.agent.unwrap().to_string(), chain, key: device.key });
         }
     }
 
@@ -176,12 +208,12 @@ impl Story {
         let own = matches!(choice, Choice::Old(_)).then(|| self.key(choice));
         let grace = (hours > 0).then(|| Duration::from_secs(hours * 3600));
         let rotation = Rotation { csr_pem: own.as_ref().map(csr), grace, dpop: false };
-        let rotated = self.authority.rotate_certificate(&self.alice(), &rotation, &operator()).await;
+        let rotated = self.authority.rotate_certificate(&self.agent(), &rotation, &operator()).await;
         let Ok(rotated) = rotated else { return };
         let key =
             own.unwrap_or_else(|| KeyPair::from_pem(rotated.key.as_ref().unwrap().expose_secret()).unwrap());
         let chain = pem::certificates(&rotated.certificates).unwrap();
-        self.hand_out(Holder { id: self.alice().to_string(), chain, key });
+        self.hand_out(Holder { id: self.agent().to_string(), chain, key });
     }
 
     async fn mint(&self, by: u8) {
@@ -197,13 +229,13 @@ impl Story {
         let now = self.world.clock.now();
         let dpop = proof(key, "POST", TOKEN, &json!({}), now);
         let assertion = assertion.map(|holder| holder.assertion(now));
-        mint(&self.authority, peer, assertion.as_deref(), Some(&dpop)).await.ok()
+        mint(self.authority, peer, assertion.as_deref(), Some(&dpop)).await.ok()
     }
 
     /// What must hold after every step.
     async fn check(&self) {
         let now = self.world.clock.now();
-        let row = agents::find(self.authority.store(), &self.alice()).await.expect("a readable row");
+        let row = agents::find(self.authority.store(), &self.agent()).await.expect("a readable row");
         let mut let_in: Vec<Thumbprint> = Vec::new();
         for index in 0..self.credentials.borrow().len() {
             let (holder, dpop) = self.chosen(u8::try_from(index).unwrap()).unwrap();
@@ -235,7 +267,7 @@ impl Story {
 
     /// No call that the holder of a revoked certificate or a barred key can make succeeds.
     async fn assert_out(&self, holder: &Holder, dpop: &SigningKey) {
-        let (authority, key) = (&self.authority, SigningKey::generate().unwrap());
+        let (authority, key) = (self.authority, SigningKey::generate().unwrap());
         assert!(self.minted(&holder.peer(), None, &key).await.is_none(), "minted over mTLS");
         assert!(self.minted(&nobody(), Some(holder), &key).await.is_none(), "minted by assertion");
         let more = json!({ "nonce": authority.proofs().nonce() });
@@ -246,24 +278,15 @@ impl Story {
         assert!(calling.is_err(), "may call");
         // The routes that give and countersign challenges want the certificate first.
         assert!(authority.certificate(&holder.peer()).await.is_err(), "is given a challenge");
-        assert_eq!(id(holder), self.alice());
+        assert_eq!(id(holder), self.agent());
     }
 
     async fn check_tokens(&self) {
         let tokens: Vec<_> = self.tokens.borrow().clone();
         for (token, key, minter) in tokens {
-            let accepted = call(&self.authority, &self.world, &token, &key).await.is_ok();
+            let accepted = call(self.authority, self.world, &token, &key).await.is_ok();
             let revoked = self.credentials.borrow()[minter].revoked.get();
             assert!(!accepted || !revoked, "a token of a revoked certificate is accepted");
-        }
-    }
-
-    /// The audit chain verifies.
-    async fn end(self) {
-        let mastio_config::Database::Sqlite(path) = self.world.settings(&[]).database;
-        let findings = audit::verify_file(&path, &mut |_| ()).unwrap();
-        for finding in findings {
-            finding.result.expect("the chain verifies");
         }
     }
 }
@@ -273,32 +296,38 @@ fn copy(holder: &Holder) -> Holder {
     Holder { id: holder.id.clone(), chain: holder.chain.clone(), key }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 16,
-        max_shrink_iters: 60,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+/// Steps, some of them two at once.
+fn steps() -> impl Strategy<Value = (Step, Vec<(Step, Option<Step>)>)> {
+    let first = prop_oneof![Just(Step::Create), Just(Step::Bring)];
+    (first, prop::collection::vec((step(), prop::option::of(step())), 1..14))
+}
 
-    #[test]
-    fn whatever_happens_to_an_agent_whoever_was_shut_out_stays_out(
-        first in prop_oneof![Just(Step::Create), Just(Step::Bring)],
-        steps in prop::collection::vec((step(), prop::option::of(step())), 1..14),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+#[test]
+fn whatever_happens_to_an_agent_whoever_was_shut_out_stays_out() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = World::new();
+    let limits = ("MCP_PROXY_RATE_LIMIT_PER_MINUTE", "1000000");
+    let authority = runtime.block_on(world.boot(&[limits])).unwrap();
+    let config =
+        ProptestConfig { cases: 48, max_shrink_iters: 200, failure_persistence: None, ..Default::default() };
+    let stories = Cell::new(0);
+    let told = TestRunner::new(config).run(&steps(), |(first, steps)| {
+        let name = format!("agent-{}", stories.replace(stories.get() + 1));
         runtime.block_on(async {
-            let story = Story::begin().await;
-            story.take(first).await;
-            story.check().await;
-            for (one, other) in steps {
+            let story = Story::of(name, &world, &authority);
+            for (one, other) in std::iter::once((first, None)).chain(steps) {
                 match other {
                     Some(other) => drop(tokio::join!(story.take(one), story.take(other))),
                     None => story.take(one).await,
                 }
                 story.check().await;
             }
-            story.end().await;
         });
+        Ok(())
+    });
+    told.unwrap();
+    let mastio_config::Database::Sqlite(path) = world.settings(&[]).database;
+    for finding in audit::verify_file(&path, &mut |_| ()).unwrap() {
+        finding.result.expect("the chain verifies");
     }
 }

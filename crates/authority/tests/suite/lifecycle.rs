@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    authentication::{bound, call, mint, reason},
+    authentication::{bound, call, mint},
     renewal::{csr, id},
     world::*,
 };
@@ -132,6 +132,9 @@ async fn rotation_switches_on_keeps_the_dpop_key_and_bars_the_old_key() {
     assert!(signed.key.is_none());
     let leaf = &pem::certificates(&signed.certificates).unwrap()[0];
     assert_eq!(leaf.spki_der(), own.spki_der());
+    world.clock.advance(HOUR);
+    let again = authority.revoke(&id(&alice), None, &operator()).await.unwrap();
+    assert!(!again.already && again.at == world.clock.now(), "another life, another revocation");
 }
 
 #[tokio::test]
