@@ -207,7 +207,7 @@ impl<'a> Story<'a> {
     async fn rotate(&self, hours: u64, choice: Choice) {
         let own = matches!(choice, Choice::Old(_)).then(|| self.key(choice));
         let grace = (hours > 0).then(|| Duration::from_secs(hours * 3600));
-        let rotation = Rotation { csr_pem: own.as_ref().map(csr), grace, dpop: false };
+        let rotation = Rotation { csr_pem: own.as_ref().map(csr), grace, ..Rotation::default() };
         let rotated = self.authority.rotate_certificate(&self.agent(), &rotation, &operator()).await;
         let Ok(rotated) = rotated else { return };
         let key =
