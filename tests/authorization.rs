@@ -11,7 +11,7 @@ use crate::harness::{ADMIN_SECRET, Mastio, PATIENCE, Place, X_ADMIN_SECRET, even
 const GOLDEN: &str = "tests/authorization.txt";
 
 /// Nobody is called `nobody`: a request that is let in changes nothing.
-const ROUTES: [(Method, &str); 48] = [
+const ROUTES: [(Method, &str); 49] = [
     (Method::GET, "/health"),
     (Method::GET, "/healthz"),
     (Method::GET, "/readyz"),

@@ -19,6 +19,7 @@ use crate::{
     admin::Operator,
     authenticate::{AuthError, identity},
     lifecycle::pinned_leaf,
+    lifetime::Lifetime,
     once::Once,
 };
 
@@ -36,6 +37,8 @@ pub struct Candidate {
     pub capabilities: Vec<String>,
     /// Whether it is published to a Court.
     pub federated: bool,
+    /// How long the certificates live that are made here for it; 365 days when not given.
+    pub lifetime: Option<Lifetime>,
     /// What the request is called, when it may be sent again.
     pub once: Option<Once>,
 }
@@ -101,7 +104,7 @@ impl Authority {
         let spiffe = SpiffeId::of_agent(&trust.domain, &trust.org, &candidate.name);
         let key = KeyPair::generate_p256().map_err(Outage::internal)?;
         let now = self.clock.now();
-        let lifetime = profile::LEAF_LIFETIME;
+        let lifetime = candidate.lifetime.map_or(Lifetime::MOST, Lifetime::duration);
         let leaf = profile::agent(issuer, &id, &spiffe, key.spki_der(), lifetime, now, self.rng.as_ref())
             .map_err(Outage::internal)?;
         let certificates = trust.chain_of(&leaf);
@@ -120,6 +123,9 @@ impl Authority {
             by: operator.fingerprint.clone(),
         };
         let mut unit = Unit::of(Event::new(&event).about(id.as_str())).write_all(row.insert());
+        if candidate.lifetime.is_some() {
+            unit = unit.write(agents::keep_lifetime(&id, lifetime));
+        }
         if escrow {
             let name = agents::key_name(&id);
             let sealed = self.custody.wrap(&name, &pem).map_err(Outage::internal)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mastio_core::{AgentId, Event, Jkt, PrincipalKind, Thumbprint, event::catalogue, sha256};
+use mastio_core::{AgentId, Event, Jkt, PrincipalKind, Stamp, Thumbprint, event::catalogue, sha256};
 use mastio_jose::{Assertion, Confirmation, TokenClaims, VerifyingKey};
 use mastio_pki::Certificate;
 use mastio_store::Unit;
@@ -30,6 +30,8 @@ pub struct Minted {
     pub agent: AgentId,
     /// How the agent proved itself.
     pub method: &'static str,
+    /// Since when its certificate should be renewed, if that is so already.
+    pub renewal_due: Option<Stamp>,
 }
 
 /// Why no token was minted.
@@ -173,6 +175,7 @@ impl Authority {
             issued_by: claims.iss,
             agent: id.clone(),
             method,
+            renewal_due: pinned.agent.renewal_due(now),
         })
     }
 
@@ -226,7 +229,7 @@ fn leaf_key(agent: &Agent, leaf: &Certificate) -> Result<VerifyingKey, AuthError
 
 struct UsedAssertion {
     key: [u8; 16],
-    iat: mastio_core::Stamp,
+    iat: Stamp,
 }
 
 /// What an assertion is remembered by: its `jti`, or without one what was signed; never the signature, which can be

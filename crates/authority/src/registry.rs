@@ -14,10 +14,12 @@ use mastio_jose::VerifyingKey;
 use mastio_pki::{Certificate, pem};
 use mastio_store::{
     ReadError, Store, Touch,
-    agents::{self, AgentRow},
+    agents::{self, AgentRow, Method},
     revocations,
     sqlite::Database,
 };
+
+use crate::lifetime::renewal_due_after;
 
 /// How many records are kept. A record is about 3 KB.
 const CAPACITY: u64 = 16_384;
@@ -36,6 +38,8 @@ pub struct Agent {
     pub key: Option<VerifyingKey>,
     /// The pin of the grace slot.
     pub grace_pin: Option<Thumbprint>,
+    /// From when on the leaf should be renewed, if we are who makes its successor.
+    renew_after: Option<Stamp>,
 }
 
 impl From<AgentRow> for Agent {
@@ -52,6 +56,7 @@ impl From<AgentRow> for Agent {
         Self {
             pin: leaf.map(Certificate::thumbprint),
             key: leaf.and_then(|leaf| VerifyingKey::from_spki_der(leaf.spki_der()).ok()),
+            renew_after: leaf.filter(|_| ours_to_renew(&row)).map(renewal_due_after),
             grace_pin,
             certificates,
             row,
@@ -72,6 +77,12 @@ impl Agent {
         self.row.is_active()
     }
 
+    /// Since when its certificate should be renewed, if that is so already.
+    #[must_use]
+    pub fn renewal_due(&self, now: Stamp) -> Option<Stamp> {
+        self.renew_after.filter(|due| *due <= now)
+    }
+
     /// Until when the grace slot counts, if it still does.
     #[must_use]
     pub fn grace_until(&self, now: Stamp) -> Option<Stamp> {
@@ -87,6 +98,11 @@ impl Agent {
         };
         self.row.dpop_jkt == Some(*jkt) || graced()
     }
+}
+
+/// Whether `agent` may renew its certificate here: those of SPIRE and of the organisation's own CA come from there.
+fn ours_to_renew(agent: &AgentRow) -> bool {
+    !matches!(agent.method, Some(Method::Spiffe | Method::Byoca))
 }
 
 /// Finds agents.

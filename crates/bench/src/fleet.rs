@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use mastio_core::{Clock, PrincipalKind};
+use mastio_core::{Clock, PrincipalKind, Rng, SystemRng, Thumbprint};
 use mastio_pki::profile;
 use mastio_store::{
     Unit,
     agents::{Method, NewAgent, PinnedLeaf},
+    revocations::Revocation,
 };
 
 use crate::{
@@ -61,6 +62,41 @@ pub(crate) fn memory_with_agents(bench: &Bench) -> Result<Measured, BenchError> 
     let load = Load { most, ..Load::full(bench.time() * PATIENCE) };
     let (_, measured) = requests::drive(bench, &server, callers, load)?;
     Ok(Measured { resident: Some(server.resident(Resident::Peak)?), ..measured })
+}
+
+/// Minting as ever, beside all agents and all revoked certificates of the options: it must cost what it costs alone.
+pub(crate) fn mint(bench: &Bench) -> Result<Measured, BenchError> {
+    let folder = bench.folder()?;
+    enrolled(bench, folder.path())?;
+    revoked(bench, folder.path())?;
+    let server = Server::start(bench, folder.path())?;
+    let callers = requests::warmed_up(bench, &server, Kind::Mint)?;
+    requests::drive(bench, &server, callers, Load::full(bench.time())).map(|(_, measured)| measured)
+}
+
+/// Certificates that are not accepted any more, with keys that nobody has.
+fn revoked(bench: &Bench, dir: &Path) -> Result<(), BenchError> {
+    let (all, at) = (bench.options.revoked, bench.clock.now());
+    let agent = bench.organisation.agent(FLEET)?;
+    let random = || Thumbprint::of(&SystemRng.bytes::<32>());
+    let revocation = || {
+        let thumbprint = random();
+        Revocation {
+            thumbprint,
+            serial: thumbprint.to_string()[..32].to_owned(),
+            spki_sha256: Some(random().to_string()),
+            issuer_ski: None,
+            agent: agent.clone(),
+            at,
+            reason: "admin_revocation".into(),
+            not_after: at.plus(profile::LEAF_LIFETIME),
+        }
+    };
+    let units = (0..all).step_by(PER_UNIT as usize).map(|first| {
+        let count = PER_UNIT.min(all - first);
+        Unit::default().write_all((0..count).map(|_| revocation().insert()))
+    });
+    audit::submit_all(bench, &server::database(dir), units)
 }
 
 /// A database that a server made, with all agents in it. They share a certificate: as many bytes and as much to parse

@@ -84,6 +84,12 @@ const SCENARIOS: &[Scenario] = &[
         run: |bench| requests::measure(bench, Kind::MintMtls),
     },
     Scenario {
+        name: "mint-fleet",
+        work: Work { verify: 2, sign: 1, hash: 0 },
+        budget: TWICE,
+        run: fleet::mint,
+    },
+    Scenario {
         name: "call",
         work: Work { verify: 1, sign: 0, hash: 0 },
         budget: TWICE,

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::{
     Answer, Client, ClientError, Identity, assertion,
     prover::{Call, Prover},
+    renewal::Renewals,
 };
 
 const TOKEN: &str = "/v1/auth/token";
@@ -33,9 +34,11 @@ pub enum Login {
 pub struct Agent {
     pub(crate) identity: Arc<Identity>,
     /// The persistent key, whose thumbprint the Mastio may have registered.
-    dpop_key: SigningKey,
+    pub(crate) dpop_key: SigningKey,
     pub(crate) prover: Prover,
     session: Option<Session>,
+    /// `None` without a directory to keep what is renewed.
+    pub(crate) renewals: Option<Renewals>,
 }
 
 /// A token and the ephemeral key it is bound to.
@@ -62,7 +65,8 @@ impl Agent {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Self {
-        Self { identity, dpop_key, prover: Prover::new(client.connect(), clock, rng), session: None }
+        let prover = Prover::new(client.connect(), clock, rng);
+        Self { identity, dpop_key, prover, session: None, renewals: None }
     }
 
     /// Who it is.
@@ -107,6 +111,7 @@ impl Agent {
     /// [`ClientError::Refused`], or why there was no answer.
     pub async fn login_by(&mut self, login: Login) -> Result<(), ClientError> {
         self.session = None;
+        self.renew_if_due().await;
         let (assertion, countersignature) = match login {
             Login::Mtls => (None, None),
             Login::Direct => (Some(self.assertion(None)?), None),
@@ -158,6 +163,7 @@ impl Agent {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, ClientError> {
+        self.renew_if_due().await;
         let call = Call { method, path, body: body.into(), countersignature: None };
         let answer = self.call_once(&call).await?;
         let login = self.session.as_ref().map(|session| session.login);
@@ -185,6 +191,7 @@ impl Agent {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, ClientError> {
+        self.renew_if_due().await;
         let call = Call { method, path, body: body.into(), countersignature: None };
         self.prover.send(&call, &self.dpop_key, None).await
     }

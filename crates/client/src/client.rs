@@ -27,8 +27,16 @@ struct Endpoint {
     origin: String,
     /// Host and port for the system.
     address: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
     timeout: Duration,
+}
+
+/// The server's name, whom to trust about it, and what to show it.
+#[derive(Clone)]
+struct Tls {
+    name: ServerName<'static>,
+    roots: Arc<RootCertStore>,
+    connector: TlsConnector,
 }
 
 /// Gathers what a [`Client`] needs.
@@ -44,6 +52,17 @@ impl Client {
     #[must_use]
     pub fn builder(base_url: &str) -> ClientBuilder<'_> {
         ClientBuilder { base_url, ca_pem: None, identity: None, timeout: TIMEOUT }
+    }
+
+    /// The same Mastio, for connections that show the certificate of `identity`.
+    ///
+    /// # Errors
+    /// [`ClientError::TlsSetup`].
+    pub fn with_identity(&self, identity: &Identity) -> Result<Self, ClientError> {
+        let Endpoint { origin, address, tls, timeout } = &*self.0;
+        let tls = tls.as_ref().map(|tls| Tls::new(tls.name.clone(), Arc::clone(&tls.roots), Some(identity)));
+        let (origin, address) = (origin.clone(), address.clone());
+        Ok(Self(Arc::new(Endpoint { origin, address, tls: tls.transpose()?, timeout: *timeout })))
     }
 
     /// A connection, opened by its first request.
@@ -75,9 +94,10 @@ impl Client {
         stream.set_nodelay(true).map_err(connect_error)?;
         match tls {
             None => handshake(TokioIo::new(stream)).await,
-            Some((connector, name)) => {
-                let stream = connector
-                    .connect(name.clone(), stream)
+            Some(tls) => {
+                let stream = tls
+                    .connector
+                    .connect(tls.name.clone(), stream)
                     .await
                     .map_err(|source| ClientError::Handshake { address: address.clone(), source })?;
                 handshake(TokioIo::new(stream)).await
@@ -132,7 +152,7 @@ impl<'a> ClientBuilder<'a> {
             "https" => {
                 let name =
                     ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_| wrong())?;
-                Some((TlsConnector::from(Arc::new(self.tls_config()?)), name))
+                Some(Tls::new(name, Arc::new(self.roots()?), self.identity)?)
             }
             _ => return Err(wrong()),
         };
@@ -144,16 +164,26 @@ impl<'a> ClientBuilder<'a> {
         })))
     }
 
-    fn tls_config(&self) -> Result<ClientConfig, ClientError> {
+    fn roots(&self) -> Result<RootCertStore, ClientError> {
         let mut roots = RootCertStore::empty();
         for certificate in pem::certificates(self.ca_pem.ok_or(ClientError::NoCa)?)? {
             roots.add(CertificateDer::from(certificate.der()))?;
         }
+        Ok(roots)
+    }
+}
+
+impl Tls {
+    fn new(
+        name: ServerName<'static>,
+        roots: Arc<RootCertStore>,
+        identity: Option<&Identity>,
+    ) -> Result<Self, ClientError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let trusting = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots);
-        let mut config = match self.identity {
+            .with_root_certificates(Arc::clone(&roots));
+        let mut config = match identity {
             None => trusting.with_no_client_auth(),
             Some(identity) => {
                 let chain = identity.chain().iter();
@@ -164,7 +194,7 @@ impl<'a> ClientBuilder<'a> {
             }
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        Ok(Self { name, roots, connector: TlsConnector::from(Arc::new(config)) })
     }
 }
 

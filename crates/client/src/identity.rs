@@ -1,14 +1,15 @@
 //! An agent's certificates and the key that they are for.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use mastio_core::AgentId;
 use mastio_jose::{SigningError, SigningKey};
-use mastio_pki::{Certificate, KeyError, KeyPair, PemError, issued_chain, pem};
-use secrecy::{ExposeSecret, SecretString};
+use mastio_pki::{Certificate, IssueError, KeyError, KeyPair, PemError, issued_chain, pem};
+
+use crate::folder::Folder;
 
 /// Why there is no identity to log in with.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +22,23 @@ pub enum IdentityError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A file cannot be replaced.
+    #[error("cannot write {}: {source}; what was there before is still there", path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Not certificates.
     #[error("identity: {0}")]
     Certificate(#[from] PemError),
     /// Not a private key.
     #[error("identity: {0}")]
     Key(#[from] KeyError),
+    /// A certificate request could not be signed.
+    #[error("identity: {0}")]
+    Request(#[from] IssueError),
     /// A key that this client does not sign with.
     #[error("identity: use an EC P-256 key: {0}")]
     Curve(#[from] SigningError),
@@ -61,22 +73,12 @@ impl Identity {
         Ok(Self { chain, key, signer, agent_id })
     }
 
-    /// Reads `cert.pem`, and `key.pem` or else `agent-key.pem`, from a directory.
+    /// Reads `cert.pem` and its key from a directory: `key.pem` or `agent-key.pem`, or that of a renewal that was cut off.
     ///
     /// # Errors
     /// [`IdentityError`].
     pub fn from_dir(dir: &Path) -> Result<Self, IdentityError> {
-        let read = |name: &str| {
-            let path = dir.join(name);
-            fs::read_to_string(&path).map_err(|source| IdentityError::Read { path, source })
-        };
-        let key = match read("key.pem") {
-            Err(IdentityError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                SecretString::from(read("agent-key.pem")?)
-            }
-            other => SecretString::from(other?),
-        };
-        Self::new(&read("cert.pem")?, KeyPair::from_pem(key.expose_secret())?)
+        Folder::new(dir).identity()
     }
 
     /// The agent that the leaf names.
@@ -112,6 +114,10 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use secrecy::ExposeSecret;
+
     use super::*;
     use crate::testing::Pki;
 

@@ -6,7 +6,8 @@
 //!   (contract `auth.md` §3, §4),
 //! - [`Client`]: where the Mastio is, whom to trust there and which certificate to show; it opens [`Connection`]s,
 //!   which carry requests and return each [`Answer`] as it came,
-//! - [`Agent`]: logs in by any of three sequences and calls with what it got (contract `auth.md` §15),
+//! - [`Agent`]: logs in by any of three sequences and calls with what it got (contract `auth.md` §15); opened from a
+//!   directory it renews its certificate by itself,
 //! - [`Message`] and [`Received`]: one-shot messages, signed here and verified there (contract `calls.md` §7, §9),
 //! - [`Admin`]: what an operator's script does with the admin secret (contract `enrollment.md` §4, §5).
 
@@ -18,10 +19,12 @@ mod client;
 mod connection;
 mod egress;
 mod error;
+mod folder;
 mod identity;
 mod message;
 mod proof;
 mod prover;
+mod renewal;
 #[cfg(test)]
 mod testing;
 

@@ -11,6 +11,8 @@ use crate::{Answer, ClientError, Connection, proof};
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: &str = "dpop-nonce";
+/// Since when the certificate should be renewed; whatever the time, it has come.
+const RENEW_AFTER: &str = "x-cullis-cert-renew-after";
 const COUNTERSIGNATURE: HeaderName = HeaderName::from_static("x-cullis-mastio-signature");
 
 /// One request, as often as it must be sent.
@@ -30,11 +32,13 @@ pub(crate) struct Prover {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
     nonce: Option<String>,
+    /// The server said that the certificate is due.
+    pub(crate) renewal_hinted: bool,
 }
 
 impl Prover {
     pub(crate) fn new(connection: Connection, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
-        Self { connection, clock, rng, nonce: None }
+        Self { connection, clock, rng, nonce: None, renewal_hinted: false }
     }
 
     /// Something that was never used before: for `jti`, nonces and correlation ids.
@@ -66,6 +70,7 @@ impl Prover {
         if let Some(nonce) = answer.header(DPOP_NONCE) {
             self.nonce = Some(nonce.to_owned());
         }
+        self.renewal_hinted |= answer.header(RENEW_AFTER).is_some();
         Ok(answer)
     }
 

@@ -1,6 +1,6 @@
 //! What the tests of this crate share.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mastio_core::{AgentId, AgentName, Clock, OrgId, SpiffeId, Stamp, SystemClock, SystemRng, TrustDomain};
 use mastio_jose::SigningKey;
@@ -25,9 +25,10 @@ pub(crate) fn key(vectors: &Value, name: &str) -> SigningKey {
 }
 
 /// The root and intermediate of `acme`, valid now, since TLS asks the machine's clock.
+#[derive(Clone)]
 pub(crate) struct Pki {
-    root: Issuer<KeyPair>,
-    intermediate: Issuer<KeyPair>,
+    root: Arc<Issuer<KeyPair>>,
+    intermediate: Arc<Issuer<KeyPair>>,
 }
 
 impl Pki {
@@ -37,25 +38,33 @@ impl Pki {
         let root = Issuer::new(profile::root(&org, &key, now, &SystemRng).unwrap(), key).unwrap();
         let key = KeyPair::generate_p256().unwrap();
         let certificate = profile::intermediate(&root, &org, key.spki_der(), now, &SystemRng).unwrap();
-        Self { root, intermediate: Issuer::new(certificate, key).unwrap() }
+        let intermediate = Issuer::new(certificate, key).unwrap();
+        Self { root: Arc::new(root), intermediate: Arc::new(intermediate) }
     }
 
     pub(crate) fn identity(&self, name: &str) -> Identity {
+        self.identity_of(name, KeyPair::generate_p256().unwrap())
+    }
+
+    pub(crate) fn identity_of(&self, name: &str, key: KeyPair) -> Identity {
+        Identity::new(&self.certified(name, key.spki_der()), key).unwrap()
+    }
+
+    /// Leaf and intermediate in PEM, for an hour.
+    pub(crate) fn certified(&self, name: &str, spki: &[u8]) -> String {
         let (org, name) = (OrgId::parse("acme").unwrap(), AgentName::parse(name).unwrap());
-        let key = KeyPair::generate_p256().unwrap();
         let spiffe = SpiffeId::of_agent(&TrustDomain::parse("cullis.local").unwrap(), &org, &name);
         let leaf = profile::agent(
             &self.intermediate,
             &AgentId::new(&org, &name),
             &spiffe,
-            key.spki_der(),
+            spki,
             Duration::from_secs(3600),
             SystemClock::default().now(),
             &SystemRng,
         )
         .unwrap();
-        let above = self.intermediate.certificate().clone();
-        Identity::new(&issued_chain(&leaf, &[above]), key).unwrap()
+        issued_chain(&leaf, &[self.intermediate.certificate().clone()])
     }
 
     pub(crate) fn root_and_key(&self) -> (Certificate, KeyPair) {

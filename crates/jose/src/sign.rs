@@ -19,6 +19,9 @@ pub enum SigningError {
     /// The bytes are not a P-256 private key.
     #[error("not a P-256 private key in PKCS#8 DER")]
     Key,
+    /// The text is not a P-256 private key as a JWK.
+    #[error("not a P-256 private key as a JWK with crv, x, y and d")]
+    Jwk,
     /// The cryptographic library refused.
     #[error("the cryptographic library failed to sign or to make a key")]
     Library,
@@ -69,6 +72,32 @@ impl SigningKey {
             _ => return Err(SigningError::Key),
         };
         Ok(Self { jose, asn1, spki, public })
+    }
+
+    /// Reads the text of a private JWK (RFC 7518 §6.2.2), as [`Self::private_jwk`] writes it.
+    ///
+    /// # Errors
+    /// [`SigningError::Jwk`].
+    pub fn from_private_jwk(text: &str) -> Result<Self, SigningError> {
+        #[derive(serde::Deserialize)]
+        struct Private {
+            crv: String,
+            x: String,
+            y: String,
+            d: String,
+        }
+        let jwk: Private = serde_json::from_str(text).map_err(|_| SigningError::Jwk)?;
+        if jwk.crv != Curve::P256.name() {
+            return Err(SigningError::Jwk);
+        }
+        let d = Zeroizing::new(jwk.d);
+        let number = |text: &str| base64url::decode(text).ok_or(SigningError::Jwk);
+        let point = [vec![4], number(&jwk.x)?, number(&jwk.y)?].concat();
+        let secret = Zeroizing::new(number(&d)?);
+        let format = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(format, &secret, &point);
+        let pkcs8 = pair.map_err(|_| SigningError::Jwk)?.to_pkcs8v1()?;
+        Self::from_pkcs8_der(pkcs8.as_ref())
     }
 
     /// The private key in PKCS#8 DER.
@@ -193,6 +222,14 @@ mod tests {
         assert_eq!(again.spki_der(), key.spki_der());
         assert_eq!(format!("{key:?}"), "SigningKey { .. }");
         assert!(SigningKey::from_pkcs8_der(b"no key").is_err());
+        let jwk = key.private_jwk().unwrap();
+        assert_eq!(SigningKey::from_private_jwk(&jwk).unwrap().spki_der(), key.spki_der());
+        let public = key.public_jwk().to_value().to_string();
+        let mut foreign: serde_json::Value = serde_json::from_str(&jwk).unwrap();
+        foreign["x"] = SigningKey::generate().unwrap().public_jwk().to_value()["x"].clone();
+        for bad in [public, foreign.to_string(), jwk.replace("P-256", "P-384"), "{}".to_owned()] {
+            assert!(matches!(SigningKey::from_private_jwk(&bad), Err(SigningError::Jwk)), "{bad}");
+        }
     }
 
     #[test]

@@ -219,3 +219,6 @@ async fn wait(stopping: &mut watch::Receiver<bool>, time: Duration) -> bool {
         _ = stopping.wait_for(|stop| *stop) => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

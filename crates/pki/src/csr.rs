@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mastio_core::{Principal, Rng, SpiffeId, Stamp};
-use rcgen::SigningKey;
+use rcgen::{CertificateParams, DistinguishedName, SigningKey};
 use x509_parser::{
     certification_request::X509CertificationRequest,
     extensions::{GeneralName, ParsedExtension},
@@ -98,6 +98,16 @@ impl SigningRequest {
     }
 }
 
+/// A request for a certificate of `key` in PEM: it proves possession of the private key and asks for nothing else.
+///
+/// # Errors
+/// [`IssueError::Signing`].
+pub fn request_for<K: SigningKey>(key: &K) -> Result<String, IssueError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    Ok(params.serialize_request(key)?.pem()?)
+}
+
 fn requested_uris(request: &X509CertificationRequest<'_>) -> Result<Vec<String>, CsrError> {
     let mut uris = Vec::new();
     for extension in request.requested_extensions().into_iter().flatten() {
@@ -179,6 +189,15 @@ mod tests {
 
     fn key(arguments: &str) -> String {
         openssl(&format!("genpkey -algorithm {arguments}"), "")
+    }
+
+    #[test]
+    fn a_request_of_ours_is_read_here_and_by_openssl() {
+        let key = KeyPair::generate_p256().unwrap();
+        let pem = request_for(&key).unwrap();
+        let read = SigningRequest::from_pem(&pem).unwrap();
+        assert_eq!((read.public(), read.subject()), (key.public(), ""));
+        assert!(openssl("req -noout -verify -text", &pem).contains("prime256v1"));
     }
 
     #[test]

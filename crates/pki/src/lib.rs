@@ -25,7 +25,7 @@ mod testing;
 pub use anchors::{AnchorError, Anchors, AnchorsBuilder, Group};
 pub use bundle::{issued_chain, trust_file};
 pub use certificate::{Certificate, CertificateError};
-pub use csr::{CsrError, CsrKind, SigningRequest, sign_csr};
+pub use csr::{CsrError, CsrKind, SigningRequest, request_for, sign_csr};
 pub use issuer::{IssueError, Issuer, IssuerError};
 pub use key::{KeyError, KeyPair};
 pub use name::NameError;

@@ -4,12 +4,14 @@ mod change;
 pub mod fleet;
 pub mod page;
 
+use std::time::Duration;
+
 use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 
 pub use change::{
     DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, drop_escrow, empty_grace, escrow_key,
-    keep_jwk, key_name, mark_revoked, note_missing_certificate, raise_epoch, re_describe, re_pin, reactivate,
-    restore_bindings, set_dpop_key, set_federated,
+    keep_jwk, keep_lifetime, key_name, mark_revoked, note_missing_certificate, raise_epoch, re_describe,
+    re_pin, reactivate, restore_bindings, set_dpop_key, set_federated,
 };
 
 use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};
@@ -21,8 +23,10 @@ const COLUMNS: &str = "a.agent_id, a.display_name, a.capabilities, a.cert_pem, a
     CAST(a.federated AS INTEGER) AS federated, CAST(a.federated_at AS TEXT) AS federated_at, \
     a.federation_revision, a.dpop_jkt, a.enrollment_method, a.spiffe_id, a.enrolled_at, a.reach, \
     CAST(a.revoked_at AS TEXT) AS revoked_at, a.revoked_reason, a.previous_cert_pem, a.previous_dpop_jkt, \
-    a.previous_grace_period_expires_at, a.principal_type, coalesce(e.epoch, 0) AS epoch";
-const FROM: &str = "FROM internal_agents a LEFT JOIN agent_epochs e ON e.agent_id = a.agent_id";
+    a.previous_grace_period_expires_at, a.principal_type, coalesce(e.epoch, 0) AS epoch, \
+    coalesce(l.seconds, 0) AS lifetime";
+const FROM: &str = "FROM internal_agents a LEFT JOIN agent_epochs e ON e.agent_id = a.agent_id \
+    LEFT JOIN agent_lifetimes l ON l.agent_id = a.agent_id";
 
 /// How an agent came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -152,6 +156,8 @@ pub struct AgentRow {
     pub federation_revision: i64,
     /// Tokens of older epochs are refused.
     pub epoch: i64,
+    /// How long its certificates live, if they were asked to live shorter than usual.
+    pub lifetime: Option<Duration>,
 }
 
 impl AgentRow {
@@ -197,6 +203,7 @@ impl AgentRow {
             federated_at: row.stamp_or_null("federated_at")?,
             federation_revision: row.int("federation_revision")?,
             epoch: row.int("epoch")?,
+            lifetime: u64::try_from(row.int("lifetime")?).ok().filter(|s| *s > 0).map(Duration::from_secs),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! An operator decides (contract `enrollment.md` §3.3).
 
 use mastio_core::{AgentId, AgentName, EnrollmentId, Event, event::catalogue};
-use mastio_pki::{Certificate, profile};
+use mastio_pki::Certificate;
 use mastio_store::{
     Touch, Unit, WriteError,
     agents::{self, AgentRow, DpopChange, Method, NewAgent},
@@ -14,6 +14,7 @@ use crate::{
     Authority, Outage,
     admin::Operator,
     lifecycle::{ATTEMPTS, LifecycleError, Replacement, pinned_leaf},
+    lifetime::Lifetime,
     possession::HeldKey,
 };
 
@@ -60,7 +61,9 @@ impl Authority {
             if revocations::key_is_revoked(self.store.database(), &key.fingerprint())? {
                 return Err(DeviceError::KeyRevoked);
             }
-            let leaf = self.certify(&agent_id, key.spki_der(), profile::LEAF_LIFETIME)?;
+            let known = agents::find(&self.store, &agent_id).await?;
+            let lifetime = known.as_ref().and_then(|agent| agent.lifetime).unwrap_or(Lifetime::MOST);
+            let leaf = self.certify(&agent_id, key.spki_der(), lifetime)?;
             let certificates = self.trust().chain_of(&leaf);
             let admission = Admission {
                 row: &row,
@@ -70,7 +73,7 @@ impl Authority {
                 certificates: &certificates,
                 operator,
             };
-            let unit = match agents::find(&self.store, &agent_id).await? {
+            let unit = match known {
                 None => match agents::lookalike(&self.store, &agent_id).await? {
                     None => self.newcomer(&admission),
                     Some(other) => return Err(DeviceError::Lookalike(other)),
@@ -192,7 +195,7 @@ impl Authority {
             dpop: DpopChange::Replace(row.dpop_jkt),
             grace: self.grace().filter(|_| agent.is_active()),
             source: SOURCE,
-            operator,
+            by: &operator.fingerprint,
         });
         let unit = unit.write(agents::re_describe(&agent.id, row.kind, row.requester.device_info.as_deref()));
         self.approved(unit, admission, &agent.capabilities)

@@ -18,6 +18,16 @@ pub enum LifecycleError {
     /// SPIRE makes its certificates.
     #[error("the certificate of {0} is an SVID; SPIRE rotates it, see its registration entry")]
     OwnedBySpire(AgentId),
+    /// Its organisation's own CA makes its certificates.
+    #[error(
+        "the certificate of {0} comes from its organisation's own CA; issue the next one there and enrol it with update_existing"
+    )]
+    OwnedByOrganisation(AgentId),
+    /// The certificate that was presented is not the pinned one any more.
+    #[error(
+        "this certificate was replaced; renew with the one that replaced it, or ask an operator for rotate-cert"
+    )]
+    Replaced,
     /// The key that should be certified is revoked.
     #[error("key_revoked: this key was revoked; make a new one")]
     KeyRevoked,
@@ -57,7 +67,8 @@ impl Refusal for LifecycleError {
     fn status(&self) -> u16 {
         match self {
             Self::NotFound(_) => 404,
-            Self::Revoked(_) | Self::OwnedBySpire(_) | Self::KeyRevoked => 409,
+            Self::Replaced => 403,
+            Self::Revoked(_) | Self::OwnedBySpire(_) | Self::OwnedByOrganisation(_) | Self::KeyRevoked => 409,
             Self::Request(_)
             | Self::Key(_)
             | Self::Possession
@@ -74,6 +85,8 @@ impl Refusal for LifecycleError {
             Self::NotFound(_) => "not_found",
             Self::Revoked(_) => "agent_revoked",
             Self::OwnedBySpire(_) => "owned_by_spire",
+            Self::OwnedByOrganisation(_) => "owned_by_organisation",
+            Self::Replaced => "certificate_replaced",
             Self::KeyRevoked => "key_revoked",
             Self::Request(_) => "csr_invalid",
             Self::Key(_) => "pubkey_invalid",

@@ -8,7 +8,7 @@ use mastio_store::{
 };
 
 use super::{SUPERSEDED, current_leaf, known_leaves, pinned_leaf};
-use crate::{Authority, admin::Operator};
+use crate::Authority;
 
 /// What takes the place of an agent's certificate.
 pub(crate) struct Replacement<'a> {
@@ -24,8 +24,8 @@ pub(crate) struct Replacement<'a> {
     pub(crate) grace: Option<Stamp>,
     /// What the audit log calls the way that it came.
     pub(crate) source: &'static str,
-    /// Who decided.
-    pub(crate) operator: &'a Operator,
+    /// Who decided: an operator, or the agent itself.
+    pub(crate) by: &'a str,
 }
 
 impl Authority {
@@ -54,7 +54,7 @@ impl Authority {
             grace_period_expires_at: grace,
             not_after: leaf.not_after(),
             reactivated: !agent.is_active(),
-            by: new.operator.fingerprint.clone(),
+            by: new.by.to_owned(),
         };
         let unit = Unit::of(Event::new(&event).about(agent.id.as_str()))
             .write_all(agents::re_pin(agent, &pin))

@@ -12,7 +12,7 @@ use mastio_store::{
 use secrecy::SecretString;
 
 use super::{LifecycleError, replace::Replacement};
-use crate::{Authority, Outage, admin::Operator, possession::HeldKey};
+use crate::{Authority, Outage, admin::Operator, lifetime::Lifetime, possession::HeldKey};
 
 /// How an agent's certificate is rotated. The default makes a key, keeps the DPoP key, and ends the old certificate.
 #[derive(Debug, Clone, Default)]
@@ -102,17 +102,16 @@ impl Authority {
             dpop,
             grace,
             source: "rotate-cert",
-            operator,
+            by: &operator.fingerprint,
         };
         let unit = self.replacement(&replacement).write_all(made.as_ref().map(keep));
         if !self.applied(unit).await? {
             return Err(self.why_not_pinned(&issued.leaf)?);
         }
         let dpop_jkt = made_jkt.or(agent.dpop_jkt);
-        let dpop_jwk = match (&made, dpop_jkt) {
-            (Some(key), _) => Some(key.private_jwk().map_err(Outage::internal)?.as_str().into()),
-            (None, Some(jkt)) => agents::jwk(&self.store, jkt).await.map_err(Outage::from)?.map(Into::into),
-            (None, None) => None,
+        let dpop_jwk = match &made {
+            Some(key) => Some(key.private_jwk().map_err(Outage::internal)?.as_str().into()),
+            None => self.public_jwk(dpop_jkt).await?,
         };
         Ok(Rotated {
             agent: agent.id.clone(),
@@ -150,7 +149,7 @@ impl Authority {
                 (key.spki_der().to_vec(), Some(key.to_pkcs8_pem()))
             }
         };
-        let leaf = self.certify(&agent.id, &spki, profile::LEAF_LIFETIME)?;
+        let leaf = self.certify(&agent.id, &spki, agent.lifetime.unwrap_or(Lifetime::MOST))?;
         Ok(Issued { certificates: self.trust().chain_of(&leaf), leaf, key })
     }
 
@@ -171,6 +170,12 @@ impl Authority {
         let now = self.clock.now();
         let leaf = profile::agent(issuer, id, &spiffe, spki, lifetime, now, self.rng.as_ref());
         Ok(leaf.map_err(Outage::internal)?)
+    }
+
+    /// The public JWK behind `jkt`, if it was kept.
+    pub(crate) async fn public_jwk(&self, jkt: Option<Jkt>) -> Result<Option<SecretString>, Outage> {
+        let Some(jkt) = jkt else { return Ok(None) };
+        Ok(agents::jwk(&self.store, jkt).await?.map(Into::into))
     }
 
     /// Why `leaf` was not pinned: its key is revoked, or the agent changed meanwhile.

@@ -9,7 +9,7 @@ use mastio_jose::{SigningKey, ath};
 use mastio_pki::{Issuer, profile};
 use serde_json::json;
 
-async fn mint(
+pub(crate) async fn mint(
     authority: &Authority,
     peer: &mastio_authority::peer::Peer,
     assertion: Option<&str>,
@@ -26,7 +26,7 @@ async fn mint(
 }
 
 /// A token bound to a fresh key, minted with an assertion.
-async fn bound(authority: &Authority, world: &World, agent: &Holder) -> (String, SigningKey) {
+pub(crate) async fn bound(authority: &Authority, world: &World, agent: &Holder) -> (String, SigningKey) {
     let key = SigningKey::generate().unwrap();
     let now = world.clock.now();
     let minted = mint(
@@ -39,7 +39,12 @@ async fn bound(authority: &Authority, world: &World, agent: &Holder) -> (String,
     (minted.unwrap(), key)
 }
 
-async fn call(authority: &Authority, world: &World, token: &str, key: &SigningKey) -> Result<(), AuthError> {
+pub(crate) async fn call(
+    authority: &Authority,
+    world: &World,
+    token: &str,
+    key: &SigningKey,
+) -> Result<(), AuthError> {
     let proof = proof(key, "GET", CALL, &json!({ "ath": ath(token) }), world.clock.now());
     authority.caller_by_token(&nobody(), token, &line("GET", CALL, Some(&proof))).await.map(drop)
 }

@@ -80,7 +80,7 @@ events! {
     /// An agent's credentials are not trusted any more: its certificate, its tokens and what hung on them ended at once.
     "agent.revoked" Ok AgentRevoked { reason: String, cert_thumbprint: Option<Thumbprint>, revoked_certificates: Vec<Thumbprint>, by: String }
 
-    /// An agent's certificate was replaced. Without a grace period the one of before is revoked.
+    /// An agent's certificate was replaced: by an operator, by another enrolment, or by the agent itself (source `self`). Without a grace period the one of before is revoked.
     "agent.cert_rotated" Ok CertificateRotated { source: &'static str, previous_cert_thumbprint: Option<Thumbprint>, new_cert_thumbprint: Thumbprint, previous_dpop_jkt: Option<Jkt>, new_dpop_jkt: Option<Jkt>, grace_period_expires_at: Option<Stamp>, not_after: Stamp, reactivated: bool, by: String }
 
     /// An agent's DPoP key was registered for the first time, or registered again unchanged.

@@ -56,6 +56,7 @@ impl World {
             display_name: format!("The {name}"),
             capabilities: vec!["order.read".into()],
             federated: false,
+            lifetime: None,
             once: None,
         };
         let enrolled = self.authority.create_agent(&candidate, false, &operator()).await.unwrap();

@@ -4,6 +4,7 @@ use axum::{Json, extract::State, response::Response};
 use mastio_authority::{
     admin::Operator,
     enroll::{Brought, Candidate, EnrollError, Enrolled},
+    lifetime::Lifetime,
     once::Once,
 };
 use mastio_core::AgentName;
@@ -35,6 +36,8 @@ pub(crate) struct NewAgent {
     dpop_jwk: Option<Value>,
     #[serde(default)]
     escrow: Option<bool>,
+    #[serde(default)]
+    cert_lifetime_seconds: Option<Lifetime>,
 }
 
 impl NewAgent {
@@ -53,11 +56,17 @@ impl NewAgent {
         {
             return too_long("capabilities", "256 items of 256 bytes");
         }
+        if self.cert_lifetime_seconds.is_some() && self.cert_pem.is_some() {
+            let msg = "only for a certificate that is made here: leave it out beside cert_pem";
+            let problem = Invalid::member("cert_lifetime_seconds", "value_error", msg);
+            return Err(ApiError::unprocessable(vec![problem]));
+        }
         let candidate = Candidate {
             name: self.agent_name,
             display_name: self.display_name,
             capabilities: self.capabilities,
             federated: self.federated,
+            lifetime: self.cert_lifetime_seconds,
             once,
         };
         let pair = Pair { certificates: self.cert_pem, key: self.private_key_pem };

@@ -3,7 +3,6 @@
 use axum::{
     Json,
     extract::{Request, State},
-    response::{IntoResponse, Response},
 };
 use mastio_authority::{
     authenticate::{Auth, AuthError},
@@ -17,14 +16,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
+    Acting, Shared,
     caller::{Agent, Certified, peer, request_id, request_line},
     refuse,
 };
-use crate::{
-    answer::{ApiError, Invalid, StrictJson, parse_json, read_body},
-    middleware::Principal,
-};
+use crate::answer::{ApiError, Invalid, StrictJson, parse_json, read_body};
 
 pub(crate) async fn login_challenge(State(app): Shared, Certified(pinned): Certified) -> Json<Value> {
     let id = pinned.agent.id();
@@ -61,7 +57,7 @@ struct TokenRequest {
 }
 
 /// The body is looked at last: a revoked certificate reads so whatever the body is (contract `auth.md` §12).
-pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Json<Value>, ApiError> {
     let authority = &app.authority;
     let (parts, body) = request.into_parts();
     let peer = peer(&parts);
@@ -81,6 +77,7 @@ pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Respon
         ),
         false => None,
     };
+    let acting = parts.extensions.get::<Acting>();
     let bytes = read_body(body).await?;
     let assertion = match bytes.is_empty() {
         true => None,
@@ -98,16 +95,16 @@ pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Respon
         .await
         .map_err(|error| refuse::not_minted(authority, peer.address, error))?;
     authority.metrics.auth_success.with_label_values(&[minted.method]).inc();
-    let mut response = Json(json!({
+    if let Some(acting) = acting {
+        acting.set(&minted.agent, minted.renewal_due);
+    }
+    Ok(Json(json!({
         "access_token": minted.access_token,
         "token_type": "Bearer",
         "expires_in": minted.expires_in,
         "scope": "local",
         "issued_by": minted.issued_by,
-    }))
-    .into_response();
-    response.extensions_mut().insert(Principal(minted.agent.to_string()));
-    Ok(response)
+    })))
 }
 
 pub(crate) async fn whoami(Agent(caller): Agent) -> Json<Value> {

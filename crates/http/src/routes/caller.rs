@@ -13,6 +13,8 @@ use mastio_authority::{
     limits::Class,
     peer::{Peer, PeerCertificate},
     proofs::RequestLine,
+    registry,
+    renew::KeyHolder,
 };
 
 use super::{Acting, App, refuse};
@@ -52,6 +54,12 @@ pub(crate) fn acts(parts: &Parts, principal: &impl ToString) {
     }
 }
 
+fn agent_acts(app: &App, parts: &Parts, agent: &registry::Agent) {
+    if let Some(acting) = parts.extensions.get::<Acting>() {
+        acting.is_agent(agent, app.authority.clock().now());
+    }
+}
+
 /// An agent, by access token or client certificate: class E of contract `calls.md` §2.
 pub(crate) struct Agent(pub(crate) Caller);
 
@@ -69,7 +77,7 @@ impl FromRequestParts<Arc<App>> for Agent {
         };
         authority.limits.by_agent(caller.agent.id()).map_err(|over| refuse::over_limit(authority, over))?;
         authority.metrics.auth_success.with_label_values(&[method]).inc();
-        acts(parts, caller.agent.id());
+        agent_acts(app, parts, &caller.agent);
         Ok(Self(caller))
     }
 }
@@ -108,8 +116,25 @@ impl FromRequestParts<Arc<App>> for Certified {
             .await
             .map_err(|error| refuse::unauthenticated(authority, peer.address, error))?;
         authority.limits.by_agent(pinned.agent.id()).map_err(|over| refuse::over_limit(authority, over))?;
-        acts(parts, pinned.agent.id());
+        agent_acts(app, parts, &pinned.agent);
         Ok(Self(pinned))
+    }
+}
+
+/// An agent by its client certificate and a proof by its registered key: what changes its own credentials.
+pub(crate) struct Holder(pub(crate) KeyHolder);
+
+impl FromRequestParts<Arc<App>> for Holder {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let (authority, peer) = (&app.authority, peer(parts));
+        let deny = |error: AuthError| refuse::unauthenticated(authority, peer.address, error);
+        let request = request_line(parts).map_err(deny)?;
+        let holder = authority.key_holder(&peer, &request).await.map_err(deny)?;
+        authority.limits.by_agent(holder.agent.id()).map_err(|over| refuse::over_limit(authority, over))?;
+        acts(parts, holder.agent.id());
+        Ok(Self(holder))
     }
 }
 

@@ -103,6 +103,7 @@ fn in_full(listed: &Listed) -> Value {
         "revoked_reason": revoked_reason,
         "cert_thumbprint": listed.thumbprint,
         "cert_not_after": listed.not_after,
+        "cert_lifetime_seconds": agent.lifetime.map(|lifetime| lifetime.as_secs()),
     });
     if let (Value::Object(row), Value::Object(more)) = (&mut row, more) {
         row.extend(more);

@@ -99,7 +99,7 @@ pub(crate) async fn rotate(
     Ok(Json(rotated_body(&rotated)))
 }
 
-fn rotated_body(rotated: &Rotated) -> Value {
+pub(super) fn rotated_body(rotated: &Rotated) -> Value {
     let key = rotated.key.as_ref().map(ExposeSecret::expose_secret);
     let dpop_jwk = rotated.dpop_jwk.as_ref().map(ExposeSecret::expose_secret);
     json!({

@@ -12,6 +12,7 @@ pub(crate) mod lifecycle;
 mod once;
 mod public;
 mod refuse;
+mod renew;
 mod revocations;
 mod search;
 
@@ -28,7 +29,8 @@ use axum::{
     routing::{get, patch, post},
 };
 use http::{HeaderName, HeaderValue, StatusCode};
-use mastio_authority::Authority;
+use mastio_authority::{Authority, registry::Agent};
+use mastio_core::Stamp;
 use mastio_gateway::Gateway;
 
 use crate::{
@@ -140,6 +142,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
         .route("/proxy/admin/agents", get(fleet::list_in_full))
         .route("/v1/agents/search", get(search::search))
+        .route("/v1/agents/self/renew", post(renew::renew))
         .route("/v1/egress/peers", get(egress::peers))
         .route("/v1/egress/resolve", post(egress::resolve))
         .route("/v1/egress/agents/{id}/public-key", get(egress::certificate))
@@ -161,18 +164,35 @@ async fn no_broker() -> ApiError {
 
 /// Filled by whoever authenticates, read when the answer leaves.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Acting(Arc<OnceLock<String>>);
+pub(crate) struct Acting(Arc<OnceLock<Actor>>);
+
+#[derive(Debug)]
+struct Actor {
+    principal: String,
+    renewal_due: Option<Stamp>,
+}
 
 impl Acting {
     pub(crate) fn is(&self, principal: &impl ToString) {
+        self.set(principal, None);
+    }
+
+    /// An agent, whose certificate should be renewed if it has been due since some time.
+    pub(crate) fn is_agent(&self, agent: &Agent, now: Stamp) {
+        self.set(agent.id(), agent.renewal_due(now));
+    }
+
+    fn set(&self, principal: &impl ToString, renewal_due: Option<Stamp>) {
         // Only the first credential of a request counts.
-        let _ = self.0.set(principal.to_string());
+        let _ = self.0.set(Actor { principal: principal.to_string(), renewal_due });
     }
 }
 
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+/// Tells an agent that two thirds of its certificate's life are over, and since when (RFC 3339).
+const RENEW_AFTER: HeaderName = HeaderName::from_static("x-cullis-cert-renew-after");
 
-/// A fresh nonce on every answer to an agent, and who acted for the access log.
+/// A fresh nonce on every answer to an agent, a hint when its certificate is due, and who acted for the access log.
 async fn finish(State(app): Shared, mut request: Request, next: Next) -> Response {
     let acting = Acting::default();
     request.extensions_mut().insert(acting.clone());
@@ -181,8 +201,10 @@ async fn finish(State(app): Shared, mut request: Request, next: Next) -> Respons
     if for_agents && let Ok(nonce) = HeaderValue::from_str(&app.authority.proofs().nonce()) {
         response.headers_mut().insert(DPOP_NONCE, nonce);
     }
-    if let Some(principal) = acting.0.get() {
-        response.extensions_mut().insert(Principal(principal.clone()));
+    if let Some(actor) = acting.0.get() {
+        response.extensions_mut().insert(Principal(actor.principal.clone()));
+        let due = actor.renewal_due.and_then(|due| HeaderValue::try_from(due.to_string()).ok());
+        response.headers_mut().extend(due.map(|due| (RENEW_AFTER, due)));
     }
     response
 }

@@ -1,5 +1,7 @@
 //! What changes an agent. Every statement names the state that it was decided on, and is rejected in any other.
 
+use std::time::Duration;
+
 use mastio_core::{AgentId, Jkt, SpiffeId, Stamp, Thumbprint};
 use secrecy::ExposeSecret;
 
@@ -316,6 +318,17 @@ pub fn escrow_key(id: &AgentId, sealed: &secrecy::SecretString) -> Statement {
 pub fn drop_escrow(id: &AgentId) -> Statement {
     let key: Value = key_name(id).into();
     Statement::any("DELETE FROM proxy_config WHERE \"key\" = ?1", vec![key])
+}
+
+/// Remembers how long the certificates of an agent live from the next one on.
+#[must_use]
+pub fn keep_lifetime(id: &AgentId, lifetime: Duration) -> Statement {
+    let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+    Statement::one(
+        "INSERT INTO agent_lifetimes (agent_id, seconds) VALUES (?1, ?2) \
+         ON CONFLICT (agent_id) DO UPDATE SET seconds = excluded.seconds",
+        vec![id.into(), seconds.into()],
+    )
 }
 
 /// Keeps the public JWK behind a DPoP thumbprint, so that it can be told again.
