@@ -17,7 +17,6 @@ pub mod config;
 pub mod crl;
 pub mod dashboard;
 pub mod expiry;
-pub mod history;
 pub mod idempotency;
 pub mod keys;
 pub mod messages;

@@ -15,7 +15,6 @@ use mastio_store::{
     },
     audit, config, crl,
     dashboard::{self, SessionRow},
-    history,
     idempotency::{self, Remembered},
     sqlite::Database,
 };
@@ -412,9 +411,6 @@ async fn the_fleet_is_counted_and_shown_in_pages() {
     assert_eq!(ids(Filter::default(), 4).await, "");
     assert_eq!(ids(Filter { state: Some(State::Revoked), ..Filter::default() }, 0).await, "c");
     assert_eq!(ids(Filter { needle: Some("::D".into()), state: None }, 0).await, "d");
-    let history = history::of_agent(&store, &id("d"), 5).await.unwrap();
-    assert_eq!(history.len(), 1);
-    assert_eq!((history[0].event.as_str(), history[0].result.as_str()), ("agent.deactivated", "ok"));
 }
 
 #[tokio::test]

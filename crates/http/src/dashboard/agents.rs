@@ -7,13 +7,16 @@ use axum::{
 };
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use mastio_authority::{Outage, lifecycle::LifecycleError, registry};
-use mastio_core::{AgentId, Stamp, event::catalogue::REGISTRY};
+use mastio_core::{
+    AgentId, Stamp,
+    event::{Kind, catalogue::REGISTRY},
+};
 use mastio_store::{
     agents::{
         self, AgentRow, Method, Standing,
         page::{self, Filter, State as AgentState},
     },
-    history,
+    audit,
 };
 use serde::Deserialize;
 
@@ -168,7 +171,7 @@ pub(super) async fn show(
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
     let agent = find(&app, &id).await?;
-    let entries = history::of_agent(app.authority.store(), &id, ENTRIES).await.map_err(Outage::from)?;
+    let entries = audit::about(app.authority.store(), &id, ENTRIES).await.map_err(Outage::from)?;
     let now = app.authority.clock().now();
     let (row, frame) = (&agent.row, Frame::new(&app, &session, "agents", said).await?);
     let revoked = match &row.standing {
@@ -211,13 +214,12 @@ fn certificate(leaf: &mastio_pki::Certificate, now: Stamp) -> Certificate {
     }
 }
 
-fn told(entry: history::Entry) -> Told {
-    let known =
-        REGISTRY.iter().find(|kind| kind.name == entry.event && kind.outcome.as_str() == entry.result);
+fn told(entry: audit::Entry) -> Told {
+    let is_it = |kind: &&&Kind| kind.name == entry.event_type && kind.outcome.as_str() == entry.result;
     Told {
-        at: text::moment(entry.at),
-        meaning: known.map_or("", |kind| kind.meaning.trim()),
-        event: entry.event,
+        meaning: REGISTRY.iter().find(is_it).map_or("", |kind| kind.meaning.trim()),
+        at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::moment),
+        event: entry.event_type,
         result: entry.result,
         details: entry.details.unwrap_or_default(),
     }
