@@ -106,7 +106,14 @@ fn candidate(fields: &Create) -> Result<Candidate, String> {
     if capabilities.len() > 256 || capabilities.iter().any(|capability| capability.len() > 256) {
         return Err("at most 256 capabilities of 256 bytes".to_owned());
     }
-    Ok(Candidate { name, display_name: display_name.to_owned(), capabilities, federated: false, once: None })
+    Ok(Candidate {
+        name,
+        display_name: display_name.to_owned(),
+        capabilities,
+        federated: false,
+        once: None,
+        lifetime: None,
+    })
 }
 
 #[derive(Deserialize)]
