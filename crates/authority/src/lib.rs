@@ -33,6 +33,8 @@ mod refusal;
 pub mod registry;
 mod replay;
 pub mod sign_csr;
+pub mod spire;
+mod svid;
 pub mod trust;
 mod upkeep;
 

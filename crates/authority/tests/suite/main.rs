@@ -4,12 +4,15 @@
 
 mod authentication;
 mod boot;
+mod byoca;
 mod dashboard;
 mod device;
 mod endings;
 mod enrolled_again;
 mod expiry;
 mod fleet;
+mod forge;
 mod once;
 mod revocation_lists;
+mod spiffe;
 mod world;
