@@ -153,21 +153,21 @@ async fn a_spiffe_id_stands_for_one_agent_and_an_agent_for_one_id() {
     let store = place.store();
     let [one, two] =
         ["one", "two"].map(|path| SpiffeId::parse(&format!("spiffe://prod.example/{path}")).unwrap());
-    let bob = AgentId::parse("acme::bob").unwrap();
+    let (alice, bob) = (alice(), AgentId::parse("acme::bob").unwrap());
     let bind = async |id, agent| store.submit(Unit::default().write(spiffe::bind(id, agent))).await;
     let agent = async |id| spiffe::binding(&store, id).await.unwrap().map(|binding| binding.agent);
-    bind(&one, &alice()).await.unwrap();
-    bind(&one, &alice()).await.unwrap();
+    bind(&one, &alice).await.unwrap();
+    bind(&one, &alice).await.unwrap();
     let taken = bind(&one, &bob).await;
     assert_eq!(taken, Err(WriteError::Rejected(Rejection::Rows { statement: 0, touched: 0 })));
     bind(&two, &bob).await.unwrap();
     assert!(bind(&one, &bob).await.is_err(), "bob has another one, and this is alice's");
     let revoked = Stamp::from_unix(1_790_000_000);
-    store.submit(Unit::default().write(spiffe::refuse_issued_until(&alice(), revoked))).await.unwrap();
+    store.submit(Unit::default().write(spiffe::refuse_issued_until(&alice, revoked))).await.unwrap();
     let three = SpiffeId::parse("spiffe://other.example/three").unwrap();
-    bind(&three, &alice()).await.unwrap();
-    assert_eq!((agent(&one).await, agent(&three).await), (None, Some(alice())));
-    let moved = spiffe::binding_of(&store, &alice()).await.unwrap().unwrap();
+    bind(&three, &alice).await.unwrap();
+    assert_eq!((agent(&one).await, agent(&three).await), (None, Some(alice.clone())));
+    let moved = spiffe::binding_of(&store, &alice).await.unwrap().unwrap();
     assert_eq!(moved.issued_after, Some(revoked), "a revocation follows the agent to its next id");
     let mut domains: Vec<_> =
         spiffe::bound_domains(store.database()).unwrap().iter().map(ToString::to_string).collect();
