@@ -31,5 +31,6 @@ mod nginx;
 mod revocation;
 mod sdk;
 mod seeds;
+mod spiffe;
 mod walk;
 mod webdriver;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mastio_config::EgressDpop;
 use mastio_core::{AgentId, Event, Jkt, PrincipalKind, Stamp, Thumbprint, event::catalogue, sha256};
 use mastio_jose::{TokenClaims, token};
-use mastio_pki::Certificate;
+use mastio_pki::{Certificate, Group};
 use mastio_store::{Unit, agents::Standing};
 
 pub use crate::auth_error::AuthError;
@@ -91,25 +91,41 @@ impl Authority {
             let named = identity(&chain.leaf, trust.org.as_str());
             return Err(AuthError::Revoked { agent_id: named.map(|id| id.to_string()).unwrap_or_default() });
         }
-        if let Err(error) = self.paths.validate(&trust, &chain.leaf, &chain.presented, now) {
-            let above = self.kept_above(&chain.leaf).await?;
-            self.paths
-                .validate(&trust, &chain.leaf, &above, now)
-                .map_err(|_| AuthError::NotVerified { presented: format!("FAILED:{error}") })?;
+        let path = match self.paths.validate(&trust, &chain.leaf, &chain.presented, now) {
+            Ok(path) => path,
+            Err(error) => {
+                let above = self.kept_above(&chain.leaf).await?;
+                self.paths
+                    .validate(&trust, &chain.leaf, &above, now)
+                    .map_err(|_| AuthError::NotVerified { presented: format!("FAILED:{error}") })?
+            }
+        };
+        match path.group {
+            Group::Org => {
+                let id = identity(&chain.leaf, trust.org.as_str())?;
+                let agent = self.active(&id).await?;
+                self.check_pin(&agent, &chain.leaf)?;
+                Ok(agent)
+            }
+            Group::Spire(_) => self.bound(chain).await,
         }
-        let id = identity(&chain.leaf, trust.org.as_str())?;
-        let agent = self.active(&id).await?;
-        self.check_pin(&agent, &chain.leaf)?;
-        Ok(agent)
     }
 
     /// The certificates above `leaf` that its agent was enrolled with: proxies forward the leaf alone, and some clients
     /// send no more. They are links to be checked, not anchors.
     async fn kept_above(&self, leaf: &Certificate) -> Result<Vec<Certificate>, AuthError> {
-        let Ok(id) = identity(leaf, self.trust().org.as_str()) else { return Ok(vec![]) };
+        let bound = match leaf.spiffe_id() {
+            Some(id) => self.registry.bound(id).await.map_err(Outage::from)?,
+            None => None,
+        };
+        let id = match bound {
+            Some(binding) => Ok(binding.agent),
+            None => identity(leaf, self.trust().org.as_str()),
+        };
+        let Ok(id) = id else { return Ok(vec![]) };
         let agent = self.registry.find(&id).await.map_err(Outage::from)?;
-        let kept = agent.filter(|agent| agent.certificates.first() == Some(leaf));
-        Ok(kept.map(|agent| agent.certificates[1..].to_vec()).unwrap_or_default())
+        let kept = agent.filter(|agent| agent.is_spiffe() || agent.certificates.first() == Some(leaf));
+        Ok(kept.map(|agent| agent.above().to_vec()).unwrap_or_default())
     }
 
     /// The active agent `id`.
@@ -126,10 +142,13 @@ impl Authority {
     fn check_pin(&self, agent: &Agent, leaf: &Certificate) -> Result<(), AuthError> {
         let presented = leaf.thumbprint();
         let pin = agent.pin.ok_or_else(|| AuthError::NoPin { agent_id: agent.id().to_string() })?;
-        if pin == presented {
+        // What the organisation's CA says of a SPIFFE agent counts for nothing.
+        let pinned = !agent.is_spiffe();
+        if pinned && pin == presented {
             return Ok(());
         }
-        let graced = agent.grace_until(self.clock.now()).filter(|_| agent.grace_pin == Some(presented));
+        let graced =
+            agent.grace_until(self.clock.now()).filter(|_| pinned && agent.grace_pin == Some(presented));
         let Some(expires_at) = graced else {
             return Err(AuthError::PinMismatch {
                 agent_id: agent.id().to_string(),

@@ -262,6 +262,15 @@ impl Authority {
         }
     }
 
+    /// Reads everything again and returns when it counts: for changes whose caller may rely on them at once.
+    pub(crate) async fn reload_now(self: &Arc<Self>) {
+        let authority = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || authority.reload_or_try_later()).await {
+            tracing::error!(%error, "the reload ended early; it is tried again");
+            self.reload_due.store(true, Ordering::Release);
+        }
+    }
+
     fn reload_or_try_later(&self) {
         self.reload_due.store(false, Ordering::Release);
         if let Err(error) = self.reload() {

@@ -1,5 +1,6 @@
 //! Starting: from settings to an [`Authority`], minting what is missing only when nothing says that it once was.
 
+mod adopted_spire;
 mod backfill;
 mod dashboard;
 mod error;
@@ -100,6 +101,7 @@ pub async fn start(
     let cookie_key = boot.cookie_key();
     write(&store, &mut told, boot.sessions(&cookie_key)?).await?;
     write(&store, &mut told, boot.password()?).await?;
+    write(&store, &mut told, boot.adopted_spire_bundle()?).await?;
     let ring = crate::nonces::load_ring(&database, custody.as_ref(), clock.now(), rng.as_ref())?;
     if let Some(unit) = ring.write {
         store.submit(unit).await?;

@@ -1,29 +1,29 @@
-//! Agents coming in and being switched off: by an operator, and with a certificate of the organisation's own CA
+//! Agents coming in: made by an operator, with a certificate of the organisation's own CA, or with an SVID
 //! (contract `enrollment.md` §4, §5).
 
+mod arrival;
+mod brought;
+mod byoca;
 mod error;
+mod spiffe;
 
 use mastio_core::{
     AgentId, AgentName, Event, Jkt, PrincipalKind, SpiffeId, Stamp, Thumbprint, event::catalogue,
 };
-use mastio_jose::Jwk;
-use mastio_pki::{Certificate, KeyPair, pem, profile};
+use mastio_pki::{KeyPair, profile};
 use mastio_store::{
     Rejection, Statement, Unit, WriteError,
     agents::{self, Method, NewAgent, PinnedLeaf},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
+use serde_json::Value;
 
-use crate::{
-    Authority, Outage,
-    admin::Operator,
-    authenticate::{AuthError, identity},
-    lifecycle::pinned_leaf,
-    lifetime::Lifetime,
-    once::Once,
+use crate::{Authority, Outage, admin::Operator, lifecycle::pinned_leaf, lifetime::Lifetime, once::Once};
+
+pub use self::{
+    brought::{Brought, Possession},
+    error::{EnrollError, Fields},
 };
-
-pub use error::EnrollError;
 pub(crate) use error::jwk_detail;
 
 /// What every way in has in common.
@@ -48,15 +48,10 @@ impl Candidate {
     fn remembering(&self, id: &AgentId, thumbprint: Thumbprint, at: Stamp) -> Option<Statement> {
         self.once.as_ref().map(|once| once.remember(id, thumbprint, at))
     }
-}
 
-/// A certificate with its key, as the operator sends it.
-#[derive(Debug)]
-pub struct Brought {
-    /// PEM, leaf first.
-    pub certificates: String,
-    /// PEM; checked and dropped.
-    pub key: SecretString,
+    fn name_shown<'a>(&'a self, id: &'a AgentId) -> &'a str {
+        if self.display_name.is_empty() { id.name() } else { &self.display_name }
+    }
 }
 
 /// An agent that came in.
@@ -64,6 +59,12 @@ pub struct Brought {
 pub struct Enrolled {
     /// Its id.
     pub id: AgentId,
+    /// Whether it was here before, and only its certificate is new.
+    pub re_pinned: bool,
+    /// What people call it.
+    pub display_name: String,
+    /// Its capabilities.
+    pub capabilities: Vec<String>,
     /// Leaf and intermediate in PEM.
     pub certificates: String,
     /// The pin.
@@ -74,14 +75,10 @@ pub struct Enrolled {
     pub spiffe_id: Option<SpiffeId>,
     /// Its DPoP key.
     pub dpop_jkt: Option<Jkt>,
-}
-
-/// A certificate that was brought and holds.
-struct Judged {
-    leaf: Certificate,
-    chain: Vec<Certificate>,
-    issuer: String,
-    not_after: Stamp,
+    /// That key as a public JWK, if it was sent along.
+    pub dpop_jwk: Option<Value>,
+    /// When its certificate ends.
+    pub not_after: Stamp,
 }
 
 impl Authority {
@@ -132,94 +129,20 @@ impl Authority {
             unit = unit.write(agents::escrow_key(&id, &sealed));
         }
         let unit = unit.write_all(candidate.remembering(&id, pin.thumbprint, now));
-        self.insert(unit, &id, EnrollError::Registered).await?;
+        self.insert(unit, &id).await?;
         Ok(Enrolled {
             certificates,
             thumbprint: leaf.thumbprint(),
             key: Some(pem),
             spiffe_id: Some(spiffe),
             dpop_jkt: None,
+            dpop_jwk: None,
+            not_after: leaf.not_after(),
+            re_pinned: false,
+            display_name: candidate.name_shown(&id).to_owned(),
+            capabilities: candidate.capabilities.clone(),
             id,
         })
-    }
-
-    /// Takes in an agent with a certificate below our root. The key proves possession and is dropped.
-    ///
-    /// # Errors
-    /// What does not hold of the certificate, or when the name is taken.
-    pub async fn enroll_byoca(
-        &self,
-        candidate: &Candidate,
-        brought: &Brought,
-        dpop_jwk: Option<&serde_json::Value>,
-        operator: &Operator,
-    ) -> Result<Enrolled, EnrollError> {
-        let dpop_jkt = dpop_jwk.map(public_key).transpose()?;
-        let id = AgentId::new(&self.trust().org, &candidate.name);
-        let judged = self.judge(&id, brought)?;
-        let spiffe = judged.leaf.spiffe_id().cloned();
-        let certificates = mastio_pki::issued_chain(&judged.leaf, &judged.chain);
-        let pin = pinned_leaf(&judged.leaf);
-        let row =
-            self.new_agent(&id, candidate, (&certificates, &pin), Method::Byoca, dpop_jkt, spiffe.as_ref());
-        let event = catalogue::AgentEnrolledByoca {
-            cert_thumbprint: judged.leaf.thumbprint(),
-            spiffe_id: spiffe.clone(),
-            dpop_jkt,
-            not_after: judged.not_after,
-            issuer: judged.issuer,
-            re_pinned: false,
-            by: operator.fingerprint.clone(),
-        };
-        let unit = Unit::of(Event::new(&event).about(id.as_str())).write_all(row.insert());
-        let thumbprint = judged.leaf.thumbprint();
-        let unit = unit.write_all(candidate.remembering(&id, thumbprint, self.clock.now()));
-        self.insert(unit, &id, EnrollError::Enrolled).await?;
-        Ok(Enrolled { id, certificates, thumbprint, key: None, spiffe_id: spiffe, dpop_jkt })
-    }
-
-    /// Path, identity, strength and possession of a certificate that was brought.
-    fn judge(&self, id: &AgentId, brought: &Brought) -> Result<Judged, EnrollError> {
-        let trust = self.trust();
-        let mut chain = pem::certificates(&brought.certificates).map_err(|_| EnrollError::Certificate)?;
-        if chain.is_empty() {
-            return Err(EnrollError::Certificate);
-        }
-        let leaf = chain.remove(0);
-        let key = KeyPair::from_pem(brought.key.expose_secret()).map_err(|_| EnrollError::Key)?;
-        if !key.matches(&leaf) {
-            return Err(EnrollError::KeyMismatch);
-        }
-        if !leaf.key_strength_ok() {
-            return Err(EnrollError::WeakKey);
-        }
-        // The root may have been sent along; it is an anchor, not a link.
-        chain.retain(|certificate| *certificate != trust.root);
-        let path = trust.anchors.validate(&leaf, &chain, self.clock.now()).map_err(|error| {
-            match error.reason() {
-                "unknown_issuer" => EnrollError::Path(error),
-                _ => EnrollError::Unfit(error),
-            }
-        })?;
-        let named = match identity(&leaf, trust.org.as_str()) {
-            Ok(named) if named == *id => None,
-            Ok(named) => Some(named.to_string()),
-            Err(AuthError::OrgMismatch { presented, agent_name, .. }) => {
-                Some(format!("{presented}::{agent_name}"))
-            }
-            Err(AuthError::TypedPrincipal { principal_id, .. }) => Some(principal_id),
-            Err(_) => Some("nobody".to_owned()),
-        };
-        if let Some(named) = named {
-            return Err(EnrollError::Identity { named, expected: id.clone() });
-        }
-        if let Some(spiffe) = leaf.spiffe_id()
-            && *spiffe.trust_domain() != trust.domain
-        {
-            let (named, expected) = (spiffe.trust_domain().clone(), trust.domain.clone());
-            return Err(EnrollError::TrustDomain { named, expected });
-        }
-        Ok(Judged { issuer: path.issuer.subject().to_owned(), not_after: leaf.not_after(), leaf, chain })
     }
 
     fn new_agent<'a>(
@@ -233,7 +156,7 @@ impl Authority {
     ) -> NewAgent<'a> {
         NewAgent {
             id,
-            display_name: if candidate.display_name.is_empty() { id.name() } else { &candidate.display_name },
+            display_name: candidate.name_shown(id),
             capabilities: &candidate.capabilities,
             certificates,
             leaf,
@@ -248,22 +171,15 @@ impl Authority {
     }
 
     /// Commits a unit whose first statement inserts the agent.
-    async fn insert(
-        &self,
-        unit: Unit,
-        id: &AgentId,
-        taken: fn(AgentId) -> EnrollError,
-    ) -> Result<(), EnrollError> {
+    async fn insert(&self, unit: Unit, id: &AgentId) -> Result<(), EnrollError> {
         let unit = unit.touch(mastio_store::Touch::Agent(id.clone()));
         match self.commit(unit).await {
             Ok(_) => Ok(()),
-            Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. })) => Err(taken(id.clone())),
+            Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. })) => {
+                Err(EnrollError::Registered(id.clone()))
+            }
             Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => Err(EnrollError::KeyRevoked),
             Err(error) => Err(Outage::from(error).into()),
         }
     }
-}
-
-fn public_key(jwk: &serde_json::Value) -> Result<Jkt, EnrollError> {
-    Jwk::from_value(jwk).map(|jwk| jwk.thumbprint()).map_err(EnrollError::DpopKey)
 }

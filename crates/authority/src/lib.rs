@@ -35,6 +35,8 @@ pub mod registry;
 pub mod renew;
 mod replay;
 pub mod sign_csr;
+pub mod spire;
+mod svid;
 pub mod trust;
 mod upkeep;
 

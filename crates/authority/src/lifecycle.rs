@@ -18,6 +18,7 @@ use mastio_store::{
     Rejection, Touch, Unit, WriteError,
     agents::{self, AgentRow, PinnedLeaf, Standing},
     revocations::Revocation,
+    spiffe,
 };
 
 pub(crate) use self::replace::Replacement;
@@ -92,6 +93,7 @@ impl Authority {
             .write(agents::mark_revoked(agent, reason, at))
             .write(agents::drop_escrow(&agent.id))
             .write_all(agents::cascade(agent, &facts, at))
+            .write(spiffe::refuse_issued_until(&agent.id, at))
             .touch(Touch::Agent(agent.id.clone()));
         let unit = agents::raise_epoch(unit, agent);
         leaves.iter().fold(unit, |unit, leaf| self.end_certificate(unit, &agent.id, leaf, reason, at, true))

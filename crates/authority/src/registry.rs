@@ -1,5 +1,7 @@
 //! The agents as the hot path sees them: parsed records in a bounded cache, and every epoch in full.
 
+mod bindings;
+
 use std::{
     collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
@@ -9,17 +11,19 @@ use std::{
     },
 };
 
-use mastio_core::{AgentId, Jkt, Stamp, Thumbprint};
+use mastio_core::{AgentId, Jkt, SpiffeId, Stamp, Thumbprint};
 use mastio_jose::VerifyingKey;
 use mastio_pki::{Certificate, pem};
 use mastio_store::{
     ReadError, Store, Touch,
     agents::{self, AgentRow, Method},
     revocations,
+    spiffe::Binding,
     sqlite::Database,
 };
 
-use crate::lifetime::renewal_due_after;
+use self::bindings::Bindings;
+use crate::{lifetime::renewal_due_after, peer::ClientChain};
 
 /// How many records are kept. A record is about 3 KB.
 const CAPACITY: u64 = 16_384;
@@ -83,6 +87,32 @@ impl Agent {
         self.renew_after.filter(|due| *due <= now)
     }
 
+    /// Whether it is known by its SPIFFE id, whatever SVID it presents, and not by a pinned certificate.
+    #[must_use]
+    pub fn is_spiffe(&self) -> bool {
+        self.row.method == Some(Method::Spiffe)
+    }
+
+    /// The same agent with the SVID that it presents now in place of the one that was kept.
+    pub(crate) fn presenting(&self, chain: &ClientChain) -> Self {
+        let leaf = &chain.leaf;
+        let above = if chain.presented.is_empty() { self.above() } else { &chain.presented };
+        Self {
+            row: self.row.clone(),
+            certificates: std::iter::once(leaf).chain(above).cloned().collect(),
+            pin: Some(leaf.thumbprint()),
+            key: VerifyingKey::from_spki_der(leaf.spki_der()).ok(),
+            grace_pin: None,
+            // SPIRE renews it, not its holder.
+            renew_after: None,
+        }
+    }
+
+    /// The certificates above its leaf.
+    pub(crate) fn above(&self) -> &[Certificate] {
+        self.certificates.get(1..).unwrap_or_default()
+    }
+
     /// Until when the grace slot counts, if it still does.
     #[must_use]
     pub fn grace_until(&self, now: Stamp) -> Option<Stamp> {
@@ -113,6 +143,7 @@ pub struct Registry {
     /// Raised with each change of an agent of the stripe, so that a record loaded before a change is not kept after it.
     stripes: Vec<AtomicU64>,
     hasher: RandomState,
+    bindings: Bindings,
     epochs: RwLock<HashMap<AgentId, i64>>,
     revoked: RwLock<HashSet<Thumbprint>>,
 }
@@ -130,6 +161,7 @@ impl Registry {
             records: moka::sync::Cache::new(CAPACITY),
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
+            bindings: Bindings::new(),
             epochs: RwLock::new(epochs),
             revoked: RwLock::new(revoked.into_iter().map(|revocation| revocation.thumbprint).collect()),
         })
@@ -153,6 +185,14 @@ impl Registry {
             self.records.invalidate(id);
         }
         Ok(Some(agent))
+    }
+
+    /// Whom a SPIFFE id stands for.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn bound(&self, id: &SpiffeId) -> Result<Option<Binding>, ReadError> {
+        self.bindings.find(&self.store, id).await
     }
 
     /// The epoch that an agent's tokens must carry.
@@ -181,6 +221,7 @@ impl Registry {
                 Touch::Revoked(certificate) => {
                     self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(*certificate);
                 }
+                Touch::Spiffe(id) => self.bindings.forget(id),
                 Touch::Trust => {}
             }
         }
@@ -195,6 +236,7 @@ impl Registry {
             stripe.fetch_add(1, Ordering::AcqRel);
         }
         self.records.invalidate_all();
+        self.bindings.forget_all();
         let fresh = revocations::unexpired(database, now)?;
         // Nothing is taken out: a revocation is never taken back.
         self.revoked

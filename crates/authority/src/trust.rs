@@ -15,6 +15,8 @@ use mastio_store::{
 };
 use secrecy::ExposeSecret;
 
+use crate::spire;
+
 /// Why minting and issuing are halted. Verifying goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
@@ -116,8 +118,10 @@ impl Trust {
             .transpose()
             .map_err(|error| unusable("the intermediate", error))?;
         let below: Vec<Certificate> = issuer.iter().map(|issuer| issuer.certificate().clone()).collect();
-        let anchors = Anchors::builder()
-            .org(std::iter::once(root.clone()).chain(below.clone()))
+        let own = Anchors::builder().org(std::iter::once(root.clone()).chain(below.clone()));
+        let anchors = spire::stored(database, &[std::slice::from_ref(&root), &below].concat())?
+            .into_iter()
+            .fold(own, |anchors, (domain, bundle)| anchors.spire(domain, bundle))
             .build()
             .map_err(|error| unusable("the trust anchors", error))?;
         let keys = SigningKeys::load(database, custody, now)?;
@@ -145,6 +149,12 @@ impl Trust {
     /// Whether a replaced signing key is still held and published although its grace is over.
     pub(crate) fn holds_ended_key(&self, now: Stamp) -> bool {
         self.verifiers.values().any(|(_, until)| until.is_some_and(|until| until <= now))
+    }
+
+    /// The root and what issues below it.
+    pub(crate) fn own_cas(&self) -> Vec<Certificate> {
+        let below = self.issuer.iter().map(|issuer| issuer.certificate().clone());
+        std::iter::once(self.root.clone()).chain(below).collect()
     }
 
     /// The value of the `iss` claim.

@@ -19,6 +19,7 @@ pub mod pem;
 pub mod profile;
 mod public_key;
 mod server_names;
+mod spire;
 #[cfg(test)]
 mod testing;
 
@@ -34,3 +35,4 @@ pub use pem::PemError;
 pub use public_key::{KeyKind, PublicKey, PublicKeyError, spki_short_id};
 pub use rcgen::{PublicKeyData, SigningKey};
 pub use server_names::{ServerName, ServerNames, ServerNamesError};
+pub use spire::{BundleError, spire_bundle, trust_domain_of};

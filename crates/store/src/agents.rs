@@ -11,7 +11,7 @@ use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 pub use change::{
     DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, drop_escrow, empty_grace, escrow_key,
     keep_jwk, keep_lifetime, key_name, mark_revoked, note_missing_certificate, raise_epoch, re_describe,
-    re_pin, reactivate, restore_bindings, set_dpop_key, set_federated,
+    re_pin, reactivate, renew_svid, restore_bindings, set_dpop_key, set_federated,
 };
 
 use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};

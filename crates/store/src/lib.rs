@@ -24,6 +24,7 @@ pub mod pending;
 mod query;
 pub mod revocations;
 pub mod sessions;
+pub mod spiffe;
 pub mod sqlite;
 mod unit;
 pub mod writer;

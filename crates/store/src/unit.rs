@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mastio_core::{AgentId, EnrollmentId, Event, Jkt, Kid, SpiffeId, Stamp, Thumbprint};
+use mastio_core::{AgentId, EnrollmentId, Event, Jkt, Kid, SpiffeId, Stamp, Thumbprint, TrustDomain};
 
 use crate::writer::Unavailable;
 
@@ -71,7 +71,7 @@ macro_rules! text_values {
         }
     )*};
 }
-text_values!(Stamp, AgentId, EnrollmentId, Jkt, Kid, SpiffeId, Thumbprint);
+text_values!(Stamp, AgentId, EnrollmentId, Jkt, Kid, SpiffeId, Thumbprint, TrustDomain);
 
 /// One SQL statement with its values, and how many rows it must touch.
 #[derive(Debug, Clone)]
@@ -108,6 +108,8 @@ pub enum Touch {
     Epoch(AgentId, i64),
     /// A certificate is not accepted any more.
     Revoked(Thumbprint),
+    /// Whom a SPIFFE id stands for.
+    Spiffe(SpiffeId),
     /// Roots, intermediates, signing keys or SPIFFE bundles.
     Trust,
 }

@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use mastio_core::{
-    AgentId, Event, OrgId, PrincipalKind, Stamp, SystemClock, SystemRng, Thumbprint, event::catalogue,
+    AgentId, Event, OrgId, PrincipalKind, SpiffeId, Stamp, SystemClock, SystemRng, Thumbprint, TrustDomain,
+    event::catalogue,
 };
 use mastio_store::{
     Committed, OpenError, OpenOptions, Rejection, Statement, Store, Touch, Unavailable, Unit, WriteError,
@@ -16,6 +17,7 @@ use mastio_store::{
     audit, config, crl,
     dashboard::{self, SessionRow},
     idempotency::{self, Remembered},
+    spiffe::{self, Bundle},
     sqlite::Database,
 };
 
@@ -142,6 +144,54 @@ async fn deactivation_raises_the_epoch_once() {
     let agent = agents::find(&store, &alice()).await.unwrap().unwrap();
     assert_eq!((agent.epoch, agent.standing), (1, Standing::Inactive));
     assert_eq!(agents::epochs(store.database()).unwrap(), vec![(alice(), 1)]);
+}
+
+#[tokio::test]
+async fn a_spiffe_id_stands_for_one_agent_and_an_agent_for_one_id() {
+    let place = Place::new();
+    let store = place.store();
+    let [one, two] =
+        ["one", "two"].map(|path| SpiffeId::parse(&format!("spiffe://prod.example/{path}")).unwrap());
+    let (alice, bob) = (alice(), AgentId::parse("acme::bob").unwrap());
+    let bind = async |id, agent| store.submit(Unit::default().write(spiffe::bind(id, agent))).await;
+    let agent = async |id| spiffe::binding(&store, id).await.unwrap().map(|binding| binding.agent);
+    bind(&one, &alice).await.unwrap();
+    bind(&one, &alice).await.unwrap();
+    let taken = bind(&one, &bob).await;
+    assert_eq!(taken, Err(WriteError::Rejected(Rejection::Rows { statement: 0, touched: 0 })));
+    bind(&two, &bob).await.unwrap();
+    assert!(bind(&one, &bob).await.is_err(), "bob has another one, and this is alice's");
+    let revoked = Stamp::from_unix(1_790_000_000);
+    store.submit(Unit::default().write(spiffe::refuse_issued_until(&alice, revoked))).await.unwrap();
+    let three = SpiffeId::parse("spiffe://other.example/three").unwrap();
+    bind(&three, &alice).await.unwrap();
+    assert_eq!((agent(&one).await, agent(&three).await), (None, Some(alice.clone())));
+    let moved = spiffe::binding_of(&store, &alice).await.unwrap().unwrap();
+    assert_eq!(moved.issued_after, Some(revoked), "a revocation follows the agent to its next id");
+    let mut domains: Vec<_> =
+        spiffe::bound_domains(store.database()).unwrap().iter().map(ToString::to_string).collect();
+    domains.sort();
+    assert_eq!(domains, ["other.example", "prod.example"]);
+}
+
+#[tokio::test]
+async fn a_bundle_is_written_over_the_one_that_was_read_only() {
+    let place = Place::new();
+    let store = place.store();
+    let domain = TrustDomain::parse("prod.example").unwrap();
+    let put = async |pem: &str, before: Option<&str>| {
+        let bundle =
+            Bundle { domain: domain.clone(), pem: pem.into(), updated_at: Stamp::from_unix(1_790_000_000) };
+        store.submit(Unit::default().write(spiffe::put_bundle(&bundle, before))).await.is_ok()
+    };
+    assert!(!put("two", Some("one")).await, "there is none");
+    assert!(put("one", None).await);
+    assert!(!put("two", None).await && !put("two", Some("other")).await);
+    assert!(put("two", Some("one")).await);
+    let stored = spiffe::bundles(store.database()).unwrap();
+    assert_eq!(stored.iter().map(|bundle| bundle.pem.as_str()).collect::<Vec<_>>(), ["two"]);
+    let drop = async || store.submit(Unit::default().write(spiffe::drop_bundle(&domain))).await.is_ok();
+    assert!(drop().await && !drop().await);
 }
 
 #[tokio::test]

@@ -64,10 +64,15 @@ impl Authority {
         if grace.is_some() {
             return unit;
         }
-        let unit = agents::raise_epoch(unit, agent);
-        known_leaves(agent).iter().fold(unit, |unit, old| {
+        self.superseding(agents::raise_epoch(unit, agent), agent, leaf)
+    }
+
+    /// Ends the certificates of `agent` other than `leaf`, and their keys where `leaf` has another one.
+    pub(crate) fn superseding(&self, unit: Unit, agent: &AgentRow, leaf: &Certificate) -> Unit {
+        let others = known_leaves(agent).into_iter().filter(|old| old != leaf);
+        others.fold(unit, |unit, old| {
             let and_key = old.spki_der() != leaf.spki_der();
-            self.end_certificate(unit, &agent.id, old, SUPERSEDED, now, and_key)
+            self.end_certificate(unit, &agent.id, &old, SUPERSEDED, self.clock.now(), and_key)
         })
     }
 }

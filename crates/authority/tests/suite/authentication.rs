@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::world::*;
+use crate::{forge::Ca, world::*};
 use mastio_authority::{Authority, Refusal, authenticate::AuthError, mint::MintError};
 use mastio_core::{Clock, SystemRng};
 use mastio_jose::{SigningKey, ath};
@@ -288,36 +288,11 @@ async fn concurrent_deactivation_and_creation_have_one_winner() {
 async fn an_agent_below_its_own_ca_may_present_the_leaf_alone() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();
-    let trust = authority.trust();
-    // An organisation's CA below the Org CA, as `mastio pki sign-csr --ca` makes it.
-    let ca_key = mastio_pki::KeyPair::generate_p256().unwrap();
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Own CA");
-    let request = params.serialize_request(&ca_key).unwrap().pem().unwrap();
-    let day = Duration::from_secs(86_400);
-    let settings = world.settings(&[]);
-    let mastio_config::Database::Sqlite(path) = &settings.database;
-    let database = mastio_store::sqlite::Database::open_for_tool(path).unwrap();
-    let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
-    let rng: Arc<dyn mastio_core::Rng> = Arc::new(SystemRng);
-    let custody = mastio_custody::Local::new(database, None, Arc::clone(&clock), Arc::clone(&rng));
-    let kind = mastio_pki::CsrKind::Ca { lifetime: 30 * day };
-    let parts = (clock.as_ref(), rng.as_ref());
-    let certificate =
-        mastio_authority::sign_csr::sign_request(authority.store(), &custody, parts, &request, &kind)
-            .await
-            .unwrap();
-    let own_ca = Issuer::new(certificate, ca_key).unwrap();
-    let key = mastio_pki::KeyPair::generate_p256().unwrap();
-    let id = mastio_core::AgentId::parse(&format!("{}::walker", trust.org)).unwrap();
-    let spiffe =
-        mastio_core::SpiffeId::parse(&format!("spiffe://cullis.local/{}/walker", trust.org)).unwrap();
-    let leaf =
-        profile::agent(&own_ca, &id, &spiffe, key.spki_der(), day, world.clock.now(), &SystemRng).unwrap();
-    let pem = mastio_pki::issued_chain(&leaf, std::slice::from_ref(own_ca.certificate()));
-    let brought = mastio_authority::enroll::Brought { certificates: pem, key: key.to_pkcs8_pem() };
-    authority.enroll_byoca(&candidate("walker"), &brought, None, &operator()).await.unwrap();
-    let walker = Holder { id: id.to_string(), chain: vec![leaf], key };
+    let own_ca = Ca::below_root(&world, &authority).await;
+    let id = format!("{}::walker", authority.trust().org);
+    let (_, mut walker) = own_ca.agent(&id, &[], world.clock.now());
+    authority.enroll_byoca(&candidate("walker"), &walker.brought(), &operator()).await.unwrap();
+    walker.chain.truncate(1);
     authority.certificate(&walker.peer()).await.unwrap();
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc};
 
 use crate::world::*;
-use mastio_authority::{Refusal, boot::BootError, enroll::Brought};
+use mastio_authority::boot::BootError;
 use mastio_core::{Clock, OrgId, SystemRng};
 use mastio_pki::{KeyPair, profile};
 use mastio_store::audit;
@@ -206,55 +206,6 @@ async fn a_changed_admin_secret_is_noticed() {
         )
         .unwrap();
     assert_eq!(told, 1);
-}
-
-#[tokio::test]
-async fn byoca_takes_what_holds_and_says_what_does_not() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let trust = authority.trust();
-    let issuer = trust.issuer.as_ref().unwrap();
-    let now = world.clock.now();
-    let day = std::time::Duration::from_secs(86_400);
-    let made = |name: &str| {
-        let key = KeyPair::generate_p256().unwrap();
-        let id = mastio_core::AgentId::parse(&format!("{}::{name}", trust.org)).unwrap();
-        let spiffe =
-            mastio_core::SpiffeId::parse(&format!("spiffe://cullis.local/{}/{name}", trust.org)).unwrap();
-        let leaf = profile::agent(issuer, &id, &spiffe, key.spki_der(), day, now, &SystemRng).unwrap();
-        (leaf, key)
-    };
-    let brought = |pem: String, key: &KeyPair| Brought { certificates: pem, key: key.to_pkcs8_pem() };
-    let (leaf, key) = made("alice");
-    authority.enroll_byoca(&candidate("alice"), &brought(leaf.pem(), &key), None, &operator()).await.unwrap();
-    let refusal = async |name: &str, brought: Brought| {
-        let error = authority.enroll_byoca(&candidate(name), &brought, None, &operator()).await.unwrap_err();
-        (error.status(), error.to_string())
-    };
-    assert_eq!(refusal("alice", brought(leaf.pem(), &key)).await.0, 409);
-    assert_eq!(
-        refusal("bob", brought("nonsense".into(), &key)).await,
-        (400, "cert_pem is not a valid X.509 PEM".into())
-    );
-    let other = KeyPair::generate_p256().unwrap();
-    let mismatch = "private_key_pem does not match cert_pem public key";
-    assert_eq!(refusal("bob", brought(leaf.pem(), &other)).await, (400, mismatch.into()));
-    let named = refusal("bob", brought(leaf.pem(), &key)).await;
-    assert!(named.0 == 400 && named.1.contains("::alice, not"), "{}", named.1);
-    let foreign_key = KeyPair::generate_p256().unwrap();
-    let foreign = profile::root(&OrgId::parse("evil").unwrap(), &foreign_key, now, &SystemRng).unwrap();
-    let refused = refusal("bob", brought(foreign.pem(), &foreign_key)).await;
-    assert_eq!(refused.0, 400, "{}", refused.1);
-    world.clock.advance(2 * day);
-    let key = KeyPair::generate_p256().unwrap();
-    let id = mastio_core::AgentId::parse(&format!("{}::erin", trust.org)).unwrap();
-    let spiffe = mastio_core::SpiffeId::parse(&format!("spiffe://other.test/{}/erin", trust.org)).unwrap();
-    let leaf = profile::agent(issuer, &id, &spiffe, key.spki_der(), 9 * day, now, &SystemRng).unwrap();
-    let refused = refusal("erin", brought(leaf.pem(), &key)).await;
-    assert!(refused.0 == 400 && refused.1.contains("trust domain"), "{}", refused.1);
-    let (leaf, key) = made("dave");
-    let refused = refusal("dave", brought(leaf.pem(), &key)).await;
-    assert!(refused.0 == 400 && refused.1.contains("cannot be used"), "{}", refused.1);
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::world::*;
-use mastio_authority::{Authority, enroll::Brought};
+use mastio_authority::{
+    Authority,
+    enroll::{Brought, Possession},
+};
 use mastio_core::{AgentId, Clock, SpiffeId, SystemRng};
 use mastio_pki::{KeyPair, profile};
 
@@ -59,8 +62,9 @@ async fn a_short_lived_certificate_is_not_old_when_it_is_new() {
     let spiffe = SpiffeId::parse(&format!("spiffe://cullis.local/{}/alice", trust.org)).unwrap();
     let issuer = trust.issuer.as_ref().unwrap();
     let leaf = profile::agent(issuer, &alice, &spiffe, key.spki_der(), 3 * DAY, now, &SystemRng).unwrap();
-    let brought = Brought { certificates: leaf.pem(), key: key.to_pkcs8_pem() };
-    authority.enroll_byoca(&candidate("alice"), &brought, None, &operator()).await.unwrap();
+    let possession = Possession::Key(key.to_pkcs8_pem());
+    let brought = Brought { certificates: leaf.pem(), possession, dpop_jwk: None, update_existing: false };
+    authority.enroll_byoca(&candidate("alice"), &brought, &operator()).await.unwrap();
     world.clock.advance(DAY);
     assert_eq!(warnings(&authority, AGENT).await, 0);
     world.clock.advance(DAY);

@@ -4,15 +4,18 @@
 
 mod authentication;
 mod boot;
+mod byoca;
 mod dashboard;
 mod device;
 mod endings;
 mod enrolled_again;
 mod expiry;
 mod fleet;
+mod forge;
 mod interleaving;
 mod lifecycle;
 mod once;
 mod renewal;
 mod revocation_lists;
+mod spiffe;
 mod world;

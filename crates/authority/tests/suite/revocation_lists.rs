@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::world::*;
-use mastio_authority::{Authority, crl::Lists, enroll::Brought, lifecycle::Rotation};
+use mastio_authority::{
+    Authority,
+    crl::Lists,
+    enroll::{Brought, Possession},
+    lifecycle::Rotation,
+};
 use mastio_core::{AgentId, Clock, SpiffeId, SystemRng};
 use mastio_pki::{Issuer, KeyPair, profile};
 use mastio_store::{Statement, Unit};
@@ -106,8 +111,9 @@ async fn a_leaf_of_the_root_is_in_the_document_and_in_no_list() {
     let alice = AgentId::parse(&format!("{}::alice", trust.org)).unwrap();
     let spiffe = SpiffeId::parse(&format!("spiffe://cullis.local/{}/alice", trust.org)).unwrap();
     let leaf = profile::agent(&root, &alice, &spiffe, key.spki_der(), HOUR, now, &SystemRng).unwrap();
-    let brought = Brought { certificates: leaf.pem(), key: key.to_pkcs8_pem() };
-    authority.enroll_byoca(&candidate("alice"), &brought, None, &operator()).await.unwrap();
+    let possession = Possession::Key(key.to_pkcs8_pem());
+    let brought = Brought { certificates: leaf.pem(), possession, dpop_jwk: None, update_existing: false };
+    authority.enroll_byoca(&candidate("alice"), &brought, &operator()).await.unwrap();
     authority.revoke(&alice, None, &operator()).await.unwrap();
     authority.keep_crl().await;
     assert_eq!(list(&authority).1, 0);

@@ -194,3 +194,12 @@ pub(crate) async fn told(authority: &Authority, event: &str) -> Vec<String> {
     let rows = authority.store().rows(Query::new("local_audit", sql, vec![event.into()])).await.unwrap();
     rows.iter().map(|row| row.text("details").unwrap().to_owned()).collect()
 }
+
+/// A token for whoever presents this, over mTLS alone.
+pub(crate) async fn mint_mtls(
+    authority: &Authority,
+    peer: &Peer,
+) -> Result<String, mastio_authority::mint::MintError> {
+    let pinned = authority.certificate(peer).await?;
+    Ok(authority.mint(Some(pinned), None, &line("POST", TOKEN, None), "r").await?.access_token)
+}

@@ -71,6 +71,18 @@ events! {
     /// An agent was enrolled with a certificate from the organisation's own PKI.
     "admin.agent_enroll_byoca" Ok AgentEnrolledByoca { cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, by: String }
 
+    /// An agent was enrolled with an SVID. From now on whoever presents an SVID with this SPIFFE id is this agent.
+    "admin.agent_enroll_spiffe" Ok AgentEnrolledSpiffe { cert_thumbprint: Thumbprint, spiffe_id: SpiffeId, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, by: String }
+
+    /// A SPIFFE agent presented a newer SVID than the one that was kept for verifying its messages.
+    "agent.svid_rotated" Ok SvidRotated { spiffe_id: SpiffeId, previous_cert_thumbprint: Option<Thumbprint>, new_cert_thumbprint: Thumbprint, not_after: Stamp }
+
+    /// The CAs of a SPIFFE trust domain were set, or more of them added.
+    "spiffe.bundle_set" Ok SpiffeBundleSet { trust_domain: String, certificates: Vec<Thumbprint>, source: &'static str, by: String }
+
+    /// The CAs of a SPIFFE trust domain were taken away: no SVID of it is accepted any more.
+    "spiffe.bundle_removed" Ok SpiffeBundleRemoved { trust_domain: String, by: String }
+
     /// An agent was switched off; its tokens and certificate stop working at once.
     "agent.deactivated" Ok AgentDeactivated { by: String }
 

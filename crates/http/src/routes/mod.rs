@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 pub(crate) mod caller;
 mod egress;
+mod enroll;
 pub(crate) mod enrollment;
 mod fleet;
 pub(crate) mod health;
@@ -15,6 +16,7 @@ mod refuse;
 mod renew;
 mod revocations;
 mod search;
+mod spiffe;
 
 use std::sync::{
     Arc, OnceLock,
@@ -106,6 +108,7 @@ impl App {
 }
 
 fn routes() -> Router<Arc<App>> {
+    let bundle = get(spiffe::show).put(spiffe::set).delete(spiffe::remove);
     Router::new()
         .merge(dashboard::routes())
         .route("/health", get(health::health))
@@ -127,8 +130,11 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/enrollments", get(enrollment::waiting))
         .route("/v1/admin/enrollments/{id}/approve", post(enrollment::approve))
         .route("/v1/admin/enrollments/{id}/reject", post(enrollment::reject))
-        .route("/v1/admin/agents", post(admin::create).get(fleet::list))
-        .route("/v1/admin/agents/enroll/byoca", post(admin::enroll_byoca))
+        .route("/v1/admin/agents", post(enroll::create).get(fleet::list))
+        .route("/v1/admin/agents/enroll/byoca", post(enroll::byoca))
+        .route("/v1/admin/agents/enroll/spiffe", post(enroll::spiffe))
+        .route("/v1/admin/spiffe/bundles", get(spiffe::list))
+        .route("/v1/admin/spiffe/bundles/{trust_domain}", bundle)
         .route("/v1/admin/agents/{id}", get(fleet::one).delete(lifecycle::deactivate))
         .route("/v1/admin/agents/{id}/dpop-jwk", post(lifecycle::set_dpop_key))
         .route("/v1/admin/agents/{id}/revoke", post(lifecycle::revoke))

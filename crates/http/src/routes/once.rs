@@ -69,13 +69,13 @@ fn is_key(key: &[u8]) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
 }
 
-/// 201 with what `enrol` returns, or with the agent that the same request brought in before.
+/// What `enrol` returns, or 201 with the agent that the same request brought in before.
 pub(crate) async fn answer_once(
     authority: &Authority,
     once: Option<&Once>,
-    enrol: impl AsyncFnOnce() -> Result<Value, ApiError>,
+    enrol: impl AsyncFnOnce() -> Result<(StatusCode, Value), ApiError>,
 ) -> Result<Response, ApiError> {
-    let Some(once) = once else { return enrol().await.map(created) };
+    let Some(once) = once else { return enrol().await.map(answer) };
     if let Some(before) = authority.replayed(once).await? {
         return Ok(replay(&before));
     }
@@ -84,12 +84,12 @@ pub(crate) async fn answer_once(
         Err(refused) if refused.status == StatusCode::CONFLICT => {
             authority.replayed(once).await?.map(|before| replay(&before)).ok_or(refused)
         }
-        enrolled => enrolled.map(created),
+        enrolled => enrolled.map(answer),
     }
 }
 
-fn created(body: Value) -> Response {
-    (StatusCode::CREATED, Json(body)).into_response()
+fn answer((status, body): (StatusCode, Value)) -> Response {
+    (status, Json(body)).into_response()
 }
 
 fn replay(before: &Replayed) -> Response {
@@ -107,7 +107,7 @@ fn replay(before: &Replayed) -> Response {
         "cert_thumbprint": before.thumbprint,
         "spiffe_id": agent.spiffe_id,
     });
-    let mut response = created(body);
+    let mut response = answer((StatusCode::CREATED, body));
     response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     response
 }

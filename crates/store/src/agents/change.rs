@@ -147,6 +147,17 @@ pub fn re_describe(id: &AgentId, kind: mastio_core::PrincipalKind, device_info: 
     )
 }
 
+/// Keeps the SVID that an active SPIFFE agent presented last: `certificates` in PEM, leaf first. The first statement
+/// touches no row when the agent changed since it was read.
+#[must_use]
+pub fn renew_svid(agent: &AgentRow, certificates: &str, leaf: &PinnedLeaf) -> [Statement; 2] {
+    let svid = Statement::one(
+        "UPDATE internal_agents SET cert_pem = ?3 WHERE agent_id = ?1 AND is_active = 1 AND cert_pem IS ?2",
+        vec![(&agent.id).into(), agent.certificates.as_deref().into(), certificates.into()],
+    );
+    [svid, note_certificate(&agent.id, leaf)]
+}
+
 /// Marks `agent` revoked; rejected when it is already, or changed since it was read.
 #[must_use]
 pub fn mark_revoked(agent: &AgentRow, reason: &str, at: Stamp) -> Statement {

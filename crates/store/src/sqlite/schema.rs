@@ -234,8 +234,13 @@ CREATE TABLE agent_lifetimes (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE spiffe_bindings (
     spiffe_id TEXT PRIMARY KEY,
-    agent_id TEXT NOT NULL UNIQUE
+    agent_id TEXT NOT NULL UNIQUE,
+    issued_after TEXT -- when the agent was revoked last: SVIDs of before stay refused
 ) STRICT, WITHOUT ROWID;
+-- The existing system did not keep a SPIFFE id to one agent: the active and oldest one has it.
+INSERT OR IGNORE INTO spiffe_bindings (spiffe_id, agent_id, issued_after)
+    SELECT spiffe_id, agent_id, CAST(revoked_at AS TEXT) FROM internal_agents
+    WHERE enrollment_method = 'spiffe' AND spiffe_id IS NOT NULL ORDER BY is_active DESC, created_at, agent_id;
 CREATE TABLE spiffe_bundles (
     trust_domain TEXT PRIMARY KEY,
     bundle_pem TEXT NOT NULL,

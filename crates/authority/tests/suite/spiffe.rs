@@ -1,0 +1,392 @@
+//! SPIFFE agents: whatever SVID they present, on the word of their trust domain's bundle and of nobody else.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as URL_SAFE},
+};
+use mastio_authority::{
+    Authority, Refusal,
+    enroll::{Brought, EnrollError, Enrolled},
+    registry::Agent,
+};
+use mastio_core::{AgentId, Clock, SpiffeId, Stamp, TrustDomain};
+use mastio_jose::SigningKey;
+use mastio_pki::{Certificate, KeyPair, SigningKey as _, profile};
+use serde_json::json;
+
+use crate::{
+    forge::{Ca, HOUR, svid_params, uri},
+    world::*,
+};
+
+const DOMAIN: &str = "prod.example";
+const WORKLOAD: &str = "spiffe://prod.example/ns/billing/sa/walker";
+
+fn domain() -> TrustDomain {
+    TrustDomain::parse(DOMAIN).unwrap()
+}
+
+struct Setting {
+    world: World,
+    authority: Arc<Authority>,
+    spire: Ca,
+}
+
+impl Setting {
+    /// With SPIRE's bundle in place.
+    async fn new() -> Self {
+        let setting = Self::without_bundle().await;
+        let pem = setting.spire.certificate.pem();
+        setting.authority.set_spire_bundle(&domain(), &pem, &operator()).await.unwrap();
+        setting
+    }
+
+    async fn without_bundle() -> Self {
+        let world = World::new();
+        let authority = world.boot(&[]).await.unwrap();
+        let spire = Ca::spire(DOMAIN, world.clock.now());
+        Self { world, authority, spire }
+    }
+
+    fn now(&self) -> Stamp {
+        self.world.clock.now()
+    }
+
+    fn id(&self, name: &str) -> AgentId {
+        AgentId::parse(&format!("{}::{name}", self.authority.trust().org)).unwrap()
+    }
+
+    /// A fresh SVID of the workload.
+    fn svid(&self) -> Holder {
+        Holder { id: self.id("walker").to_string(), ..self.spire.svid(WORKLOAD, self.now()) }
+    }
+
+    async fn enroll(&self, name: &str, brought: &Brought) -> Result<Enrolled, EnrollError> {
+        self.authority.enroll_spiffe(&candidate(name), brought, None, &operator()).await
+    }
+
+    async fn get_in(&self, holder: &Holder) -> Result<Arc<Agent>, mastio_authority::authenticate::AuthError> {
+        self.authority.certificate(&holder.peer()).await.map(|pinned| pinned.agent)
+    }
+}
+
+#[tokio::test]
+async fn the_next_svid_just_works_and_is_kept_for_its_messages() {
+    let setting = Setting::new().await;
+    let first = setting.svid();
+    let enrolled = setting.enroll("walker", &first.brought()).await.unwrap();
+    assert_eq!(enrolled.spiffe_id, Some(SpiffeId::parse(WORKLOAD).unwrap()));
+    assert_eq!(setting.get_in(&first).await.unwrap().id(), &setting.id("walker"));
+    let token = mint_mtls(&setting.authority, &first.peer()).await.unwrap();
+
+    setting.world.clock.advance(Duration::from_secs(30 * 60));
+    let second = setting.svid();
+    let agent = setting.get_in(&second).await.unwrap();
+    let signed = URL_SAFE.encode(second.key.sign(b"message").unwrap());
+    agent.key.as_ref().unwrap().verify_detached(b"message", &signed).unwrap();
+    // Others find the new one from then on, and no request told of it twice.
+    setting.get_in(&second).await.unwrap();
+    let kept = setting.authority.registry().find(&setting.id("walker")).await.unwrap().unwrap();
+    assert_eq!(kept.pin, Some(second.chain[0].thumbprint()));
+    assert_eq!(told(&setting.authority, "agent.svid_rotated").await.len(), 1);
+
+    // Another instance of the workload has an SVID of its own; an older one does not take the newer one's place.
+    let agent = setting.get_in(&first).await.unwrap();
+    let signed = URL_SAFE.encode(first.key.sign(b"message").unwrap());
+    agent.key.as_ref().unwrap().verify_detached(b"message", &signed).unwrap();
+    assert_eq!(told(&setting.authority, "agent.svid_rotated").await.len(), 1);
+
+    // An assertion is checked with the leaf that came along, whichever is kept.
+    for svid in [&first, &second] {
+        let assertion = svid.assertion(setting.now());
+        let dpop = proof(&SigningKey::generate().unwrap(), "POST", TOKEN, &json!({}), setting.now());
+        let request = line("POST", TOKEN, Some(&dpop));
+        setting.authority.mint(None, Some(&assertion), &request, "r").await.unwrap();
+    }
+    setting.world.clock.advance(Duration::from_secs(31 * 60));
+    assert_eq!(reason(setting.get_in(&first).await), (401, "client_cert_not_verified"), "expired");
+    assert_eq!(
+        reason(setting.authority.caller_by_token(&first.peer(), &token, &line("GET", CALL, None)).await),
+        (401, "token_expired")
+    );
+}
+
+#[tokio::test]
+async fn each_group_speaks_for_its_own_agents_only() {
+    let setting = Setting::new().await;
+    let authority = &setting.authority;
+    setting.enroll("walker", &setting.svid().brought()).await.unwrap();
+    let alice = Holder::created(authority, "alice").await;
+
+    // Below our own CA: with the workload's SPIFFE id, and with the agent's own name.
+    let own_ca = Ca::below_root(&setting.world, authority).await;
+    let (_, forged) = own_ca.agent("x", &[WORKLOAD], setting.now());
+    assert_eq!(reason(setting.get_in(&forged).await), (401, "client_cert_no_parseable_identity"));
+    let (_, forged) = own_ca.agent(setting.id("walker").as_str(), &[WORKLOAD], setting.now());
+    assert_eq!(reason(setting.get_in(&forged).await), (401, "client_cert_pin_mismatch"));
+    let trust = authority.trust();
+    let key = KeyPair::generate_p256().unwrap();
+    let spiffe = SpiffeId::parse(WORKLOAD).unwrap();
+    let (issuer, id) = (trust.issuer.as_ref().unwrap(), setting.id("walker"));
+    let leaf =
+        profile::agent(issuer, &id, &spiffe, key.spki_der(), HOUR, setting.now(), &mastio_core::SystemRng);
+    let forged = Holder { id: id.to_string(), chain: vec![leaf.unwrap()], key };
+    assert_eq!(reason(setting.get_in(&forged).await), (401, "client_cert_pin_mismatch"));
+
+    // A SPIRE server of our own trust domain says that somebody is alice.
+    let ours = Ca::spire(trust.domain.as_str(), setting.now());
+    authority.set_spire_bundle(&trust.domain, &ours.certificate.pem(), &operator()).await.unwrap();
+    let uri_of_alice = alice.chain[0].spiffe_id().unwrap().to_string();
+    let forged = ours.svid(&uri_of_alice, setting.now());
+    assert_eq!(reason(setting.get_in(&forged).await), (401, "agent_unknown_or_inactive"));
+    let refused = setting.enroll("mallory", &forged.brought()).await;
+    assert_eq!(reason(refused), (400, "identity_mismatch"));
+    // And the SPIRE server of another one says that somebody is its workload.
+    let forged = Ca::spire("other.example", setting.now());
+    let theirs = TrustDomain::parse("other.example").unwrap();
+    authority.set_spire_bundle(&theirs, &forged.certificate.pem(), &operator()).await.unwrap();
+    let forged = forged.svid(WORKLOAD, setting.now());
+    assert_eq!(reason(setting.get_in(&forged).await), (401, "client_cert_not_verified"));
+    assert!(setting.get_in(&alice).await.is_ok() && setting.get_in(&setting.svid()).await.is_ok());
+    // A workload that nobody enrolled.
+    let stranger = setting.spire.svid("spiffe://prod.example/ns/x", setting.now());
+    assert_eq!(reason(setting.get_in(&stranger).await), (401, "agent_unknown_or_inactive"));
+}
+
+#[tokio::test]
+async fn a_revoked_workload_stays_out_with_every_svid_of_before() {
+    let setting = Setting::new().await;
+    let authority = &setting.authority;
+    let id = setting.id("walker");
+    let (kept, stolen) = (setting.svid(), setting.svid());
+    setting.enroll("walker", &kept.brought()).await.unwrap();
+    let token = mint_mtls(authority, &kept.peer()).await.unwrap();
+    setting.get_in(&stolen).await.unwrap();
+    setting.world.clock.advance(Duration::from_secs(60));
+    authority.revoke(&id, None, &operator()).await.unwrap();
+    setting.world.clock.advance(Duration::from_secs(60));
+    let fresh = setting.svid();
+    for svid in [&kept, &stolen, &fresh] {
+        assert_eq!(setting.get_in(svid).await.unwrap_err().to_string(), "Certificate has been revoked");
+    }
+    let call = authority.caller_by_token(&kept.peer(), &token, &line("GET", CALL, None)).await;
+    assert_eq!(reason(call), (401, "token_epoch_ended"));
+    assert_eq!(reason(setting.enroll("walker", &fresh.brought()).await), (409, "already_exists"));
+    assert_eq!(reason(setting.enroll("walker", &stolen.update()).await), (409, "svid_of_before_revocation"));
+    let enrolled = setting.enroll("walker", &fresh.update()).await.unwrap();
+    assert!(enrolled.re_pinned);
+    setting.get_in(&fresh).await.unwrap();
+    for svid in [&kept, &stolen] {
+        assert_eq!(reason(setting.get_in(svid).await), (401, "certificate_revoked"));
+    }
+    authority.revoke(&id, None, &operator()).await.unwrap();
+    assert_eq!(reason(setting.get_in(&fresh).await), (401, "certificate_revoked"));
+}
+
+#[tokio::test]
+async fn switching_off_and_on_works_and_the_material_is_spires() {
+    let setting = Setting::new().await;
+    let (authority, id, svid) = (&setting.authority, setting.id("walker"), setting.svid());
+    setting.enroll("walker", &svid.brought()).await.unwrap();
+    authority.deactivate(&id, &operator()).await.unwrap();
+    assert_eq!(reason(setting.get_in(&setting.svid()).await), (401, "agent_unknown_or_inactive"));
+    authority.reactivate(&id, &operator()).await.unwrap();
+    setting.get_in(&svid).await.unwrap();
+    let rotated = authority.rotate_certificate(&id, &Default::default(), &operator()).await;
+    assert_eq!(reason(rotated), (409, "owned_by_spire"));
+}
+
+#[tokio::test]
+async fn one_spiffe_id_is_one_agent() {
+    let setting = Setting::new().await;
+    setting.enroll("walker", &setting.svid().brought()).await.unwrap();
+    let taken = setting.enroll("runner", &setting.svid().brought()).await.unwrap_err();
+    assert_eq!((taken.status(), taken.reason()), (409, "spiffe_id_taken"));
+    assert!(taken.to_string().ends_with("::walker"), "{taken}");
+    assert_eq!(reason(setting.enroll("walker", &setting.svid().brought()).await), (409, "already_exists"));
+    // Another registration entry: the id of before stands for nobody, and may be enrolled again.
+    let moved = setting.spire.svid("spiffe://prod.example/ns/moved", setting.now());
+    setting.enroll("walker", &moved.update()).await.unwrap();
+    setting.get_in(&moved).await.unwrap();
+    assert_eq!(reason(setting.get_in(&setting.svid()).await), (401, "agent_unknown_or_inactive"));
+    setting.enroll("runner", &setting.svid().brought()).await.unwrap();
+    assert_eq!(setting.get_in(&setting.svid()).await.unwrap().id(), &setting.id("runner"));
+    // The two kinds of agents do not become each other.
+    let alice = Holder::created(&setting.authority, "alice").await;
+    let other = setting.spire.svid("spiffe://prod.example/ns/alice", setting.now());
+    assert_eq!(reason(setting.enroll("alice", &other.update()).await), (409, "other_method"));
+    setting.get_in(&alice).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_svid_of_the_bundle_is_refused_with_its_reason() {
+    let setting = Setting::without_bundle().await;
+    let (authority, now) = (&setting.authority, setting.now());
+    let svid = setting.svid();
+    let missing = setting.enroll("walker", &svid.brought()).await.unwrap_err();
+    assert_eq!(missing.status(), 503);
+    assert!(missing.to_string().starts_with("SPIRE trust bundle not configured — "), "{missing}");
+    let says = async |brought: &Brought, bundle: &str, text: &str| {
+        let error = authority
+            .enroll_spiffe(&candidate("walker"), brought, Some(bundle), &operator())
+            .await
+            .unwrap_err();
+        assert_eq!(error.status(), 400, "{error}");
+        assert!(error.to_string().contains(text), "expected {text:?}: {error}");
+    };
+    let bundle = setting.spire.certificate.pem();
+    says(&svid.brought(), "nonsense", "trust_bundle_pem is not a valid X.509 PEM").await;
+    says(&svid.brought(), &svid.pem(), "trust_bundle_pem").await;
+    says(&svid.brought(), &Ca::spire("other.example", now).certificate.pem(), "other.example").await;
+    says(&svid.brought(), &authority.trust().root.pem(), "this Mastio's own CA").await;
+    let stranger = Ca::spire(DOMAIN, now).certificate.pem();
+    says(&svid.brought(), &stranger, "svid_pem is not signed by the configured SPIRE trust bundle").await;
+    let broken = Brought { certificates: "nonsense".into(), ..svid.brought() };
+    says(&broken, &bundle, "svid_pem is not a valid X.509 PEM").await;
+    let other = Brought { certificates: setting.svid().pem(), ..svid.brought() };
+    says(&other, &bundle, "svid_key_pem does not match svid_pem public key").await;
+    let none = setting.spire.agent("acme::walker", &[], now).1;
+    says(&none.brought(), &bundle, "svid_pem carries no SPIFFE URI SAN — not a valid SVID").await;
+    let expired = (now.minus(2 * HOUR).to_date_time(), now.minus(HOUR).to_date_time());
+    let altered = |change: &dyn Fn(&mut rcgen::CertificateParams)| {
+        let (mut params, key) = (svid_params(WORKLOAD, now), KeyPair::generate_p256().unwrap());
+        change(&mut params);
+        Holder { id: String::new(), chain: vec![setting.spire.sign(&params, &key)], key }.brought()
+    };
+    let two = altered(&|p| p.subject_alt_names.push(uri("spiffe://prod.example/other")));
+    says(&two, &bundle, "carries no SPIFFE URI SAN").await;
+    says(&altered(&|p| (p.not_before, p.not_after) = expired), &bundle, "has expired").await;
+    let server = altered(&|p| p.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]);
+    says(&server, &bundle, "lacks clientAuth").await;
+    assert!(authority.spire_bundles().await.unwrap().is_empty(), "a refusal leaves nothing");
+
+    authority.enroll_spiffe(&candidate("walker"), &svid.brought(), Some(&bundle), &operator()).await.unwrap();
+    let kept = authority.spire_bundle(&domain()).await.unwrap();
+    assert_eq!(kept.certificates, std::slice::from_ref(&setting.spire.certificate));
+    setting.get_in(&svid).await.unwrap();
+    assert_eq!(told(authority, "spiffe.bundle_set").await.len(), 1);
+}
+
+#[tokio::test]
+async fn bundles_count_at_once_and_hold_several_cas() {
+    let setting = Setting::new().await;
+    let (authority, now) = (&setting.authority, setting.now());
+    let svid = setting.svid();
+    setting.enroll("walker", &svid.brought()).await.unwrap();
+    // SPIRE prepares its next CA, then uses it.
+    let next = Ca::spire(DOMAIN, now);
+    let x5c =
+        |ca: &Certificate| json!({ "use": "x509-svid", "kty": "EC", "x5c": [STANDARD.encode(ca.der())] });
+    let document = json!({ "keys": [x5c(&setting.spire.certificate), x5c(&next.certificate)] }).to_string();
+    let later = next.svid(WORKLOAD, now);
+    assert_eq!(reason(setting.get_in(&later).await), (401, "client_cert_not_verified"));
+    authority.set_spire_bundle(&domain(), &document, &operator()).await.unwrap();
+    setting.get_in(&later).await.unwrap();
+    setting.get_in(&svid).await.unwrap();
+    authority.set_spire_bundle(&domain(), &next.certificate.pem(), &operator()).await.unwrap();
+    assert_eq!(reason(setting.get_in(&svid).await), (401, "client_cert_not_verified"));
+    // A CA that is sent along with an enrollment is added.
+    let third = Ca::spire(DOMAIN, now);
+    let other = third.svid("spiffe://prod.example/other", now);
+    let sent = third.certificate.pem();
+    authority.enroll_spiffe(&candidate("other"), &other.brought(), Some(&sent), &operator()).await.unwrap();
+    setting.get_in(&other).await.unwrap();
+    setting.get_in(&later).await.unwrap();
+
+    authority.remove_spire_bundle(&domain(), &operator()).await.unwrap();
+    assert_eq!(reason(setting.get_in(&later).await), (401, "client_cert_not_verified"));
+    assert_eq!(reason(authority.remove_spire_bundle(&domain(), &operator()).await), (404, "not_found"));
+    for (text, word) in [
+        (svid.pem(), "bundle_not_ca"),
+        (authority.trust().issuer.as_ref().unwrap().certificate().pem(), "bundle_own_ca"),
+        (Ca::spire("other.example", now).certificate.pem(), "foreign_trust_domain"),
+        (Ca::spire(DOMAIN, Stamp::from_unix(1_000_000)).certificate.pem(), "bundle_expired"),
+        ("{}".into(), "bundle_unreadable"),
+    ] {
+        assert_eq!(reason(authority.set_spire_bundle(&domain(), &text, &operator()).await), (400, word));
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_authority_and_the_cas_between_are_understood() {
+    let setting = Setting::without_bundle().await;
+    let (authority, now) = (&setting.authority, setting.now());
+    let upstream = Ca::upstream(now);
+    let spire = upstream.spire_below(DOMAIN, now);
+    authority.set_spire_bundle(&domain(), &upstream.certificate.pem(), &operator()).await.unwrap();
+    let with_chain = || {
+        let mut svid = spire.svid(WORKLOAD, now);
+        svid.chain.push(spire.certificate.clone());
+        svid
+    };
+    let svid = with_chain();
+    setting.enroll("walker", &svid.brought()).await.unwrap();
+    setting.get_in(&svid).await.unwrap();
+    // A proxy forwards the leaf alone: the CAs between were seen before.
+    let mut next = with_chain();
+    next.chain.truncate(1);
+    setting.get_in(&next).await.unwrap();
+    // SPIRE below our own Org CA: its CA is the bundle, and ours never is.
+    let own_ca = Ca::below_root(&setting.world, authority).await;
+    let theirs = TrustDomain::parse("below.example").unwrap();
+    authority.set_spire_bundle(&theirs, &own_ca.certificate.pem(), &operator()).await.unwrap();
+    let below = own_ca.svid("spiffe://below.example/x", now);
+    setting.enroll("below", &below.brought()).await.unwrap();
+    setting.get_in(&below).await.unwrap();
+}
+
+#[tokio::test]
+async fn svids_of_an_adopted_database_go_on() {
+    let world = World::new();
+    world.clock.advance(Duration::from_secs(10_000_000));
+    let now = world.clock.now();
+    let data = world.dir.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/adopted-plain.db");
+    std::fs::copy(fixture, data.join("mcp_proxy.db")).unwrap();
+    let connection = rusqlite::Connection::open(data.join("mcp_proxy.db")).unwrap();
+    let org: String = connection
+        .query_row("SELECT value FROM proxy_config WHERE key = 'org_id'", [], |row| row.get(0))
+        .unwrap();
+    // An upstream authority names no trust domain: the agents do.
+    let upstream = Ca::upstream(now);
+    connection
+        .execute(
+            "INSERT INTO proxy_config (key, value) VALUES ('spire_trust_bundle', ?1)",
+            [upstream.certificate.pem()],
+        )
+        .unwrap();
+    let first = upstream.svid(WORKLOAD, now);
+    let insert = "INSERT INTO internal_agents (agent_id, display_name, capabilities, cert_pem, created_at, is_active, \
+        federated, federation_revision, last_pushed_revision, enrollment_method, spiffe_id, reach, principal_type) \
+        VALUES (?1, ?1, '[]', ?2, ?3, ?4, 0, 1, 0, 'spiffe', ?5, 'both', 'agent')";
+    for (name, active, created) in
+        [("old", 0, "2025-01-01T00:00:00+00:00"), ("walker", 1, "2026-01-01T00:00:00+00:00")]
+    {
+        let id = format!("{org}::{name}");
+        connection.execute(insert, rusqlite::params![id, first.pem(), created, active, WORKLOAD]).unwrap();
+    }
+    drop(connection);
+    let authority = world.boot(&[]).await.unwrap();
+    let next = upstream.svid(WORKLOAD, world.clock.now());
+    let pinned = authority.certificate(&next.peer()).await.unwrap();
+    assert_eq!(pinned.agent.id().name(), "walker", "the active one of two");
+    // What was removed since does not come back with the next start.
+    authority.remove_spire_bundle(&domain(), &operator()).await.unwrap();
+    drop(authority);
+    let again = until_started(&world).await;
+    assert!(again.spire_bundles().await.unwrap().is_empty());
+}
+
+/// The lock of the one before is let go when its last task ends.
+async fn until_started(world: &World) -> Arc<Authority> {
+    for _ in 0..2000 {
+        if let Ok(authority) = world.boot(&[]).await {
+            return authority;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the database is not let go");
+}

@@ -1,0 +1,187 @@
+//! Enrolling agents: made by an operator, with a certificate of the organisation's own CA, or with an SVID
+//! (contract `enrollment.md` §4, §5).
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use mastio_authority::{
+    enroll::{Brought, Candidate, EnrollError, Enrolled, Possession},
+    lifetime::Lifetime,
+    once::Once,
+};
+use mastio_core::AgentName;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Shared,
+    caller::Admin,
+    once::{Repeatable, answer_once},
+};
+use crate::answer::{ApiError, Invalid};
+
+/// What any of these routes may be sent.
+#[derive(Deserialize)]
+pub(crate) struct NewAgent {
+    agent_name: AgentName,
+    #[serde(default)]
+    display_name: String,
+    #[serde(default)]
+    capabilities: Vec<String>,
+    #[serde(default)]
+    federated: bool,
+    cert_pem: Option<String>,
+    private_key_pem: Option<SecretString>,
+    svid_pem: Option<String>,
+    svid_key_pem: Option<SecretString>,
+    trust_bundle_pem: Option<String>,
+    csr_pem: Option<String>,
+    pop_signature: Option<String>,
+    dpop_jwk: Option<Value>,
+    escrow: Option<bool>,
+    cert_lifetime_seconds: Option<Lifetime>,
+    #[serde(default)]
+    update_existing: bool,
+}
+
+impl NewAgent {
+    fn candidate(&self, once: Option<Once>) -> Result<Candidate, ApiError> {
+        let too_long = |name, limit| {
+            let msg = format!("at most {limit} allowed");
+            Err(ApiError::unprocessable(vec![Invalid::member(name, "too_long", msg)]))
+        };
+        if self.display_name.chars().count() > 256 {
+            return too_long("display_name", "256 characters");
+        }
+        if self.capabilities.len() > 256 || self.capabilities.iter().any(|capability| capability.len() > 256)
+        {
+            return too_long("capabilities", "256 items of 256 bytes");
+        }
+        if self.cert_lifetime_seconds.is_some() && (self.cert_pem.is_some() || self.svid_pem.is_some()) {
+            let msg = "only for a certificate that is made here: leave it out beside cert_pem and svid_pem";
+            let problem = Invalid::member("cert_lifetime_seconds", "value_error", msg);
+            return Err(ApiError::unprocessable(vec![problem]));
+        }
+        Ok(Candidate {
+            name: self.agent_name.clone(),
+            display_name: self.display_name.clone(),
+            capabilities: self.capabilities.clone(),
+            federated: self.federated,
+            lifetime: self.cert_lifetime_seconds,
+            once,
+        })
+    }
+
+    /// The proof of possession: the key itself, here under its name, or what takes its place.
+    fn possession(&mut self, key_name: &'static str) -> Result<Possession, ApiError> {
+        let key = match key_name {
+            "svid_key_pem" => self.svid_key_pem.take(),
+            _ => self.private_key_pem.take(),
+        };
+        match (key, self.csr_pem.take(), self.pop_signature.take()) {
+            (Some(key), None, None) => Ok(Possession::Key(key)),
+            (None, Some(request), None) => Ok(Possession::Request(request)),
+            (None, None, Some(signature)) => Ok(Possession::Signature(signature)),
+            (None, None, None) => Err(missing(key_name)),
+            _ => {
+                let msg = format!("send one of {key_name}, csr_pem and pop_signature");
+                Err(ApiError::unprocessable(vec![Invalid::member(key_name, "value_error", msg)]))
+            }
+        }
+    }
+
+    fn brought(self, certificates: String, possession: Possession) -> Brought {
+        Brought {
+            certificates,
+            possession,
+            dpop_jwk: self.dpop_jwk.filter(|jwk| !jwk.is_null()),
+            update_existing: self.update_existing,
+        }
+    }
+}
+
+fn missing(name: &str) -> ApiError {
+    ApiError::unprocessable(vec![Invalid::member(name, "missing", "Field required")])
+}
+
+pub(crate) async fn create(
+    State(app): Shared,
+    Admin(operator): Admin,
+    Repeatable { mut body, key }: Repeatable<NewAgent>,
+) -> Result<Response, ApiError> {
+    let (once, authority) = (key.once("agents.create"), &app.authority);
+    let candidate = body.candidate(once.clone())?;
+    let enrolled = answer_once(authority, once.as_ref(), async || {
+        let enrolled = match (body.cert_pem.take(), body.private_key_pem.take()) {
+            (None, None) => {
+                authority.create_agent(&candidate, body.escrow.unwrap_or(true), &operator).await?
+            }
+            (Some(certificates), Some(key)) => {
+                let brought = body.brought(certificates, Possession::Key(key));
+                authority.enroll_byoca(&candidate, &brought, &operator).await?
+            }
+            _ => return Err(EnrollError::HalfPair.into()),
+        };
+        let (status, mut answer) = answer(&enrolled);
+        answer["federated"] = candidate.federated.into();
+        Ok((status, answer))
+    });
+    enrolled.await
+}
+
+pub(crate) async fn byoca(
+    State(app): Shared,
+    Admin(operator): Admin,
+    Repeatable { mut body, key }: Repeatable<NewAgent>,
+) -> Result<Response, ApiError> {
+    let (once, authority) = (key.once("agents.enroll.byoca"), &app.authority);
+    let candidate = body.candidate(once.clone())?;
+    let certificates = body.cert_pem.take().ok_or_else(|| missing("cert_pem"))?;
+    let possession = body.possession("private_key_pem")?;
+    let brought = body.brought(certificates, possession);
+    let enrolled = answer_once(authority, once.as_ref(), async || {
+        Ok(answer(&authority.enroll_byoca(&candidate, &brought, &operator).await?))
+    });
+    enrolled.await
+}
+
+pub(crate) async fn spiffe(
+    State(app): Shared,
+    Admin(operator): Admin,
+    Repeatable { mut body, key }: Repeatable<NewAgent>,
+) -> Result<Response, ApiError> {
+    let (once, authority) = (key.once("agents.enroll.spiffe"), &app.authority);
+    let candidate = body.candidate(once.clone())?;
+    let certificates = body.svid_pem.take().ok_or_else(|| missing("svid_pem"))?;
+    let possession = body.possession("svid_key_pem")?;
+    let bundle = body.trust_bundle_pem.take().filter(|text| !text.trim().is_empty());
+    let brought = body.brought(certificates, possession);
+    let enrolled = answer_once(authority, once.as_ref(), async || {
+        let enrolled = authority.enroll_spiffe(&candidate, &brought, bundle.as_deref(), &operator);
+        Ok(answer(&enrolled.await?))
+    });
+    enrolled.await
+}
+
+/// 201 for a new agent, 200 for one that got another certificate.
+fn answer(enrolled: &Enrolled) -> (StatusCode, Value) {
+    let status = if enrolled.re_pinned { StatusCode::OK } else { StatusCode::CREATED };
+    (status, enrolled_body(enrolled))
+}
+
+fn enrolled_body(enrolled: &Enrolled) -> Value {
+    let key = enrolled.key.as_ref().map(ExposeSecret::expose_secret);
+    json!({
+        "agent_id": enrolled.id,
+        "display_name": enrolled.display_name,
+        "capabilities": enrolled.capabilities,
+        "cert_pem": enrolled.certificates,
+        "key_pem": key,
+        "private_key_pem": key,
+        "dpop_jwk": enrolled.dpop_jwk,
+        "dpop_jkt": enrolled.dpop_jkt,
+        "cert_thumbprint": enrolled.thumbprint,
+        "spiffe_id": enrolled.spiffe_id,
+        "not_after": enrolled.not_after,
+    })
+}
