@@ -32,6 +32,7 @@ static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/v1/auth/sign-challenged-assertion"),
     (Method::POST, "/v1/auth/sign-assertion"),
     (Method::POST, "/v1/auth/token"),
+    (Method::GET, "/v1/auth/token"),
     (Method::GET, "/v1/auth/whoami"),
     (Method::POST, "/v1/admin/agents"),
     (Method::GET, "/v1/admin/agents"),

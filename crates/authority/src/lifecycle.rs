@@ -125,6 +125,13 @@ impl Authority {
         unit.write(revocation.insert()).touch(Touch::Revoked(leaf.thumbprint()))
     }
 
+    /// Ends the certificate of the grace slot, which is emptied; with `and_key` its key too, if it is not the pinned one.
+    fn end_grace(&self, unit: Unit, agent: &AgentRow, and_key: bool) -> Unit {
+        let Some(old) = graced_leaf(agent) else { return unit };
+        let and_key = and_key && current_leaf(agent).is_none_or(|pinned| pinned.spki_der() != old.spki_der());
+        self.end_certificate(unit, &agent.id, &old, SUPERSEDED, self.clock.now(), and_key)
+    }
+
     async fn revoked(
         &self,
         agent: &AgentRow,
@@ -150,6 +157,7 @@ impl Authority {
             }
             let event = catalogue::AgentDeactivated { by: operator.fingerprint.clone() };
             let unit = agents::deactivate(Unit::of(Event::new(&event).about(id.as_str())), &agent);
+            let unit = self.end_grace(unit, &agent, true);
             if self.applied(unit).await? {
                 return Ok(());
             }
@@ -215,6 +223,7 @@ impl Authority {
                 .write(agents::set_dpop_key(&agent, jkt, grace))
                 .write(agents::keep_jwk(jkt, &jwk.to_value()))
                 .touch(Touch::Agent(id.clone()));
+            let unit = if grace.is_some() { self.end_grace(unit, &agent, false) } else { unit };
             if self.applied(unit).await? {
                 return Ok(jkt);
             }
@@ -261,10 +270,13 @@ pub(crate) fn current_leaf(agent: &AgentRow) -> Option<Certificate> {
     first_of(agent.certificates.as_deref())
 }
 
-/// Every certificate that may authenticate `agent`: the pinned one and that of the grace slot.
-pub(crate) fn known_leaves(agent: &AgentRow) -> Vec<Certificate> {
+/// The certificate of the grace slot, if there is another one than the pinned.
+fn graced_leaf(agent: &AgentRow) -> Option<Certificate> {
     let graced = agent.grace.as_ref().and_then(|grace| first_of(grace.certificates.as_deref()));
-    let mut leaves: Vec<Certificate> = current_leaf(agent).into_iter().collect();
-    leaves.extend(graced.filter(|graced| !leaves.contains(graced)));
-    leaves
+    graced.filter(|graced| current_leaf(agent).as_ref() != Some(graced))
+}
+
+/// Every certificate that may authenticate `agent`: the pinned one and that of the grace slot.
+fn known_leaves(agent: &AgentRow) -> Vec<Certificate> {
+    current_leaf(agent).into_iter().chain(graced_leaf(agent)).collect()
 }

@@ -2,12 +2,12 @@
 //! that moment on, swept or not.
 
 use mastio_core::{Event, event::catalogue};
-use mastio_pki::Certificate;
 use mastio_store::{
     Touch, Unit,
     agents::{self, AgentRow},
 };
 
+use super::graced_leaf;
 use crate::{Authority, Outage};
 
 /// How many agents are swept before the next look.
@@ -23,27 +23,25 @@ impl Authority {
             let over = agents::grace_is_over(&self.store, self.clock.now(), AT_ONCE).await?;
             let mut swept = 0;
             for agent in &over {
-                swept += u32::from(self.applied(emptied(agent)).await?);
+                swept += u32::from(self.applied(self.emptied(agent)).await?);
             }
             if swept < AT_ONCE {
                 return Ok(());
             }
         }
     }
-}
 
-/// One unit per agent; rejected when the slot was filled anew or emptied meanwhile.
-fn emptied(agent: &AgentRow) -> Unit {
-    let grace = agent.grace.as_ref();
-    let certificates = grace.and_then(|grace| grace.certificates.as_deref());
-    let event = catalogue::CertificateGraceExpired {
-        previous_cert_thumbprint: certificates
-            .and_then(|pem| Certificate::from_pem(pem).ok())
-            .map(|leaf| leaf.thumbprint()),
-        previous_dpop_jkt: grace.and_then(|grace| grace.dpop_jkt),
-        expired_at: grace.map(|grace| grace.until),
-    };
-    Unit::of(Event::new(&event).about(agent.id.as_str()))
-        .write(agents::empty_grace(agent))
-        .touch(Touch::Agent(agent.id.clone()))
+    /// One unit per agent; rejected when the slot was filled anew or emptied meanwhile.
+    fn emptied(&self, agent: &AgentRow) -> Unit {
+        let grace = agent.grace.as_ref();
+        let event = catalogue::CertificateGraceExpired {
+            previous_cert_thumbprint: graced_leaf(agent).map(|leaf| leaf.thumbprint()),
+            previous_dpop_jkt: grace.and_then(|grace| grace.dpop_jkt),
+            expired_at: grace.map(|grace| grace.until),
+        };
+        let unit = Unit::of(Event::new(&event).about(agent.id.as_str()))
+            .write(agents::empty_grace(agent))
+            .touch(Touch::Agent(agent.id.clone()));
+        self.end_grace(unit, agent, false)
+    }
 }

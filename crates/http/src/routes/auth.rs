@@ -4,11 +4,14 @@ use axum::{
     Json,
     extract::{Request, State},
 };
+use http::{HeaderValue, StatusCode, header::ALLOW};
 use mastio_authority::{
-    authenticate::{Auth, AuthError},
+    Authority,
+    authenticate::{Auth, AuthError, Pinned},
     limits::Class,
     login::{CHALLENGE_LIFETIME, SignedAssertion},
     mint::MintError,
+    peer::{Peer, PeerCertificate},
 };
 use mastio_core::Stamp;
 use mastio_jose::Confirmation;
@@ -67,16 +70,7 @@ pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Json<V
         .map_err(|over| refuse::over_limit(authority, over))?;
     let deny = |error: AuthError| refuse::unauthenticated(authority, peer.address, error);
     let line = request_line(&parts).map_err(deny)?;
-    let has_certificate = peer.certificate != mastio_authority::peer::PeerCertificate::None;
-    let by_tls = match has_certificate {
-        true => Some(
-            authority
-                .certificate(&peer)
-                .await
-                .map_err(|error| refuse::not_minted(authority, peer.address, MintError::Auth(error)))?,
-        ),
-        false => None,
-    };
+    let by_tls = by_tls(authority, &peer).await?;
     let acting = parts.extensions.get::<Acting>();
     let bytes = read_body(body).await?;
     let assertion = match bytes.is_empty() {
@@ -105,6 +99,32 @@ pub(crate) async fn token(State(app): Shared, request: Request) -> Result<Json<V
         "scope": "local",
         "issued_by": minted.issued_by,
     })))
+}
+
+/// The agent behind the TLS certificate, if there is one: judged before anything else of a request is.
+async fn by_tls(authority: &Authority, peer: &Peer) -> Result<Option<Pinned>, ApiError> {
+    if peer.certificate == PeerCertificate::None {
+        return Ok(None);
+    }
+    let refused = |error| refuse::not_minted(authority, peer.address, MintError::Auth(error));
+    authority.certificate(peer).await.map(Some).map_err(refused)
+}
+
+/// Nothing is minted by GET; but the runbook's bare `curl --cert` reads what is wrong with a certificate (seed 001 §6).
+pub(crate) async fn token_by_get(State(app): Shared, request: Request) -> ApiError {
+    let authority = &app.authority;
+    let peer = peer(&request.into_parts().0);
+    if let Err(over) = authority.limits.by_address(Class::Mint, peer.address) {
+        return refuse::over_limit(authority, over);
+    }
+    match by_tls(authority, &peer).await {
+        Err(refused) => refused,
+        Ok(_) => {
+            let detail = "Method Not Allowed: POST mints a token; see docs/walk-curl.md";
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+                .with_header(ALLOW, HeaderValue::from_static("POST"))
+        }
+    }
 }
 
 pub(crate) async fn whoami(Agent(caller): Agent) -> Json<Value> {

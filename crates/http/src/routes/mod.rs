@@ -123,7 +123,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/auth/login-challenge", post(auth::login_challenge))
         .route("/v1/auth/sign-challenged-assertion", post(auth::sign_challenged_assertion))
         .route("/v1/auth/sign-assertion", post(auth::sign_assertion))
-        .route("/v1/auth/token", post(auth::token))
+        .route("/v1/auth/token", post(auth::token).get(auth::token_by_get))
         .route("/v1/auth/whoami", get(auth::whoami))
         .route("/v1/enrollment/start", post(enrollment::start))
         .route("/v1/enrollment/{id}/status", get(enrollment::status))
