@@ -32,6 +32,8 @@ use crate::{Authority, Outage, admin::Operator};
 pub const ADMIN_REVOCATION: &str = "admin_revocation";
 /// The reason of a certificate that another one took the place of.
 pub(crate) const SUPERSEDED: &str = "superseded";
+/// The reason of a certificate whose time beside its successor is over. Tokens that it got go on to their own end.
+pub const GRACE_OVER: &str = "grace_over";
 
 /// How often a change is decided again when others change the same agent.
 pub(crate) const ATTEMPTS: u32 = 8;
@@ -125,11 +127,10 @@ impl Authority {
         unit.write(revocation.insert()).touch(Touch::Revoked(leaf.thumbprint()))
     }
 
-    /// Ends the certificate of the grace slot, which is emptied; with `and_key` its key too, if it is not the pinned one.
-    fn end_grace(&self, unit: Unit, agent: &AgentRow, and_key: bool) -> Unit {
+    /// Ends the certificate of the grace slot, which is emptied.
+    fn end_grace(&self, unit: Unit, agent: &AgentRow) -> Unit {
         let Some(old) = graced_leaf(agent) else { return unit };
-        let and_key = and_key && current_leaf(agent).is_none_or(|pinned| pinned.spki_der() != old.spki_der());
-        self.end_certificate(unit, &agent.id, &old, SUPERSEDED, self.clock.now(), and_key)
+        self.end_certificate(unit, &agent.id, &old, GRACE_OVER, self.clock.now(), false)
     }
 
     async fn revoked(
@@ -157,7 +158,10 @@ impl Authority {
             }
             let event = catalogue::AgentDeactivated { by: operator.fingerprint.clone() };
             let unit = agents::deactivate(Unit::of(Event::new(&event).about(id.as_str())), &agent);
-            let unit = self.end_grace(unit, &agent, true);
+            let unit = match current_leaf(&agent) {
+                Some(pinned) => self.superseding(unit, &agent, &pinned),
+                None => unit,
+            };
             if self.applied(unit).await? {
                 return Ok(());
             }
@@ -223,7 +227,7 @@ impl Authority {
                 .write(agents::set_dpop_key(&agent, jkt, grace))
                 .write(agents::keep_jwk(jkt, &jwk.to_value()))
                 .touch(Touch::Agent(id.clone()));
-            let unit = if grace.is_some() { self.end_grace(unit, &agent, false) } else { unit };
+            let unit = if grace.is_some() { self.end_grace(unit, &agent) } else { unit };
             if self.applied(unit).await? {
                 return Ok(jkt);
             }

@@ -2,7 +2,6 @@
 
 mod change;
 pub mod fleet;
-pub mod page;
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use mastio_store::{
     Committed, OpenError, OpenOptions, Rejection, Statement, Store, Touch, Unavailable, Unit, WriteError,
     agents::{
         self, Method, NewAgent, PinnedLeaf, Standing,
-        page::{self, Filter, State},
+        fleet::{self, Filter, Status},
     },
     audit, config, crl,
     dashboard::{self, SessionRow},
@@ -449,18 +449,21 @@ async fn the_fleet_is_counted_and_shown_in_pages() {
     let revoked = "UPDATE internal_agents SET is_active = 0, revoked_at = '2026-11-22 01:51:01.718073+00:00' \
         WHERE agent_id = 'acme::c'";
     place.sql(revoked).unwrap();
-    let census = page::census(&store).await.unwrap();
-    assert_eq!(census, [(State::Active, 2), (State::Inactive, 1), (State::Revoked, 1)]);
-    let ids = async |filter: Filter, offset| {
-        assert_eq!(page::count(&store, &filter).await.unwrap() > offset, offset < 4);
-        let rows = page::list(&store, &filter, offset, 2).await.unwrap();
-        rows.iter().map(|row| row.id.name().to_owned()).collect::<String>()
+    let census = fleet::census(&store).await.unwrap();
+    assert_eq!(census, [(Status::Active, 2), (Status::Inactive, 1), (Status::Revoked, 1)]);
+    let ids = async |filter: Filter, after: Option<AgentId>| {
+        let page = fleet::page(&store, &filter, after.as_ref(), 2).await.unwrap();
+        let names: String = page.agents.iter().map(|listed| listed.agent.id.name()).collect();
+        (names, page.next)
     };
-    assert_eq!(ids(Filter::default(), 0).await, "ab");
-    assert_eq!(ids(Filter::default(), 2).await, "cd");
-    assert_eq!(ids(Filter::default(), 4).await, "");
-    assert_eq!(ids(Filter { state: Some(State::Revoked), ..Filter::default() }, 0).await, "c");
-    assert_eq!(ids(Filter { needle: Some("::D".into()), state: None }, 0).await, "d");
+    assert_eq!(fleet::count(&store, &Filter::default()).await.unwrap(), 4);
+    assert_eq!(ids(Filter::default(), None).await, ("ab".into(), Some(id("b"))));
+    assert_eq!(ids(Filter::default(), Some(id("b"))).await, ("cd".into(), None));
+    let revoked = Filter { status: Some(Status::Revoked), ..Filter::default() };
+    assert_eq!(fleet::count(&store, &revoked).await.unwrap(), 1);
+    assert_eq!(ids(revoked, None).await, ("c".into(), None));
+    let searched = Filter { needle: Some("::D".into()), ..Filter::default() };
+    assert_eq!(ids(searched, None).await, ("d".into(), None));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use mastio_pki::crl::{Reason, Revoked};
 use mastio_store::revocations::Revocation;
 use serde_json::json;
 
-use crate::lifecycle::SUPERSEDED;
+use crate::lifecycle::{GRACE_OVER, SUPERSEDED};
 
 /// The word for an agent whose work is over.
 const CESSATION: &str = "cessation_of_operation";
@@ -47,7 +47,7 @@ pub(super) fn entries(issuer_key_id: &str, revoked: &[Revocation]) -> Vec<Revoke
 /// that key again: to others it is compromised.
 fn reason(word: &str) -> Reason {
     match word {
-        SUPERSEDED => Reason::Superseded,
+        SUPERSEDED | GRACE_OVER => Reason::Superseded,
         CESSATION => Reason::CessationOfOperation,
         _ => Reason::KeyCompromise,
     }

@@ -62,7 +62,7 @@ impl Authority {
             .write_all(agents::restore_bindings(agent))
             .touch(Touch::Agent(agent.id.clone()));
         if grace.is_some() {
-            return self.end_grace(unit, agent, false);
+            return self.end_grace(unit, agent);
         }
         self.superseding(agents::raise_epoch(unit, agent), agent, leaf)
     }

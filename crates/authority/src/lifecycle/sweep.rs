@@ -42,6 +42,6 @@ impl Authority {
         let unit = Unit::of(Event::new(&event).about(agent.id.as_str()))
             .write(agents::empty_grace(agent))
             .touch(Touch::Agent(agent.id.clone()));
-        self.end_grace(unit, agent, false)
+        self.end_grace(unit, agent)
     }
 }

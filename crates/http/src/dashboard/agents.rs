@@ -14,7 +14,7 @@ use mastio_core::{
 use mastio_store::{
     agents::{
         self, AgentRow, Method, Standing,
-        page::{self, Filter, State as AgentState},
+        fleet::{self, Filter, Listed, Status},
     },
     audit,
 };
@@ -43,10 +43,8 @@ struct AgentsPage {
     state: &'static str,
     agents: Vec<Line>,
     total: u64,
-    first: u64,
-    last: u64,
-    previous: Option<u64>,
-    next: Option<u64>,
+    on_first: bool,
+    next: Option<String>,
 }
 
 struct Line {
@@ -61,7 +59,7 @@ struct Line {
 pub(super) struct Search {
     q: Option<String>,
     state: Option<String>,
-    page: Option<u64>,
+    after: Option<String>,
 }
 
 pub(super) async fn list(
@@ -71,46 +69,31 @@ pub(super) async fn list(
     StrictQuery(said): StrictQuery<Said>,
 ) -> Result<Response, PageError> {
     let needle = search.q.map(|q| q.trim().to_owned()).unwrap_or_default();
-    let state = AgentState::ALL.into_iter().find(|state| Some(state.as_str()) == search.state.as_deref());
-    let filter = Filter { needle: (!needle.is_empty()).then(|| needle.clone()), state };
+    let status = search.state.as_deref().and_then(Status::from_word);
+    let filter = Filter { needle: (!needle.is_empty()).then(|| needle.clone()), status, ..Filter::default() };
+    let after = search.after.as_deref().and_then(|text| AgentId::parse(text).ok());
     let store = app.authority.store();
-    let total = page::count(store, &filter).await.map_err(Outage::from)?;
-    let last_page = total.saturating_sub(1) / u64::from(PER_PAGE);
-    let number = search.page.unwrap_or(0).min(last_page);
-    let offset = number * u64::from(PER_PAGE);
-    let rows = page::list(store, &filter, offset, PER_PAGE).await.map_err(Outage::from)?;
+    let total = fleet::count(store, &filter).await.map_err(Outage::from)?;
+    let page = fleet::page(store, &filter, after.as_ref(), PER_PAGE).await.map_err(Outage::from)?;
     let now = app.authority.clock().now();
-    let agents: Vec<Line> = rows.into_iter().map(|row| line(row, now)).collect();
     render(&AgentsPage {
         frame: Frame::new(&app, &session, "agents", said).await?,
         needle,
-        state: state.map_or("", AgentState::as_str),
+        state: status.map_or("", Status::as_str),
         total,
-        first: offset + u64::from(total > 0),
-        last: offset + agents.len() as u64,
-        previous: number.checked_sub(1),
-        next: (number < last_page).then_some(number + 1),
-        agents,
+        on_first: after.is_none(),
+        next: page.next.map(|id| id.to_string()),
+        agents: page.agents.into_iter().map(|listed| line(&listed, now)).collect(),
     })
 }
 
-fn line(row: AgentRow, now: Stamp) -> Line {
-    let agent = registry::Agent::from(row);
-    let leaf = agent.certificates.first();
+fn line(Listed { agent, not_after, .. }: &Listed, now: Stamp) -> Line {
     Line {
-        id: agent.row.id.to_string(),
-        display_name: agent.row.display_name.clone(),
-        state: state(&agent.row).as_str(),
-        method: method(&agent.row),
-        until: leaf.map_or_else(|| "none".to_owned(), |leaf| text::distance(leaf.not_after(), now)),
-    }
-}
-
-fn state(row: &AgentRow) -> AgentState {
-    match row.standing {
-        Standing::Active => AgentState::Active,
-        Standing::Inactive => AgentState::Inactive,
-        Standing::Revoked { .. } => AgentState::Revoked,
+        id: agent.id.to_string(),
+        display_name: agent.display_name.clone(),
+        state: Status::from(&agent.standing).as_str(),
+        method: method(agent),
+        until: not_after.map_or_else(|| "none".to_owned(), |end| text::distance(end, now)),
     }
 }
 
@@ -182,7 +165,7 @@ pub(super) async fn show(
         frame,
         id: id.to_string(),
         display_name: row.display_name.clone(),
-        state: state(row).as_str(),
+        state: Status::from(&row.standing).as_str(),
         revoked,
         method: method(row),
         created: text::moment(row.created_at),

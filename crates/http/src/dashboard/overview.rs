@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::{extract::State, response::Response};
 use mastio_authority::Outage;
-use mastio_store::agents::page;
+use mastio_store::agents::fleet;
 
 use super::{
     page::{Frame, PageError, Said, render},
@@ -45,7 +45,7 @@ pub(super) async fn show(
 ) -> Result<Response, PageError> {
     let authority = &app.authority;
     let (trust, now) = (authority.trust(), authority.clock().now());
-    let census = page::census(authority.store()).await.map_err(Outage::from)?;
+    let census = fleet::census(authority.store()).await.map_err(Outage::from)?;
     let mut warnings: Vec<Warning> = health::warnings(&app).into_iter().map(explained).collect();
     if trust.halt.is_some() {
         warnings.push(Warning {

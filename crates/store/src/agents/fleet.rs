@@ -5,8 +5,10 @@
 
 use mastio_core::{AgentId, Stamp, Thumbprint};
 
-use super::{AgentRow, COLUMNS, FROM, Method, TABLE};
+use super::{AgentRow, COLUMNS, FROM, Method, Standing, TABLE};
 use crate::{Query, ReadError, Row, Store, Value, sqlite::Database};
+
+const CERTS: &str = "LEFT JOIN agent_certs c ON c.agent_id = a.agent_id";
 
 /// The states that a list can be filtered by: [`super::Standing`] without its facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,23 +21,37 @@ pub enum Status {
     Revoked,
 }
 
+/// The status of a row, as [`Status::as_str`] says it.
+const STATUS: &str = "CASE WHEN a.is_active <> 0 THEN 'active' \
+    WHEN coalesce(CAST(a.revoked_at AS TEXT), '') <> '' THEN 'revoked' ELSE 'inactive' END";
+
 impl Status {
-    /// Reads the word of a query.
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Inactive, Self::Revoked];
+
+    /// The word for it.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "active" => Some(Self::Active),
-            "inactive" => Some(Self::Inactive),
-            "revoked" => Some(Self::Revoked),
-            _ => None,
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Revoked => "revoked",
         }
     }
 
-    fn condition(self) -> &'static str {
-        match self {
-            Self::Active => "a.is_active <> 0",
-            Self::Inactive => "a.is_active = 0 AND coalesce(a.revoked_at, '') = ''",
-            Self::Revoked => "a.is_active = 0 AND coalesce(a.revoked_at, '') <> ''",
+    /// Reads the word of a query.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+impl From<&Standing> for Status {
+    fn from(standing: &Standing) -> Self {
+        match standing {
+            Standing::Active => Self::Active,
+            Standing::Inactive => Self::Inactive,
+            Standing::Revoked { .. } => Self::Revoked,
         }
     }
 }
@@ -60,25 +76,25 @@ impl Filter {
     fn clause(&self, after: Option<&AgentId>) -> (String, Vec<Value>) {
         let mut clause = Clause::default();
         if let Some(status) = self.status {
-            clause.and(status.condition());
+            clause.and(&format!("{STATUS} = ?"), status.as_str());
         }
         if let Some(method) = self.method {
-            clause.and_with("a.enrollment_method = ?", method.as_str());
+            clause.and("a.enrollment_method = ?", method.as_str());
         }
         if let Some(before) = self.expiring_before {
-            clause.and_with("c.not_after < ?", before);
+            clause.and("c.not_after < ?", before);
         }
         if let Some(needle) = &self.needle {
             let within = "(instr(lower(a.agent_id), ?) > 0 OR instr(lower(a.display_name), ?) > 0)";
-            clause.and_with(within, needle.to_lowercase());
+            clause.and(within, needle.to_lowercase());
         }
         for capability in &self.capabilities {
             let has = "CASE WHEN json_valid(a.capabilities) \
                 THEN EXISTS (SELECT 1 FROM json_each(a.capabilities) WHERE value = ?) ELSE 0 END";
-            clause.and_with(has, capability.as_str());
+            clause.and(has, capability.as_str());
         }
         if let Some(after) = after {
-            clause.and_with("a.agent_id > ?", after);
+            clause.and("a.agent_id > ?", after);
         }
         (clause.sql, clause.values)
     }
@@ -92,15 +108,11 @@ struct Clause {
 }
 
 impl Clause {
-    fn and(&mut self, condition: &str) {
-        self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
-        self.sql.push_str(condition);
-    }
-
     /// Every `?` of the condition is `value`.
-    fn and_with(&mut self, condition: &str, value: impl Into<Value>) {
+    fn and(&mut self, condition: &str, value: impl Into<Value>) {
         self.values.push(value.into());
-        self.and(&condition.replace('?', &format!("?{}", self.values.len())));
+        self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
+        self.sql.push_str(&condition.replace('?', &format!("?{}", self.values.len())));
     }
 }
 
@@ -157,6 +169,35 @@ pub async fn page(
     Ok(Page { next: ids.filter(|_| more), agents: readable(&rows) })
 }
 
+/// How many agents `filter` lets through.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn count(store: &Store, filter: &Filter) -> Result<u64, ReadError> {
+    let (clause, values) = filter.clause(None);
+    let sql = format!("SELECT count(*) AS agents FROM internal_agents a {CERTS}{clause}");
+    let rows = store.rows(Query { table: TABLE, sql: sql.into(), values }).await?;
+    let count = rows.first().map(|row| row.int("agents")).transpose()?;
+    Ok(count.unwrap_or(0).unsigned_abs())
+}
+
+/// How many agents there are of each status.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn census(store: &Store) -> Result<[(Status, u64); 3], ReadError> {
+    let sql = format!("SELECT {STATUS} AS status, count(*) AS agents FROM internal_agents a GROUP BY 1");
+    let rows = store.rows(Query { table: TABLE, sql: sql.into(), values: vec![] }).await?;
+    let mut counts = Status::ALL.map(|status| (status, 0));
+    for row in &rows {
+        let word = row.text("status")?;
+        for (_, count) in counts.iter_mut().filter(|(status, _)| status.as_str() == word) {
+            *count = row.int("agents")?.unsigned_abs();
+        }
+    }
+    Ok(counts)
+}
+
 /// The ids of all agents that `filter` lets through, newest first.
 ///
 /// # Errors
@@ -164,8 +205,7 @@ pub async fn page(
 pub async fn newest_first(store: &Store, filter: &Filter) -> Result<Vec<AgentId>, ReadError> {
     let (clause, values) = filter.clause(None);
     let sql = format!(
-        "SELECT a.agent_id FROM internal_agents a LEFT JOIN agent_certs c ON c.agent_id = a.agent_id{clause} \
-         ORDER BY a.created_at DESC, a.agent_id"
+        "SELECT a.agent_id FROM internal_agents a {CERTS}{clause} ORDER BY a.created_at DESC, a.agent_id"
     );
     let rows = store.rows(Query { table: TABLE, sql: sql.into(), values }).await?;
     let id = |row: &Row| {
@@ -223,8 +263,7 @@ fn readable(rows: &[Row]) -> Vec<Listed> {
 
 fn select(tail: &str, values: Vec<Value>) -> Query {
     let sql = format!(
-        "SELECT {COLUMNS}, c.thumbprint AS cert_thumbprint, c.not_after AS cert_not_after {FROM} \
-         LEFT JOIN agent_certs c ON c.agent_id = a.agent_id{tail}"
+        "SELECT {COLUMNS}, c.thumbprint AS cert_thumbprint, c.not_after AS cert_not_after {FROM} {CERTS}{tail}"
     );
     Query { table: TABLE, sql: sql.into(), values }
 }
