@@ -41,7 +41,7 @@ fn next(answer: &Answer) -> Option<String> {
 async fn lists_are_bare_arrays_and_pages_lead_to_the_next() {
     let mut place = Place::new();
     let server = started(&mut place, &["alice", "bob", "carol", "dave", "erin"]).await;
-    server.operator(Method::POST, "/v1/admin/agents/acme::bob/revoke", &json!({})).await;
+    server.operator(Method::POST, "/v1/admin/agents/bob/revoke", &json!({})).await;
     for list in ["/v1/admin/agents", "/proxy/admin/agents"] {
         let all: Value = get(&server, list).await.json().unwrap();
         assert_eq!(names(&all), ["acme::erin", "acme::dave", "acme::carol", "acme::bob", "acme::alice"]);
@@ -56,12 +56,23 @@ async fn lists_are_bare_arrays_and_pages_lead_to_the_next() {
         assert_eq!(seen, ["acme::alice", "acme::carol", "acme::dave", "acme::erin"]);
         let none: Value = get(&server, &format!("{list}?status=inactive")).await.json().unwrap();
         assert_eq!(none, json!([]));
-        for bad in ["limit=0", "limit=x", "cursor=x", "status=x", "method=x", "expiring_before=x"] {
+        for bad in [
+            "limit=0",
+            "limit=x",
+            "cursor=x",
+            "status=x",
+            "method=x",
+            "expiring_before=x",
+            "expires_before=x",
+        ] {
             let answer = get(&server, &format!("{list}?{bad}")).await;
             assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
             let loc = answer.json::<Value>().unwrap()["detail"][0]["loc"].clone();
             assert_eq!(loc, json!(["query", bad.split('=').next().unwrap()]));
         }
+        // A filter that does not exist must not read as one that lets everybody through.
+        let misspelt = get(&server, &format!("{list}?expires_before=2030-01-01")).await;
+        assert_eq!(misspelt.status, StatusCode::UNPROCESSABLE_ENTITY);
     }
     let lines = HeaderMap::from_iter([
         (X_ADMIN_SECRET, HeaderValue::from_static(ADMIN_SECRET)),

@@ -16,7 +16,7 @@ use self::{
     query::{Asked, ListQuery},
     rows::Form,
 };
-use super::{App, Shared, caller::Admin, lifecycle::agent_id};
+use super::{App, Shared, caller::Admin, lifecycle::named};
 use crate::answer::{ApiError, StrictPath, StrictQuery};
 
 pub(crate) async fn list(
@@ -66,7 +66,7 @@ pub(crate) async fn one(
     Admin(_): Admin,
     StrictPath(id): StrictPath,
 ) -> Result<Json<Value>, ApiError> {
-    let listed = app.authority.agent(&agent_id(&id)?).await?;
+    let listed = app.authority.agent(&named(&app, &id)?).await?;
     let mut row = in_full(&listed);
     row["cert_pem"] = json!(listed.agent.certificates);
     Ok(Json(row))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Shared,
     caller::Admin,
-    lifecycle::{RevokeBody, agent_id, revocation},
+    lifecycle::{RevokeBody, named, revocation},
 };
 use crate::answer::{ApiError, StrictJson, StrictPath};
 
@@ -25,7 +25,7 @@ pub(crate) async fn contain(
     Admin(operator): Admin,
     StrictJson(body): StrictJson<ContainBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let id = agent_id(&body.agent_id)?;
+    let id = named(&app, &body.agent_id)?;
     let contained = app.authority.contain(&id, body.revoke.reason()?, &operator).await?;
     Ok(Json(evidence(&contained)))
 }
@@ -57,6 +57,6 @@ pub(crate) async fn end_sessions(
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
 ) -> Result<Json<Value>, ApiError> {
-    let revoked = app.authority.end_sessions(&agent_id(&id)?, &operator).await?;
+    let revoked = app.authority.end_sessions(&named(&app, &id)?, &operator).await?;
     Ok(Json(json!({ "revoked": revoked })))
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use axum::{Json, extract::State};
 use http::StatusCode;
 use mastio_authority::lifecycle::{ProvenKey, Revoked, Rotated, Rotation};
-use mastio_core::AgentId;
+use mastio_core::{AgentId, AgentName};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, caller::Admin, fleet};
+use super::{App, Shared, caller::Admin, fleet};
 use crate::answer::{ApiError, Invalid, OptionalJson, StrictJson, StrictPath};
 
 /// The longest reason of a revocation, in characters: the column's bound.
@@ -18,6 +18,12 @@ pub(crate) const REASON: usize = 128;
 
 pub(crate) fn agent_id(text: &str) -> Result<AgentId, ApiError> {
     AgentId::parse(text).map_err(|_| ApiError::not_found("agent not found"))
+}
+
+/// The agent that an operator names, by its id or by its short name alone.
+pub(super) fn named(app: &App, text: &str) -> Result<AgentId, ApiError> {
+    let ours = |name| AgentId::new(&app.authority.trust().org, &name);
+    AgentName::parse(text).map(ours).or_else(|_| agent_id(text))
 }
 
 #[derive(Default, Deserialize)]
@@ -45,7 +51,7 @@ pub(crate) async fn revoke(
     StrictPath(id): StrictPath,
     OptionalJson(body): OptionalJson<RevokeBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let revoked = app.authority.revoke(&agent_id(&id)?, body.reason()?, &operator).await?;
+    let revoked = app.authority.revoke(&named(&app, &id)?, body.reason()?, &operator).await?;
     Ok(Json(revocation(&revoked)))
 }
 
@@ -95,7 +101,7 @@ pub(crate) async fn rotate(
         dpop: body.rotate_dpop,
         grace: (body.grace_hours > 0).then(|| Duration::from_secs(u64::from(body.grace_hours) * 3600)),
     };
-    let rotated = app.authority.rotate_certificate(&agent_id(&id)?, &rotation, &operator).await?;
+    let rotated = app.authority.rotate_certificate(&named(&app, &id)?, &rotation, &operator).await?;
     Ok(Json(rotated_body(&rotated)))
 }
 
@@ -120,7 +126,7 @@ pub(crate) async fn deactivate(
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
 ) -> Result<StatusCode, ApiError> {
-    let id = AgentId::parse(&id).map_err(|_| ApiError::not_found("agent not found or already inactive"))?;
+    let id = named(&app, &id)?;
     app.authority.deactivate(&id, &operator).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -130,7 +136,7 @@ pub(crate) async fn reactivate(
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
 ) -> Result<Json<Value>, ApiError> {
-    let id = agent_id(&id)?;
+    let id = named(&app, &id)?;
     app.authority.reactivate(&id, &operator).await?;
     let message = "agent reactivated";
     Ok(Json(json!({ "ok": true, "agent_id": id, "resolved_event_id": null, "message": message })))
@@ -147,7 +153,7 @@ pub(crate) async fn set_federated(
     StrictPath(id): StrictPath,
     StrictJson(body): StrictJson<FederatedBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let agent = app.authority.set_federated(&agent_id(&id)?, body.federated, &operator).await?;
+    let agent = app.authority.set_federated(&named(&app, &id)?, body.federated, &operator).await?;
     Ok(Json(fleet::summary(&agent)))
 }
 
@@ -162,7 +168,7 @@ pub(crate) async fn set_dpop_key(
     StrictPath(id): StrictPath,
     StrictJson(body): StrictJson<KeyBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let id = agent_id(&id)?;
+    let id = named(&app, &id)?;
     let jkt = app.authority.set_dpop_key(&id, &body.jwk, &operator).await?;
     Ok(Json(json!({ "agent_id": id, "dpop_jkt": jkt })))
 }

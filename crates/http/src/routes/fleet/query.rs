@@ -16,8 +16,9 @@ const MAX_LIMIT: u32 = 1000;
 /// The longest search text in characters.
 const MAX_NEEDLE: usize = 256;
 
-/// The query string, as text.
+/// The query string, as text. A name that is none of these is a filter that would silently not apply.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
     limit: Option<String>,
     cursor: Option<String>,
