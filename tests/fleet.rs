@@ -56,15 +56,7 @@ async fn lists_are_bare_arrays_and_pages_lead_to_the_next() {
         assert_eq!(seen, ["acme::alice", "acme::carol", "acme::dave", "acme::erin"]);
         let none: Value = get(&server, &format!("{list}?status=inactive")).await.json().unwrap();
         assert_eq!(none, json!([]));
-        for bad in [
-            "limit=0",
-            "limit=x",
-            "cursor=x",
-            "status=x",
-            "method=x",
-            "expiring_before=x",
-            "expires_before=x",
-        ] {
+        for bad in ["limit=0", "limit=x", "cursor=x", "status=x", "method=x", "expiring_before=x"] {
             let answer = get(&server, &format!("{list}?{bad}")).await;
             assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
             let loc = answer.json::<Value>().unwrap()["detail"][0]["loc"].clone();
