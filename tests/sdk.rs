@@ -46,7 +46,7 @@ fn result(output: &str) -> Value {
 }
 
 #[tokio::test]
-async fn byoca_pins_once_and_again_when_the_pin_is_gone() {
+async fn byoca_pins_once_and_does_not_undo_a_revocation() {
     let mut place = Place::new();
     let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
     server.admin().create_agent("bob", "Bob", &[]).await.unwrap();
@@ -62,12 +62,14 @@ async fn byoca_pins_once_and_again_when_the_pin_is_gone() {
         assert!(text.contains("HTTP 409") && text.contains("already enrolled"), "{text}");
     }
 
-    // The pin is gone: the revoked certificate stays out, a fresh one is pinned.
+    // Neither the revoked certificate nor a fresh one brings a revoked agent back by itself.
     let path = format!("/registry/agents/{agent}/revoke");
     assert_eq!(server.operator(Method::POST, &path, &json!({})).await.status, 200);
-    let refused = enroll_via_byoca(&server, agent, first.path());
-    assert!(refused["refused"].as_str().is_some_and(|text| text.contains("HTTP 409")), "{refused}");
-    assert_eq!(enroll_via_byoca(&server, agent, second.path()), json!({ "peers": ["acme::bob"] }));
+    for folder in [&first, &second] {
+        let refused = enroll_via_byoca(&server, agent, folder.path());
+        let text = refused["refused"].as_str().unwrap_or_else(|| panic!("{refused}"));
+        assert!(text.contains("HTTP 409") && text.contains("update_existing"), "{text}");
+    }
     place.verify_audit();
 }
 

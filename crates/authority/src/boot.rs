@@ -94,7 +94,7 @@ pub async fn start(
     write(&store, &mut told, boot.missing(&org, root, first)?).await?;
     write(&store, &mut told, boot.bare_keys()?).await?;
     if adoption.unsealed.is_some() {
-        backfill::note_certificates(&store).await?;
+        backfill::adopted_agents(&store, &boot.own_cas()?, clock.now()).await?;
     }
     write(&store, &mut told, boot.tell_adoption(&adoption, &org)?).await?;
     write(&store, &mut told, boot.admin_secret()?).await?;

@@ -24,7 +24,7 @@ pub use approve::Approval;
 pub use error::DeviceError;
 pub(crate) use waiting::Devices;
 
-use crate::{Authority, Outage, possession::HeldKey};
+use crate::{Authority, Outage, lifecycle::KeyTrouble, possession::HeldKey};
 
 /// How long an operator has to decide.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -37,6 +37,8 @@ pub const MAX_WAIT: Duration = Duration::from_secs(25);
 
 /// Most enrolments that may wait for a decision.
 const MAX_PENDING: u32 = 10_000;
+/// From how many on only those may begin that prove at once to hold their key: the others are cheap to invent.
+const MAX_BEFORE_PROOF: u32 = 1000;
 /// How long enrolments are kept.
 const MEMORY: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -130,11 +132,12 @@ impl Authority {
             expires_at,
             supersedes: proof.is_some(),
         };
-        match self.commit(Unit::default().write_all(row.insert(MAX_PENDING))).await {
+        let most = if proof.is_some() { MAX_PENDING } else { MAX_BEFORE_PROOF };
+        match self.commit(Unit::default().write_all(row.insert(most))).await {
             Ok(_) => {}
             Err(WriteError::Rejected(Rejection::Rows { statement: NewPending::ADMISSION, .. })) => {
                 let revoked = revocations::key_is_revoked(self.store.database(), &fingerprint)?;
-                return Err(if revoked { DeviceError::KeyRevoked } else { DeviceError::Full });
+                return Err(if revoked { KeyTrouble::Revoked.into() } else { DeviceError::Full });
             }
             Err(error) => return Err(Outage::from(error).into()),
         }

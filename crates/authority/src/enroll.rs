@@ -18,7 +18,13 @@ use mastio_store::{
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::{Authority, Outage, admin::Operator, lifecycle::pinned_leaf, lifetime::Lifetime, once::Once};
+use crate::{
+    Authority, Outage,
+    admin::Operator,
+    lifecycle::{KeyTrouble, pinned_leaf},
+    lifetime::Lifetime,
+    once::Once,
+};
 
 pub use self::{
     brought::{Brought, Possession},
@@ -178,7 +184,9 @@ impl Authority {
             Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. })) => {
                 Err(EnrollError::Registered(id.clone()))
             }
-            Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => Err(EnrollError::KeyRevoked),
+            Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => {
+                Err(KeyTrouble::Revoked.into())
+            }
             Err(error) => Err(Outage::from(error).into()),
         }
     }

@@ -6,6 +6,7 @@
 
 mod error;
 mod federation;
+mod key;
 mod replace;
 mod rotate;
 mod sessions;
@@ -17,13 +18,14 @@ use mastio_pki::{Certificate, pem};
 use mastio_store::{
     Rejection, Touch, Unit, WriteError,
     agents::{self, AgentRow, PinnedLeaf, Standing},
-    revocations::Revocation,
+    revocations::{self, Revocation},
     spiffe,
 };
 
 pub(crate) use self::replace::Replacement;
 pub use self::{
     error::LifecycleError,
+    key::KeyTrouble,
     rotate::{ProvenKey, Rotated, Rotation},
 };
 use crate::{Authority, Outage, admin::Operator};
@@ -98,7 +100,8 @@ impl Authority {
             .write(spiffe::refuse_issued_until(&agent.id, at))
             .touch(Touch::Agent(agent.id.clone()));
         let unit = agents::raise_epoch(unit, agent);
-        leaves.iter().fold(unit, |unit, leaf| self.end_certificate(unit, &agent.id, leaf, reason, at, true))
+        let end = |unit, leaf| self.end_certificate(unit, &agent.id, leaf, reason, at, true);
+        leaves.iter().fold(unit, end).write(revocations::bar_keys(&agent.id))
     }
 
     /// From the commit on `leaf` is refused as revoked; with `and_key` its key is not certified or pinned again either.
@@ -112,18 +115,8 @@ impl Authority {
         and_key: bool,
     ) -> Unit {
         let trust = self.trust();
-        let below = trust.issuer.iter().map(|issuer| issuer.certificate());
-        let issuer = below.chain([&trust.root]).find(|issuer| leaf.is_signed_by(issuer));
-        let revocation = Revocation {
-            thumbprint: leaf.thumbprint(),
-            serial: hex::encode(leaf.serial()),
-            spki_sha256: and_key.then(|| hex::encode(leaf.spki_sha256())),
-            issuer_ski: issuer.and_then(Certificate::key_id).map(hex::encode),
-            agent: id.clone(),
-            at,
-            reason: reason.to_owned(),
-            not_after: leaf.not_after(),
-        };
+        let own = trust.issuer.iter().map(|issuer| issuer.certificate()).chain([&trust.root]);
+        let revocation = ended(id, leaf, own, (reason, at), and_key);
         unit.write(revocation.insert()).touch(Touch::Revoked(leaf.thumbprint()))
     }
 
@@ -189,6 +182,10 @@ impl Authority {
                 .touch(Touch::Agent(id.clone()));
             if self.applied(unit).await? {
                 return Ok(());
+            }
+            let key = current_leaf(&agent).map(|leaf| self.key_trouble(leaf.spki_der(), id));
+            if let Some(trouble) = key.transpose()?.flatten() {
+                return Err(trouble.into());
             }
         }
         Err(Outage::Contended.into())
@@ -256,6 +253,28 @@ impl Authority {
     }
 }
 
+/// A certificate that ends, with its key or without. `own` are our issuers, whose lists must name it.
+pub(crate) fn ended<'a>(
+    id: &AgentId,
+    leaf: &Certificate,
+    mut own: impl Iterator<Item = &'a Certificate>,
+    (reason, at): (&str, Stamp),
+    key_barred: bool,
+) -> Revocation {
+    let issuer = own.find(|issuer| leaf.is_signed_by(issuer));
+    Revocation {
+        thumbprint: leaf.thumbprint(),
+        serial: hex::encode(leaf.serial()),
+        spki_sha256: hex::encode(leaf.spki_sha256()),
+        key_barred,
+        issuer_ski: issuer.and_then(Certificate::key_id).map(hex::encode),
+        agent: id.clone(),
+        at,
+        reason: reason.to_owned(),
+        not_after: leaf.not_after(),
+    }
+}
+
 /// What the database keeps of a leaf that is pinned.
 pub(crate) fn pinned_leaf(leaf: &Certificate) -> PinnedLeaf {
     PinnedLeaf {
@@ -275,12 +294,12 @@ pub(crate) fn current_leaf(agent: &AgentRow) -> Option<Certificate> {
 }
 
 /// The certificate of the grace slot, if there is another one than the pinned.
-fn graced_leaf(agent: &AgentRow) -> Option<Certificate> {
+pub(crate) fn graced_leaf(agent: &AgentRow) -> Option<Certificate> {
     let graced = agent.grace.as_ref().and_then(|grace| first_of(grace.certificates.as_deref()));
     graced.filter(|graced| current_leaf(agent).as_ref() != Some(graced))
 }
 
 /// Every certificate that may authenticate `agent`: the pinned one and that of the grace slot.
-fn known_leaves(agent: &AgentRow) -> Vec<Certificate> {
+pub(crate) fn known_leaves(agent: &AgentRow) -> Vec<Certificate> {
     current_leaf(agent).into_iter().chain(graced_leaf(agent)).collect()
 }

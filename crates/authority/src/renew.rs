@@ -104,7 +104,7 @@ impl Authority {
             unit = unit.write(agents::keep_lifetime(agent.id(), asked));
         }
         if !self.applied(unit).await? {
-            return Err(self.why_not_pinned(&leaf)?);
+            return Err(self.why_not_pinned(agent.id(), &leaf)?);
         }
         self.renewed(holder, &leaf, certificates).await
     }

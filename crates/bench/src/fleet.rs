@@ -84,7 +84,8 @@ fn revoked(bench: &Bench, dir: &Path) -> Result<(), BenchError> {
         Revocation {
             thumbprint,
             serial: thumbprint.to_string()[..32].to_owned(),
-            spki_sha256: Some(random().to_string()),
+            spki_sha256: random().to_string(),
+            key_barred: true,
             issuer_ski: None,
             agent: agent.clone(),
             at,
@@ -132,6 +133,7 @@ fn rows(
     for number in numbers {
         let name = caller::name(FLEET, number);
         let (id, spiffe_id) = (bench.organisation.agent(&name)?, bench.organisation.spiffe(&name)?);
+        let leaf = &PinnedLeaf { spki_sha256: name.clone(), ..leaf.clone() };
         let agent = NewAgent {
             id: &id,
             display_name: &name,

@@ -9,8 +9,8 @@ use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 
 pub use change::{
     DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, drop_escrow, empty_grace, escrow_key,
-    keep_jwk, keep_lifetime, key_name, mark_revoked, note_missing_certificate, raise_epoch, re_describe,
-    re_pin, reactivate, renew_svid, restore_bindings, set_dpop_key, set_federated,
+    forget_old_revocations, keep_jwk, keep_lifetime, key_name, mark_revoked, note_missing_certificate,
+    raise_epoch, re_describe, re_pin, reactivate, renew_svid, restore_bindings, set_dpop_key, set_federated,
 };
 
 use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};
@@ -271,6 +271,34 @@ pub fn epochs(database: &Database) -> Result<Vec<(AgentId, i64)>, ReadError> {
         .map(|row| Ok((row.parse("agent_id", AgentId::parse)?, row.int("epoch")?)))
         .collect::<Result<_, RowError>>()
         .map_err(Into::into)
+}
+
+/// The agents whose row tells of a revocation, also of one that they came back from, in the order of ids, after
+/// `after`. A row that cannot be read is left out and logged.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn ever_revoked(database: &Database, after: &str, limit: u32) -> Result<Vec<AgentRow>, ReadError> {
+    let query = select(
+        " WHERE a.agent_id > ?1 AND coalesce(a.revoked_at, '') <> '' ORDER BY a.agent_id LIMIT ?2",
+        vec![after.into(), i64::from(limit).into()],
+    );
+    Ok(readable(&database.rows_now(&query)?))
+}
+
+/// The active agent other than `id` that has a key, whose hash is given in hex.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn holder_of_key(
+    database: &Database,
+    spki_sha256: &str,
+    id: &AgentId,
+) -> Result<Option<AgentId>, ReadError> {
+    let sql = "SELECT held.agent_id FROM agent_certs held JOIN internal_agents holder USING (agent_id) \
+        WHERE holder.is_active <> 0 AND held.spki_sha256 = ?1 AND held.agent_id <> ?2 LIMIT 1";
+    let rows = database.rows_now(&Query::new("agent_certs", sql, vec![spki_sha256.into(), id.into()]))?;
+    Ok(rows.first().map(|row| row.parse("agent_id", AgentId::parse)).transpose()?)
 }
 
 /// The public JWK behind a DPoP thumbprint, as JSON; old registrations kept the thumbprint alone.

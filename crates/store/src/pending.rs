@@ -64,7 +64,7 @@ impl NewPending<'_> {
             "INSERT INTO pending_enrollments (session_id, pubkey_pem, pubkey_fingerprint, requester_name, \
              requester_email, reason, device_info, status, created_at, expires_at, dpop_jkt, principal_type) \
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', ?8, ?9, ?10, ?11 \
-             WHERE NOT EXISTS (SELECT 1 FROM revoked_agent_certs WHERE spki_sha256 = ?3) \
+             WHERE NOT EXISTS (SELECT 1 FROM revoked_agent_certs WHERE spki_sha256 = ?3 AND key_barred = 1) \
              AND (SELECT count(*) FROM pending_enrollments WHERE status = 'pending') < ?12",
             vec![
                 self.id.into(),

@@ -49,7 +49,7 @@ impl Boot<'_> {
         Ok(Some(unit))
     }
 
-    fn own_cas(&self) -> Result<Vec<Certificate>, BootError> {
+    pub(super) fn own_cas(&self) -> Result<Vec<Certificate>, BootError> {
         let load = |kind| Ok::<_, BootError>(self.custody.load(kind)?.map(|ca| ca.certificate));
         Ok([load(CaKind::Root)?, load(CaKind::Intermediate)?].into_iter().flatten().collect())
     }

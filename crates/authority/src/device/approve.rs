@@ -6,7 +6,6 @@ use mastio_store::{
     Touch, Unit, WriteError,
     agents::{self, AgentRow, DpopChange, Method, NewAgent},
     pending::{self, Approved, PendingRow, State},
-    revocations,
 };
 
 use super::DeviceError;
@@ -58,8 +57,10 @@ impl Authority {
                 return Err(DeviceError::Unproven);
             }
             let key = HeldKey::from_pem(&row.public_key_pem)?;
-            if revocations::key_is_revoked(self.store.database(), &key.fingerprint())? {
-                return Err(DeviceError::KeyRevoked);
+            if let Some(trouble) = self.key_trouble(key.spki_der(), &agent_id)? {
+                // Perhaps because somebody else has just approved it under another name.
+                self.undecided(id, "approve").await?;
+                return Err(trouble.into());
             }
             let known = agents::find(&self.store, &agent_id).await?;
             let lifetime = known.as_ref().and_then(|agent| agent.lifetime).unwrap_or(Lifetime::MOST);

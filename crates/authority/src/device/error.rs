@@ -6,7 +6,11 @@ use mastio_pki::PublicKeyError;
 use mastio_store::ReadError;
 use serde_json::{Value, json};
 
-use crate::{Outage, Refusal, enroll::jwk_detail, lifecycle::LifecycleError};
+use crate::{
+    Outage, Refusal,
+    enroll::jwk_detail,
+    lifecycle::{KeyTrouble, LifecycleError},
+};
 
 /// Why an enrolment by device code did not go on. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +38,9 @@ pub enum DeviceError {
     /// Half of an attestation.
     #[error("tpm_quote_b64 and attestation_nonce_id must both be supplied (or both omitted)")]
     HalfQuote,
-    /// The key that should be certified is revoked.
-    #[error("key_revoked: this key was revoked; make a new one")]
-    KeyRevoked,
+    /// The key that should be certified.
+    #[error(transparent)]
+    NotFree(#[from] KeyTrouble),
     /// Nobody decides what is there.
     #[error("too many enrollments wait for a decision; try again when an operator has looked at them")]
     Full,
@@ -78,7 +82,7 @@ impl Refusal for DeviceError {
         match self {
             Self::NotFound => 404,
             Self::Key(_) | Self::Possession | Self::DpopKey(_) | Self::HalfQuote => 400,
-            Self::Unproven | Self::KeyRevoked | Self::Lookalike(_) | Self::Decided { .. } => 409,
+            Self::Unproven | Self::NotFree(_) | Self::Lookalike(_) | Self::Decided { .. } => 409,
             Self::Name(_) => 422,
             Self::Full => 503,
             Self::Agent(error) => error.status(),
@@ -93,7 +97,7 @@ impl Refusal for DeviceError {
             Self::Unproven => "possession_not_shown",
             Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::HalfQuote => "attestation_incomplete",
-            Self::KeyRevoked => "key_revoked",
+            Self::NotFree(trouble) => trouble.reason(),
             Self::Full => "enrollments_full",
             Self::Decided { .. } => "enrollment_decided",
             Self::Name(_) => "agent_id_invalid",

@@ -6,7 +6,7 @@ use mastio_pki::{Certificate, Group, pem};
 use mastio_store::{
     Touch, Unit, WriteError,
     agents::{self, AgentRow, DpopChange, Method, NewPin},
-    revocations, spiffe as bindings,
+    spiffe as bindings,
 };
 
 use super::{Candidate, EnrollError, Enrolled, spiffe};
@@ -136,13 +136,20 @@ impl Authority {
         if by_spire != (arrival.method == Method::Spiffe) {
             return Err(EnrollError::OtherMethod(agent.id.clone()));
         }
-        if arrival.update_existing || !(by_spire || self.pin_is_live(agent)) {
+        if arrival.update_existing {
             return Ok(());
         }
-        Err(EnrollError::Enrolled(agent.id.clone()))
+        // A provisioning job that runs again must not undo what an operator did.
+        if !agent.is_active() {
+            return Err(EnrollError::SwitchedOff(agent.id.clone()));
+        }
+        if by_spire || self.pin_is_live(agent) {
+            return Err(EnrollError::Enrolled(agent.id.clone()));
+        }
+        Ok(())
     }
 
-    /// Whether the pinned certificate of an agent could still log in, were the agent active.
+    /// Whether the pinned certificate of an active agent can log in.
     fn pin_is_live(&self, agent: &AgentRow) -> bool {
         let pinned = agent.certificates.as_deref().map(pem::certificates).and_then(Result::ok);
         let Some((leaf, above)) = pinned.as_deref().and_then(<[Certificate]>::split_first) else {
@@ -154,9 +161,8 @@ impl Authority {
 
     /// Why an arrival was not written; `Ok` when somebody else was faster, and it may be decided again.
     async fn why_rejected(&self, arrival: &Arrival<'_>) -> Result<(), EnrollError> {
-        let spki = hex::encode(arrival.leaf.spki_sha256());
-        if revocations::key_is_revoked(self.store.database(), &spki).map_err(Outage::from)? {
-            return Err(EnrollError::KeyRevoked);
+        if let Some(trouble) = self.key_trouble(arrival.leaf.spki_der(), &arrival.id)? {
+            return Err(trouble.into());
         }
         let Some(id) = arrival.spiffe_id.as_ref().filter(|_| arrival.method == Method::Spiffe) else {
             return Ok(());

@@ -6,7 +6,7 @@ use mastio_core::{AgentId, SpiffeId, Stamp, TrustDomain};
 use mastio_jose::JwkError;
 use mastio_pki::{CsrError, PathError, PemError};
 
-use crate::{Outage, Refusal, spire::BundleError, trust::Halt};
+use crate::{Outage, Refusal, lifecycle::KeyTrouble, spire::BundleError, trust::Halt};
 
 /// The route's names for what was brought, so that refusals speak of the fields that were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,9 +140,9 @@ pub enum EnrollError {
     /// The DPoP key.
     #[error("{}", jwk_detail(.0))]
     DpopKey(JwkError),
-    /// The key is revoked.
-    #[error("key_revoked: the key of this certificate was revoked; make a new one")]
-    KeyRevoked,
+    /// The key of the certificate.
+    #[error(transparent)]
+    NotFree(#[from] KeyTrouble),
     /// The certificate is revoked, its key is not.
     #[error("this certificate was revoked or superseded; bring a new one")]
     Revoked,
@@ -151,6 +151,11 @@ pub enum EnrollError {
         "agent {0} already enrolled, and SPIFFE agents cannot become others or the reverse; enroll it under another name"
     )]
     OtherMethod(AgentId),
+    /// Enrolled already, and switched off or revoked since.
+    #[error(
+        "agent {0} already enrolled, and switched off or revoked since; send update_existing to bring it back"
+    )]
+    SwitchedOff(AgentId),
     /// Enrolled already.
     #[error("agent {0} already enrolled")]
     Enrolled(AgentId),
@@ -193,7 +198,11 @@ impl Refusal for EnrollError {
     fn status(&self) -> u16 {
         match self {
             Self::Enrolled(_) | Self::Registered(_) | Self::OtherMethod(_) => 409,
-            Self::KeyRevoked | Self::Revoked | Self::OldSvid { .. } | Self::SpiffeIdTaken { .. } => 409,
+            Self::NotFree(_)
+            | Self::SwitchedOff(_)
+            | Self::Revoked
+            | Self::OldSvid { .. }
+            | Self::SpiffeIdTaken { .. } => 409,
             Self::NoIssuer | Self::Halted(_) | Self::NoBundle(_) => 503,
             Self::Outage(outage) => outage.status(),
             _ => 400,
@@ -222,7 +231,8 @@ impl Refusal for EnrollError {
             Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::Enrolled(_) | Self::Registered(_) => "already_exists",
             Self::OtherMethod(_) => "other_method",
-            Self::KeyRevoked => "key_revoked",
+            Self::NotFree(trouble) => trouble.reason(),
+            Self::SwitchedOff(_) => "switched_off",
             Self::Revoked => "certificate_revoked",
             Self::NoIssuer => "no_issuer",
             Self::Halted(_) => "signing_halted",

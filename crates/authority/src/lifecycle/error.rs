@@ -4,6 +4,7 @@ use mastio_core::AgentId;
 use mastio_jose::JwkError;
 use mastio_pki::{CsrError, PublicKeyError};
 
+use super::KeyTrouble;
 use crate::{Outage, Refusal, enroll::jwk_detail, trust::Halt};
 
 /// Why an agent's credentials were not changed. Nothing was.
@@ -28,9 +29,9 @@ pub enum LifecycleError {
         "this certificate was replaced; renew with the one that replaced it, or ask an operator for rotate-cert"
     )]
     Replaced,
-    /// The key that should be certified is revoked.
-    #[error("key_revoked: this key was revoked; make a new one")]
-    KeyRevoked,
+    /// The key that should be certified.
+    #[error(transparent)]
+    NotFree(#[from] KeyTrouble),
     /// The certificate request.
     #[error("csr_pem cannot be used: {0}")]
     Request(#[from] CsrError),
@@ -68,7 +69,7 @@ impl Refusal for LifecycleError {
         match self {
             Self::NotFound(_) => 404,
             Self::Replaced => 403,
-            Self::Revoked(_) | Self::OwnedBySpire(_) | Self::OwnedByOrganisation(_) | Self::KeyRevoked => 409,
+            Self::Revoked(_) | Self::OwnedBySpire(_) | Self::OwnedByOrganisation(_) | Self::NotFree(_) => 409,
             Self::Request(_)
             | Self::Key(_)
             | Self::Possession
@@ -87,7 +88,7 @@ impl Refusal for LifecycleError {
             Self::OwnedBySpire(_) => "owned_by_spire",
             Self::OwnedByOrganisation(_) => "owned_by_organisation",
             Self::Replaced => "certificate_replaced",
-            Self::KeyRevoked => "key_revoked",
+            Self::NotFree(trouble) => trouble.reason(),
             Self::Request(_) => "csr_invalid",
             Self::Key(_) => "pubkey_invalid",
             Self::Possession => "possession_not_proved",

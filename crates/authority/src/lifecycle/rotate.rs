@@ -5,10 +5,7 @@ use std::time::Duration;
 use mastio_core::{AgentId, AgentName, Jkt, SpiffeId, Stamp, Thumbprint};
 use mastio_jose::SigningKey;
 use mastio_pki::{Certificate, KeyPair, SigningRequest, profile};
-use mastio_store::{
-    agents::{self, AgentRow, DpopChange, Method},
-    revocations,
-};
+use mastio_store::agents::{self, AgentRow, DpopChange, Method};
 use secrecy::SecretString;
 
 use super::{LifecycleError, replace::Replacement};
@@ -106,7 +103,7 @@ impl Authority {
         };
         let unit = self.replacement(&replacement).write_all(made.as_ref().map(keep));
         if !self.applied(unit).await? {
-            return Err(self.why_not_pinned(&issued.leaf)?);
+            return Err(self.why_not_pinned(&agent.id, &issued.leaf)?);
         }
         let dpop_jkt = made_jkt.or(agent.dpop_jkt);
         let dpop_jwk = match &made {
@@ -178,10 +175,9 @@ impl Authority {
         Ok(agents::jwk(&self.store, jkt).await?.map(Into::into))
     }
 
-    /// Why `leaf` was not pinned: its key is revoked, or the agent changed meanwhile.
-    pub(crate) fn why_not_pinned(&self, leaf: &Certificate) -> Result<LifecycleError, LifecycleError> {
-        let spki = hex::encode(leaf.spki_sha256());
-        let revoked = revocations::key_is_revoked(self.store.database(), &spki).map_err(Outage::from)?;
-        Ok(if revoked { LifecycleError::KeyRevoked } else { Outage::Contended.into() })
+    /// Why `leaf` was not pinned: `id` may not have its key, or changed meanwhile.
+    pub(crate) fn why_not_pinned(&self, id: &AgentId, leaf: &Certificate) -> Result<LifecycleError, Outage> {
+        let trouble = self.key_trouble(leaf.spki_der(), id)?;
+        Ok(trouble.map_or_else(|| Outage::Contended.into(), LifecycleError::from))
     }
 }

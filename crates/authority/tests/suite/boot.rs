@@ -6,7 +6,7 @@ use crate::world::*;
 use mastio_authority::boot::BootError;
 use mastio_core::{Clock, OrgId, SystemRng};
 use mastio_pki::{KeyPair, profile};
-use mastio_store::audit;
+use mastio_store::{agents::AgentRow, audit, revocations};
 use secrecy::ExposeSecret;
 
 const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef");
@@ -154,6 +154,44 @@ async fn adopted_databases_serve_their_agents() {
         drop(connection);
         leave(world.boot(more).await.unwrap());
     }
+}
+
+#[tokio::test]
+async fn whom_the_existing_system_revoked_stays_out_with_certificate_and_key() {
+    let world = World::new();
+    fixture(&world, "adopted-plain.db");
+    world.clock.advance(std::time::Duration::from_secs(10_000_000));
+    let connection = rusqlite::Connection::open(world.dir.path().join("data/mcp_proxy.db")).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE internal_agents SET revoked_at = '2026-11-22 01:51:01.718073+00:00', \
+                 revoked_reason = 'insufficient_compliance';
+             UPDATE internal_agents SET is_active = 0 WHERE display_name = 'Alice'",
+        )
+        .unwrap();
+    drop(connection);
+    let authority = world.boot(&[]).await.unwrap();
+    let of = |row: &AgentRow| {
+        mastio_pki::pem::certificates(row.certificates.as_deref().unwrap()).unwrap().swap_remove(0)
+    };
+    let rows = fleet(&authority).await;
+    let (alice, bob) = (&rows[0], &rows[1]);
+    let (alice, bob) = if alice.display_name == "Alice" { (alice, bob) } else { (bob, alice) };
+    let leaf = of(alice);
+    assert!(authority.registry().is_revoked(&leaf.thumbprint()));
+    let spki = hex::encode(leaf.spki_sha256());
+    assert!(revocations::key_is_revoked(authority.store().database(), &spki).unwrap());
+    let again = authority.revoke(&alice.id, None, &operator()).await.unwrap();
+    assert!(again.already && again.reason == "insufficient_compliance" && again.ended.certificates == 1);
+
+    // Bob came in again after a revocation of which the existing system kept the time.
+    assert!(!authority.registry().is_revoked(&of(bob).thumbprint()));
+    authority.deactivate(&bob.id, &operator()).await.unwrap();
+    authority.reactivate(&bob.id, &operator()).await.unwrap();
+    authority.deactivate(&bob.id, &operator()).await.unwrap();
+    let first = authority.revoke(&bob.id, None, &operator()).await.unwrap();
+    assert!(!first.already && authority.registry().is_revoked(&of(bob).thumbprint()));
+    leave(authority);
 }
 
 #[tokio::test]

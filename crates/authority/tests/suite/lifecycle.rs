@@ -1,6 +1,6 @@
 //! Revoking, rotating and switching on again: what ends, what comes back, who wins.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use crate::{
     authentication::{bound, call, mint},
@@ -146,12 +146,19 @@ async fn of_rotations_at_once_one_wins() {
     let rotate = || authority.rotate_certificate(&alice_id, &rotation, &by);
     let (a, b, c) = tokio::join!(rotate(), rotate(), rotate());
     let (won, lost): (Vec<_>, Vec<_>) = [a, b, c].into_iter().partition(Result::is_ok);
-    assert_eq!(won.len(), 1);
     for refused in lost {
         assert_eq!(reason(refused), (409, "contended"));
     }
-    let pinned = authority.registry().find(&alice_id).await.unwrap().unwrap().pin;
-    assert_eq!(won.into_iter().next().unwrap().unwrap().thumbprint, pinned.unwrap());
+    // Each replaced another certificate: of those that met the same one, one won. They follow each other to the pin.
+    let mut replaced: HashMap<_, _> =
+        won.into_iter().map(Result::unwrap).map(|won| (won.previous.unwrap(), won.thumbprint)).collect();
+    let mut pin = alice.chain[0].thumbprint();
+    assert!(!replaced.is_empty());
+    while let Some(next) = replaced.remove(&pin) {
+        pin = next;
+    }
+    assert!(replaced.is_empty(), "two took the place of one certificate");
+    assert_eq!(authority.registry().find(&alice_id).await.unwrap().unwrap().pin, Some(pin));
 }
 
 #[tokio::test]
@@ -198,4 +205,34 @@ async fn only_what_was_merely_switched_off_is_switched_on() {
     let refused = on().await.unwrap_err();
     assert!(matches!(refused, LifecycleError::Revoked(_)) && refused.to_string().contains("rotate-cert"));
     assert_shut_out(&authority, &world, &alice).await;
+}
+
+#[tokio::test]
+async fn a_key_is_one_agents_only_and_no_key_of_a_revoked_agent_comes_back() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let alice = Holder::created(&authority, "alice").await;
+    let bob = Holder::created(&authority, "bob").await;
+    let rotate = async |holder: &Holder, key: &KeyPair| {
+        let rotation = Rotation { csr_pem: Some(csr(key)), grace: Some(HOUR), ..Rotation::default() };
+        authority.rotate_certificate(&id(holder), &rotation, &operator()).await
+    };
+    assert_eq!(reason(rotate(&bob, &alice.key).await), (409, "key_in_use"));
+    // Alice goes through three keys, each with a grace period: the first one left the slot long ago.
+    let (second, third) = (KeyPair::generate_p256().unwrap(), KeyPair::generate_p256().unwrap());
+    for key in [&second, &third] {
+        rotate(&alice, key).await.unwrap();
+    }
+    authority.revoke(&id(&alice), None, &operator()).await.unwrap();
+    for key in [&alice.key, &second, &third] {
+        for holder in [&alice, &bob] {
+            assert_eq!(reason(rotate(holder, key).await), (409, "key_revoked"));
+        }
+    }
+    // Switched off, an agent lends its key to nobody for long: it cannot come back beside the new holder.
+    let key = KeyPair::generate_p256().unwrap();
+    rotate(&bob, &key).await.unwrap();
+    authority.deactivate(&id(&bob), &operator()).await.unwrap();
+    rotate(&alice, &key).await.unwrap();
+    assert_eq!(reason(authority.reactivate(&id(&bob), &operator()).await), (409, "key_in_use"));
 }

@@ -87,7 +87,7 @@ async fn a_commit_of_somebody_else_is_published_too() {
     authority.reload().unwrap();
     authority.keep_crl().await;
     assert_eq!(list(&authority), (1, 0), "what did not change is not signed again");
-    let insert = "INSERT INTO revoked_agent_certs VALUES (?1, '0a', NULL, ?2, ?3, ?4, 'superseded', ?5)";
+    let insert = "INSERT INTO revoked_agent_certs VALUES (?1, '0a', '', 0, ?2, ?3, ?4, 'superseded', ?5)";
     let (now, issuer) = (world.clock.now(), lists(&authority).lists[0].issuer_key_id.clone());
     let thumbprint = alice.chain[0].thumbprint();
     let values =

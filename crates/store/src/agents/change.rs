@@ -8,6 +8,21 @@ use secrecy::ExposeSecret;
 use super::{AgentRow, Method, Standing};
 use crate::{Statement, Touch, Unit, Value};
 
+/// A condition on the key whose hash is the given parameter, for the agent that is `?1`: it is not revoked, and no other
+/// active agent has it, or revoking one of the two would leave the key in use.
+macro_rules! key_is_free {
+    ($spki:literal) => {
+        concat!(
+            "NOT EXISTS (SELECT 1 FROM revoked_agent_certs WHERE key_barred = 1 AND spki_sha256 = ",
+            $spki,
+            ") AND NOT EXISTS (SELECT 1 FROM agent_certs held JOIN internal_agents holder USING (agent_id) \
+             WHERE holder.is_active <> 0 AND held.agent_id <> ?1 AND held.spki_sha256 = ",
+            $spki,
+            ")"
+        )
+    };
+}
+
 /// What the database keeps of a pinned certificate beside its PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedLeaf {
@@ -50,15 +65,18 @@ pub struct NewAgent<'a> {
 
 impl NewAgent<'_> {
     /// The rows. The first statement is rejected by a constraint when the id is taken, and touches no row when the key
-    /// is revoked.
+    /// is revoked or another active agent's.
     #[must_use]
     pub fn insert(&self) -> [Statement; 2] {
         let agent = Statement::one(
-            "INSERT INTO internal_agents (agent_id, display_name, capabilities, cert_pem, created_at, is_active, \
+            concat!(
+                "INSERT INTO internal_agents (agent_id, display_name, capabilities, cert_pem, created_at, is_active, \
              federated, federated_at, federation_revision, dpop_jkt, enrollment_method, spiffe_id, enrolled_at, reach, \
              device_info, principal_type) \
              SELECT ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, 1, ?8, ?9, ?10, ?5, 'both', ?11, ?12 \
-             WHERE NOT EXISTS (SELECT 1 FROM revoked_agent_certs WHERE spki_sha256 = ?13)",
+             WHERE ",
+                key_is_free!("?13")
+            ),
             vec![
                 self.id.into(),
                 self.display_name.into(),
@@ -106,7 +124,7 @@ pub struct NewPin<'a> {
 }
 
 /// Replaces the certificate of `agent` and makes it active. The first statement touches no row when the agent changed
-/// since it was read, or when the key of the new certificate is revoked.
+/// since it was read, or when the key of the new certificate is revoked or another active agent's.
 #[must_use]
 pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
     let (keep, jkt) = match new.dpop {
@@ -114,13 +132,16 @@ pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
         DpopChange::Replace(jkt) => (false, jkt),
     };
     let pin = Statement::one(
-        "UPDATE internal_agents SET cert_pem = ?5, spiffe_id = ?6, dpop_jkt = ?7, enrolled_at = ?8, is_active = 1, \
+        concat!(
+            "UPDATE internal_agents SET cert_pem = ?5, spiffe_id = ?6, dpop_jkt = ?7, enrolled_at = ?8, is_active = 1, \
          revoked_at = NULL, revoked_reason = NULL, federation_revision = federation_revision + 1, \
          previous_cert_pem = CASE WHEN ?9 IS NULL THEN NULL ELSE cert_pem END, \
          previous_dpop_jkt = CASE WHEN ?9 IS NULL OR ?10 THEN NULL ELSE dpop_jkt END, \
          previous_grace_period_expires_at = ?9 \
          WHERE agent_id = ?1 AND is_active = ?2 AND cert_pem IS ?3 AND dpop_jkt IS ?4 \
-         AND NOT EXISTS (SELECT 1 FROM revoked_agent_certs WHERE spki_sha256 = ?11)",
+         AND ",
+            key_is_free!("?11")
+        ),
         vec![
             (&agent.id).into(),
             agent.is_active().into(),
@@ -182,8 +203,8 @@ pub fn mark_revoked(agent: &AgentRow, reason: &str, at: Stamp) -> Statement {
 pub fn deactivate(unit: Unit, agent: &AgentRow) -> Unit {
     let unit = unit
         .write(Statement::one(
-            "UPDATE internal_agents SET is_active = 0, federation_revision = federation_revision + 1, \
-             previous_cert_pem = NULL, previous_dpop_jkt = NULL, previous_grace_period_expires_at = NULL \
+            "UPDATE internal_agents SET is_active = 0, revoked_at = NULL, revoked_reason = NULL, \
+             federation_revision = federation_revision + 1, previous_cert_pem = NULL, previous_dpop_jkt = NULL, previous_grace_period_expires_at = NULL \
              WHERE agent_id = ?1 AND is_active = 1",
             vec![(&agent.id).into()],
         ))
@@ -196,7 +217,10 @@ pub fn deactivate(unit: Unit, agent: &AgentRow) -> Unit {
 pub fn reactivate(agent: &AgentRow) -> Statement {
     Statement::one(
         "UPDATE internal_agents SET is_active = 1, federation_revision = federation_revision + 1 \
-         WHERE agent_id = ?1 AND is_active = 0 AND revoked_at IS NULL AND cert_pem IS ?2",
+         WHERE agent_id = ?1 AND is_active = 0 AND revoked_at IS NULL AND cert_pem IS ?2 \
+         AND NOT EXISTS (SELECT 1 FROM agent_certs mine JOIN agent_certs held USING (spki_sha256) \
+             JOIN internal_agents holder ON holder.agent_id = held.agent_id \
+             WHERE mine.agent_id = ?1 AND held.agent_id <> ?1 AND holder.is_active <> 0)",
         vec![(&agent.id).into(), agent.certificates.as_deref().into()],
     )
 }
@@ -282,9 +306,10 @@ pub fn empty_grace(agent: &AgentRow) -> Statement {
 
 fn note_certificate(id: &AgentId, leaf: &PinnedLeaf) -> Statement {
     Statement::one(
-        "INSERT INTO agent_certs (agent_id, thumbprint, not_after) VALUES (?1, ?2, ?3) \
-         ON CONFLICT (agent_id) DO UPDATE SET thumbprint = excluded.thumbprint, not_after = excluded.not_after",
-        vec![id.into(), leaf.thumbprint.into(), leaf.not_after.into()],
+        "INSERT INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (agent_id) DO UPDATE SET thumbprint = excluded.thumbprint, \
+         spki_sha256 = excluded.spki_sha256, not_after = excluded.not_after",
+        vec![id.into(), leaf.thumbprint.into(), leaf.spki_sha256.as_str().into(), leaf.not_after.into()],
     )
 }
 
@@ -293,10 +318,27 @@ fn note_certificate(id: &AgentId, leaf: &PinnedLeaf) -> Statement {
 #[must_use]
 pub fn note_missing_certificate(id: &AgentId, certificates: &str, leaf: &PinnedLeaf) -> Statement {
     Statement::any(
-        "INSERT INTO agent_certs (agent_id, thumbprint, not_after) SELECT ?1, ?2, ?3 \
-         WHERE EXISTS (SELECT 1 FROM internal_agents WHERE agent_id = ?1 AND cert_pem = ?4) \
+        "INSERT INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after) SELECT ?1, ?2, ?3, ?4 \
+         WHERE EXISTS (SELECT 1 FROM internal_agents WHERE agent_id = ?1 AND cert_pem = ?5) \
          ON CONFLICT (agent_id) DO NOTHING",
-        vec![id.into(), leaf.thumbprint.into(), leaf.not_after.into(), certificates.into()],
+        vec![
+            id.into(),
+            leaf.thumbprint.into(),
+            leaf.spki_sha256.as_str().into(),
+            leaf.not_after.into(),
+            certificates.into(),
+        ],
+    )
+}
+
+/// An active agent whose revocation was left over from before it came in again is not revoked: the existing system kept
+/// the time, and would read it as a new revocation at the next switching off.
+#[must_use]
+pub fn forget_old_revocations() -> Statement {
+    Statement::any(
+        "UPDATE internal_agents SET revoked_at = NULL, revoked_reason = NULL \
+         WHERE is_active <> 0 AND revoked_at IS NOT NULL",
+        vec![],
     )
 }
 

@@ -200,13 +200,16 @@ CREATE INDEX IF NOT EXISTS idx_local_bindings_agent_revoked ON local_agent_resou
 CREATE TABLE agent_certs (
     agent_id TEXT PRIMARY KEY,
     thumbprint TEXT NOT NULL,
+    spki_sha256 TEXT NOT NULL,
     not_after TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idx_agent_certs_not_after ON agent_certs (not_after);
+CREATE INDEX idx_agent_certs_spki ON agent_certs (spki_sha256);
 CREATE TABLE revoked_agent_certs (
     thumbprint TEXT PRIMARY KEY,
     serial TEXT NOT NULL,
-    spki_sha256 TEXT, -- NULL: the certificate ended, its key goes on
+    spki_sha256 TEXT NOT NULL,
+    key_barred INTEGER NOT NULL CHECK (key_barred IN (0, 1)), -- 0: the certificate ended, its key may go on
     issuer_ski TEXT, -- NULL: none of our issuers signed it
     agent_id TEXT NOT NULL,
     revoked_at TEXT NOT NULL,
