@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    extract::State,
+    extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -66,7 +66,7 @@ pub(super) async fn list(
     State(app): Shared,
     Session(session): Session,
     StrictQuery(search): StrictQuery<Search>,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let needle = search.q.map(|q| q.trim().to_owned()).unwrap_or_default();
     let status = search.state.as_deref().and_then(Status::from_word);
@@ -77,7 +77,7 @@ pub(super) async fn list(
     let page = fleet::page(store, &filter, after.as_ref(), PER_PAGE).await.map_err(Outage::from)?;
     let now = app.authority.clock().now();
     render(&AgentsPage {
-        frame: Frame::new(&app, &session, "agents", said).await?,
+        frame: Frame::new(&app, &session, "agents", Said::read(query.as_deref(), &session)).await?,
         needle,
         state: status.map_or("", Status::as_str),
         total,
@@ -150,13 +150,14 @@ pub(super) async fn show(
     State(app): Shared,
     Session(session): Session,
     StrictPath(id): StrictPath,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
     let agent = find(&app, &id).await?;
     let entries = audit::about(app.authority.store(), &id, ENTRIES).await.map_err(Outage::from)?;
     let now = app.authority.clock().now();
-    let (row, frame) = (&agent.row, Frame::new(&app, &session, "agents", said).await?);
+    let (row, frame) =
+        (&agent.row, Frame::new(&app, &session, "agents", Said::read(query.as_deref(), &session)).await?);
     let revoked = match &row.standing {
         Standing::Revoked { at, reason } => Some((text::moment(*at), reason.clone().unwrap_or_default())),
         _ => None,

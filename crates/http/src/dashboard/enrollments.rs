@@ -2,11 +2,11 @@
 
 use askama::Template;
 use axum::{
-    extract::State,
+    extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header::ACCEPT};
-use mastio_authority::{Outage, device::Approval};
+use mastio_authority::{Outage, dashboard, device::Approval};
 use mastio_core::Stamp;
 use mastio_store::pending::{self, PendingRow};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use super::{
     text,
 };
 use crate::{
-    answer::{ApiError, StrictPath, StrictQuery},
+    answer::{ApiError, StrictPath},
     routes::{Shared, enrollment},
 };
 
@@ -68,12 +68,12 @@ impl Ask {
 pub(super) async fn list(
     State(app): Shared,
     Session(session): Session,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let (store, now) = (app.authority.store(), app.authority.clock().now());
     let rows = pending::waiting(store, now, SHOWN).await.map_err(Outage::from)?;
     render(&EnrollmentsPage {
-        frame: Frame::new(&app, &session, "enrollments", said).await?,
+        frame: Frame::new(&app, &session, "enrollments", Said::read(query.as_deref(), &session)).await?,
         requests: rows.into_iter().map(|row| Ask::new(row, now)).collect(),
         address: super::agents::address(&app),
     })
@@ -106,7 +106,7 @@ pub(super) async fn approve(
         let agent = app.authority.approve_enrollment(&id, &approval, &session.operator).await?;
         Ok(format!("Approved: {agent} gets its certificate the next time it asks."))
     };
-    answer(&headers, decide().await)
+    answer(&session, &headers, decide().await)
 }
 
 #[derive(Deserialize)]
@@ -128,19 +128,23 @@ pub(super) async fn reject(
         app.authority.reject_enrollment(&id, reason, &session.operator).await?;
         Ok("Rejected.".to_owned())
     };
-    answer(&headers, decide().await)
+    answer(&session, &headers, decide().await)
 }
 
 /// Back to the list, where it is said; a script that asks for no page is told what was wrong.
-fn answer(headers: &HeaderMap, decided: Result<String, ApiError>) -> Result<Response, PageError> {
+fn answer(
+    session: &dashboard::Session,
+    headers: &HeaderMap,
+    decided: Result<String, ApiError>,
+) -> Result<Response, PageError> {
     let wants_page = headers
         .get_all(ACCEPT)
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
     match decided {
-        Ok(text) => Ok(go(HERE, "flash", &text)),
+        Ok(text) => Ok(go(session, HERE, "flash", &text)),
         Err(error) if error.status.is_server_error() && wants_page => Err(error.into()),
-        Err(error) if wants_page => Ok(go(HERE, "error", &sentence(&error.detail))),
+        Err(error) if wants_page => Ok(go(session, HERE, "error", &sentence(&error.detail))),
         Err(error) if error.status.is_server_error() => Ok(error.into_response()),
         Err(error) => Ok(ApiError { status: StatusCode::BAD_REQUEST, ..error }.into_response()),
     }

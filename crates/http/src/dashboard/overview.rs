@@ -1,7 +1,10 @@
 //! `/proxy/overview`: a handful of true facts.
 
 use askama::Template;
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
 use mastio_authority::Outage;
 use mastio_store::agents::fleet;
 
@@ -10,10 +13,7 @@ use super::{
     session::Session,
     text,
 };
-use crate::{
-    answer::StrictQuery,
-    routes::{Shared, health},
-};
+use crate::routes::{Shared, health};
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -41,7 +41,7 @@ struct Warning {
 pub(super) async fn show(
     State(app): Shared,
     Session(session): Session,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let authority = &app.authority;
     let (trust, now) = (authority.trust(), authority.clock().now());
@@ -54,7 +54,7 @@ pub(super) async fn show(
         });
     }
     render(&OverviewPage {
-        frame: Frame::new(&app, &session, "overview", said).await?,
+        frame: Frame::new(&app, &session, "overview", Said::read(query.as_deref(), &session)).await?,
         warnings,
         counts: census.map(|(state, count)| (state.as_str(), count)).into(),
         agents: census.iter().map(|(_, count)| count).sum(),

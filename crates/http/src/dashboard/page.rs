@@ -14,21 +14,32 @@ use crate::{
     routes::App,
 };
 
-/// Longest message that an address may make a page say, in characters.
-const MAX_MESSAGE: usize = 400;
-
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What is said after an action: in the address that the browser is sent to.
+/// What is said after an action: in the address that the browser is sent to. Whoever sends an operator a link must not
+/// make our pages say anything, so it counts only under the seal of the operator's session.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Said {
     pub(super) flash: Option<String>,
     pub(super) error: Option<String>,
 }
 
+/// Between what is said and its seal, at the end of an address.
+const SEAL: &str = "&seal=";
+
+impl Said {
+    /// What the query of an address says to `session`: nothing, unless it was sealed for it.
+    pub(super) fn read(query: Option<&str>, session: &dashboard::Session) -> Self {
+        let sealed = query.and_then(|query| query.rsplit_once(SEAL));
+        let said = sealed.filter(|(said, seal)| session.has_sealed(said, seal));
+        said.and_then(|(said, _)| serde_urlencoded::from_str(said).ok()).unwrap_or_default()
+    }
+}
+
 /// Sends the browser to `path`, where `text` is said.
-pub(super) fn go(path: &str, kind: &str, text: &str) -> Response {
-    Redirect::to(&format!("{path}?{kind}={}", utf8_percent_encode(text, UNRESERVED))).into_response()
+pub(super) fn go(session: &dashboard::Session, path: &str, kind: &str, text: &str) -> Response {
+    let said = format!("{kind}={}", utf8_percent_encode(text, UNRESERVED));
+    Redirect::to(&format!("{path}?{said}{SEAL}{}", session.seal(&said))).into_response()
 }
 
 /// What surrounds a page of a logged-in operator.
@@ -53,14 +64,13 @@ impl Frame {
     ) -> Result<Self, Outage> {
         let authority = &app.authority;
         let waiting = pending::count_waiting(authority.store(), authority.clock().now()).await?;
-        let short = |text: String| text.chars().take(MAX_MESSAGE).collect();
         Ok(Self {
             waiting,
             org: authority.trust().org.to_string(),
             csrf: session.csrf_token().to_owned(),
             here,
-            flash: said.flash.map(short),
-            error: said.error.map(short),
+            flash: said.flash,
+            error: said.error,
         })
     }
 }

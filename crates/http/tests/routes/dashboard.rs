@@ -229,7 +229,7 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     let empty = operator.is_sent_to(&reject, "reason=").await;
     assert!(empty.starts_with("/proxy/enrollments?error="), "{empty}");
     let done = operator.is_sent_to(&reject, "reason=who%20are%20you").await;
-    assert_eq!(done, "/proxy/enrollments?flash=Rejected.");
+    assert!(done.starts_with("/proxy/enrollments?flash=Rejected.&seal="), "{done}");
     assert!(operator.get("/proxy/enrollments").await.text.contains("Nobody waits"));
     let listed = operator.get("/v1/admin/enrollments").await;
     assert_eq!(listed.body, json!([]));
@@ -310,6 +310,25 @@ async fn buttons_switch_agents_and_say_what_happened() {
     assert!(location.contains("?error=the%20reason%20is%20at%20most"), "{location}");
     let nobody = operator.is_sent_to("/proxy/agents/acme::nobody/revoke", "").await;
     assert!(nobody.contains("?error=agent%20not%20found"), "{nobody}");
+}
+
+#[tokio::test]
+async fn a_page_says_only_what_this_session_was_sent_to_hear() {
+    let world = World::new().await;
+    let (operator, other) = (Operator::log_in(&world).await, Operator::log_in(&world).await);
+    world.member("alice").await;
+    let sealed = operator.is_sent_to("/proxy/agents/acme::alice/deactivate", "").await;
+    assert!(operator.get(&sealed).await.text.contains("Switched off. Its certificate"));
+    let forged = sealed.replace("Switched%20off", "Call%20555%20now");
+    let as_error = sealed.replace("flash=", "error=");
+    let foreign = "/proxy/overview?flash=Call%20555%20now&seal=00".to_owned();
+    let bare = "/proxy/agents?error=Call%20555%20now".to_owned();
+    for address in [forged, as_error, foreign, bare] {
+        let page = operator.get(&address).await;
+        assert_eq!(page.status, StatusCode::OK, "{address}");
+        assert!(!page.text.contains("class=\"notice"), "{address}");
+    }
+    assert!(!other.get(&sealed).await.text.contains("class=\"notice"), "the seal is of one session");
 }
 
 #[tokio::test]
