@@ -174,7 +174,7 @@ pub(super) async fn show(
         capabilities: row.capabilities.clone(),
         spiffe_id: row.spiffe_id.as_ref().map(ToString::to_string),
         dpop_jkt: row.dpop_jkt.map(|jkt| jkt.to_string()),
-        pin: agent.pin.map_or(String::new(), |pin| pin.to_string()),
+        pin: pin(&agent),
         certificate: agent.certificates.first().map(|leaf| certificate(leaf, now)),
         grace_until: agent.grace_until(now).map(text::moment),
         is_owned_by_spire: row.method == Some(Method::Spiffe),
@@ -185,6 +185,11 @@ pub(super) async fn show(
 async fn find(app: &App, id: &AgentId) -> Result<registry::Agent, PageError> {
     let row = agents::find(app.authority.store(), id).await.map_err(Outage::from)?;
     Ok(row.ok_or(LifecycleError::NotFound("agent not found"))?.into())
+}
+
+/// The thumbprint that an operator has before the eyes, by which a later form is known to be about the same certificate.
+pub(super) fn pin(agent: &registry::Agent) -> String {
+    agent.pin.map_or_else(String::new, |pin| pin.to_string())
 }
 
 fn certificate(leaf: &mastio_pki::Certificate, now: Stamp) -> Certificate {

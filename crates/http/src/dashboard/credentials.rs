@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{
+    agents::pin,
     change::back,
     page::{Frame, PageError, Said, go, render},
     session::Submitted,
@@ -132,8 +133,7 @@ pub(super) async fn rotate(
     let Submitted { session, fields } = submitted;
     let agent = agents::find(app.authority.store(), &id).await.map_err(Outage::from)?;
     let agent = agent.ok_or(LifecycleError::NotFound("agent not found"))?;
-    let pin = mastio_authority::registry::Agent::from(agent).pin;
-    if pin.map_or(String::new(), |pin| pin.to_string()) != fields.thumbprint {
+    if pin(&agent.into()) != fields.thumbprint {
         let text = "The certificate has changed since the page was shown; look at it and decide again.";
         return Ok(go(&session, &format!("/proxy/agents/{id}"), "error", text));
     }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::{
     page::{Frame, PageError, Said, go, render, sentence},
+    replace,
     session::{Session, Submitted},
     text,
 };
@@ -82,11 +83,13 @@ pub(super) async fn list(
 #[derive(Deserialize)]
 pub(super) struct Approve {
     #[serde(default)]
-    agent_id: String,
+    pub(super) agent_id: String,
     #[serde(default)]
-    capabilities: String,
+    pub(super) capabilities: String,
     #[serde(default)]
-    groups: String,
+    pub(super) groups: String,
+    /// The pin of the agent that is replaced, as the operator saw it.
+    pub(super) replace: Option<String>,
 }
 
 pub(super) async fn approve(
@@ -96,6 +99,15 @@ pub(super) async fn approve(
     submitted: Submitted<Approve>,
 ) -> Result<Response, PageError> {
     let Submitted { session, fields } = submitted;
+    let before = replace::present(&app, fields.agent_id.trim()).await?;
+    if let Some(agent) = &before
+        && wants_page(&headers)
+        && !replace::is_confirmed(&fields, agent)
+        && let Ok(row) = enrollment::find(&app.authority, &id).await
+        && let Some(question) = replace::ask(&app, &session, row, &fields, agent).await?
+    {
+        return Ok(question);
+    }
     let decide = async || {
         let approval = enrollment::checked(Approval {
             agent_id: fields.agent_id.trim().to_owned(),
@@ -104,7 +116,13 @@ pub(super) async fn approve(
         })?;
         let id = enrollment::session(&id)?;
         let agent = app.authority.approve_enrollment(&id, &approval, &session.operator).await?;
-        Ok(format!("Approved: {agent} gets its certificate the next time it asks."))
+        Ok(match before {
+            None => format!("Approved: {agent} gets its certificate the next time it asks."),
+            Some(before) => {
+                let now = replace::present(&app, agent.as_str()).await?;
+                replace::told(&before, now.and_then(|now| now.grace_until(app.authority.clock().now())))
+            }
+        })
     };
     answer(&session, &headers, decide().await)
 }
@@ -137,10 +155,7 @@ fn answer(
     headers: &HeaderMap,
     decided: Result<String, ApiError>,
 ) -> Result<Response, PageError> {
-    let wants_page = headers
-        .get_all(ACCEPT)
-        .iter()
-        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
+    let wants_page = wants_page(headers);
     match decided {
         Ok(text) => Ok(go(session, HERE, "flash", &text)),
         Err(error) if error.status.is_server_error() && wants_page => Err(error.into()),
@@ -148,4 +163,9 @@ fn answer(
         Err(error) if error.status.is_server_error() => Ok(error.into_response()),
         Err(error) => Ok(ApiError { status: StatusCode::BAD_REQUEST, ..error }.into_response()),
     }
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(ACCEPT).iter();
+    accepts.filter_map(|accept| accept.to_str().ok()).any(|accept| accept.contains("text/html"))
 }

@@ -12,6 +12,7 @@ mod enrollments;
 mod login;
 mod overview;
 mod page;
+mod replace;
 pub(crate) mod session;
 mod sessions;
 mod text;

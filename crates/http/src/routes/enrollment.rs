@@ -6,9 +6,9 @@ use axum::{
     Json,
     extract::{FromRequestParts, State},
 };
-use http::{Method, StatusCode, header::HOST, request::Parts, uri::Authority};
+use http::{Method, StatusCode, header::HOST, request::Parts, uri};
 use mastio_authority::{
-    Refusal,
+    Authority, Refusal,
     admin::Operator,
     device::{Approval, DeviceError, Outcome, POLL_EVERY, POLL_SLOWLY, Start},
     limits::Class,
@@ -56,9 +56,9 @@ fn base(parts: &Parts, app: &App) -> String {
         return url.as_str().trim_end_matches('/').to_owned();
     }
     let host = parts.headers.get(HOST).and_then(|value| value.to_str().ok());
-    let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
+    let host = host.or_else(|| parts.uri.authority().map(uri::Authority::as_str));
     let host =
-        host.and_then(|host| host.parse::<Authority>().ok()).filter(|host| !host.as_str().contains('@'));
+        host.and_then(|host| host.parse::<uri::Authority>().ok()).filter(|host| !host.as_str().contains('@'));
     host.map_or_else(|| format!("https://{}", settings.listen.tls), |host| format!("https://{host}"))
 }
 
@@ -322,6 +322,11 @@ pub(crate) async fn reject(
     let reason = checked_reason(&body.reason)?;
     app.authority.reject_enrollment(&session(&id)?, reason, &operator).await?;
     Ok(Json(json!({ "status": "rejected" })))
+}
+
+/// The enrolment with this session, however it stands.
+pub(crate) async fn find(authority: &Authority, text: &str) -> Result<PendingRow, DeviceError> {
+    authority.enrollment(&session(text)?).await
 }
 
 pub(crate) fn session(text: &str) -> Result<EnrollmentId, DeviceError> {

@@ -236,6 +236,40 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_there_is_handed_over_when_the_operator_has_seen_it() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    world.member("alice").await;
+    let session = enrolment(&world, "Mallory").await;
+    let approve = format!("/proxy/enrollments/{session}/approve");
+    let fields = "agent_id=alice&capabilities=all";
+    let question = operator.submit(&approve, fields).await;
+    assert_eq!(question.status, StatusCode::OK, "{question:?}");
+    for part in ["There is an agent of this name.", "until 2026-09-23 14:20 UTC", "Mallory", &approve] {
+        assert!(question.text.contains(part), "{part}: {}", question.text);
+    }
+    assert!(operator.get("/proxy/enrollments").await.text.contains("Mallory"), "nothing is decided yet");
+    let stale = operator.submit(&approve, &format!("{fields}&replace={}", "0".repeat(64))).await;
+    assert_eq!(stale.status, StatusCode::OK, "another certificate was confirmed");
+    let confirmed = format!("{fields}&replace={}", field(&question.text, "replace"));
+    let done = operator.is_sent_to(&approve, &confirmed).await;
+    assert!(
+        done.starts_with("/proxy/enrollments?flash=Approved%3A%20acme%3A%3Aalice%20was%20there"),
+        "{done}"
+    );
+    assert!(operator.get(&done).await.text.contains("of before works until 2026-09-23 14:20 UTC."));
+    let late = operator.is_sent_to(&approve, fields).await;
+    assert!(late.starts_with("/proxy/enrollments?error=Cannot%20approve"), "{late}");
+
+    let again = enrolment(&world, "A script").await;
+    let path = format!("/proxy/enrollments/{again}/approve");
+    let script = operator.request(Method::POST, &path).header("accept", "*/*");
+    let done = operator.ask(script, format!("csrf_token={}&agent_id=alice", operator.token)).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{done:?}");
+    assert!(done.header("location").unwrap().contains("was%20there%20before"), "{done:?}");
+}
+
+#[tokio::test]
 async fn a_stranger_with_the_link_learns_how_it_stands_and_no_more() {
     let world = World::new().await;
     let session = enrolment(&world, "Mario Rossi").await;
