@@ -31,6 +31,7 @@ use crate::routes::App;
 
 pub(crate) use cookie::find as cookies;
 pub(crate) use login::read as login_form;
+pub(crate) use text::code;
 
 /// Nothing but our own files: no script, style or frame that a page could be made to contain.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \

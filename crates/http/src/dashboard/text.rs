@@ -37,7 +37,7 @@ pub(super) fn grouped(hex: &str) -> String {
 }
 
 /// Sixteen digits of a fingerprint, for comparing on the phone: about 53 bits of it.
-pub(super) fn code(fingerprint: &str) -> String {
+pub(crate) fn code(fingerprint: &str) -> String {
     const DIGITS: u64 = 10_000_000_000_000_000;
     let head = fingerprint.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
     grouped(&format!("{:016}", head % DIGITS))

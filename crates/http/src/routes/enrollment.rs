@@ -25,7 +25,10 @@ use super::{
 };
 use crate::{
     answer::{ApiError, Invalid, StrictJson, StrictPath, StrictQuery},
-    dashboard::session::{Mutation, NotLoggedIn, Session},
+    dashboard::{
+        self,
+        session::{Mutation, NotLoggedIn, Session},
+    },
 };
 
 /// Most capabilities, most groups, and the longest of them in bytes.
@@ -254,6 +257,7 @@ fn summary(row: &PendingRow) -> Value {
         "reason": row.requester.reason,
         "device_info": row.requester.device_info,
         "pubkey_fingerprint": row.fingerprint,
+        "code": dashboard::code(&row.fingerprint),
         "created_at": row.created_at,
         "expires_at": row.expires_at,
     })

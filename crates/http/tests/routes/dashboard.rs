@@ -209,6 +209,11 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     {
         assert!(page.contains(part), "{part}: {page}");
     }
+    let listed = operator.get("/v1/admin/enrollments").await.body;
+    for ask in listed.as_array().unwrap() {
+        let code = ask["code"].as_str().unwrap();
+        assert!(page.contains(&format!("<code class=\"code\">{code}</code>")), "{code}: {page}");
+    }
     let approve = format!("/proxy/enrollments/{first}/approve");
     let wrong = operator.is_sent_to(&approve, "agent_id=not%20a%20name").await;
     assert!(wrong.starts_with("/proxy/enrollments?error=agent_id%20must%20be"), "{wrong}");
