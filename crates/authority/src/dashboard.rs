@@ -134,7 +134,9 @@ impl Refusal for SessionError {
     }
 }
 
-fn operator(hash: &str) -> Operator {
+/// Who acts in the session with this hash, see [`Session::operator`].
+#[must_use]
+pub fn operator(hash: &str) -> Operator {
     Operator { fingerprint: format!("dashboard:{}", hash.get(..8).unwrap_or(hash)) }
 }
 

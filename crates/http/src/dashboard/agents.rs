@@ -140,6 +140,8 @@ struct Certificate {
 /// An entry of the audit log.
 struct Told {
     at: String,
+    /// The `by` of its details: an operator, or the agent itself. Empty where the entry names nobody.
+    by: String,
     event: String,
     result: String,
     meaning: &'static str,
@@ -207,11 +209,17 @@ fn told(entry: audit::Entry) -> Told {
     let is_it = |kind: &&&Kind| kind.name == entry.event_type && kind.outcome.as_str() == entry.result;
     Told {
         meaning: REGISTRY.iter().find(is_it).map_or("", |kind| kind.meaning.trim()),
-        at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::moment),
+        at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::second),
+        by: by(entry.details.as_deref()).unwrap_or_default(),
         event: entry.event_type,
         result: entry.result,
         details: entry.details.unwrap_or_default(),
     }
+}
+
+fn by(details: Option<&str>) -> Option<String> {
+    let details: serde_json::Value = serde_json::from_str(details?).ok()?;
+    details.get("by")?.as_str().map(str::to_owned)
 }
 
 /// Where agents reach this Mastio: the public address, or the first name of its certificate.

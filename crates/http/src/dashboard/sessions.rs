@@ -5,6 +5,7 @@ use axum::{
     extract::{RawQuery, State},
     response::Response,
 };
+use mastio_authority::dashboard;
 use serde::Deserialize;
 
 use super::{
@@ -24,6 +25,8 @@ struct SessionsPage {
 
 struct Row {
     hash: String,
+    /// What the audit log calls it.
+    operator: String,
     address: String,
     browser: String,
     since: String,
@@ -40,6 +43,7 @@ pub(super) async fn list(
     let rows = app.authority.sessions().await?;
     let sessions = rows.into_iter().map(|row| Row {
         is_this: row.hash == session.hash,
+        operator: dashboard::operator(&row.hash).fingerprint,
         hash: row.hash,
         address: row.address,
         browser: row.user_agent,

@@ -352,6 +352,20 @@ async fn buttons_switch_agents_and_say_what_happened() {
 }
 
 #[tokio::test]
+async fn a_line_of_the_audit_log_leads_to_a_session() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    world.member("alice").await;
+    operator.submit("/proxy/agents/acme::alice/deactivate", "").await;
+    let history = operator.get("/proxy/agents/acme::alice").await.text;
+    let by = history.split("<code>").find(|part| part.starts_with("dashboard:")).unwrap();
+    let by = by.split('<').next().unwrap();
+    assert_eq!(by.len(), "dashboard:".len() + 8);
+    assert!(history.contains("<td class=\"when\">2026-09-21 14:20:00 UTC</td>"), "{history}");
+    assert!(operator.get("/proxy/sessions").await.text.contains(&format!("<code>{by}</code>")));
+}
+
+#[tokio::test]
 async fn a_page_says_only_what_this_session_was_sent_to_hear() {
     let world = World::new().await;
     let (operator, other) = (Operator::log_in(&world).await, Operator::log_in(&world).await);
