@@ -12,7 +12,7 @@ use mastio_store::pending::{self, PendingRow};
 use serde::Deserialize;
 
 use super::{
-    page::{Frame, PageError, Said, go, render, sentence},
+    page::{Frame, PageError, Said, go, go_with, render, sealed, sentence},
     replace,
     session::{Session, Submitted},
     text,
@@ -47,7 +47,26 @@ pub(super) struct Ask {
     pub(super) code: String,
     pub(super) since: String,
     pub(super) until: String,
+    /// What an operator typed before, when that was refused.
+    pub(super) draft: Draft,
 }
+
+/// What was typed for the enrollment `sid`: in the sealed address, because a link that fills in the form of another
+/// requester would have an operator give away an agent.
+#[derive(Default, Deserialize)]
+pub(super) struct Draft {
+    #[serde(default)]
+    sid: String,
+    #[serde(default)]
+    pub(super) agent_id: String,
+    #[serde(default)]
+    pub(super) capabilities: String,
+    #[serde(default)]
+    pub(super) groups: String,
+}
+
+/// Longest draft that is carried in an address, in bytes.
+const MAX_DRAFT: usize = 2048;
 
 impl Ask {
     pub(super) fn new(row: PendingRow, now: Stamp) -> Self {
@@ -62,6 +81,7 @@ impl Ask {
             kind: row.kind.as_str(),
             since: text::distance(row.created_at, now),
             until: text::distance(row.expires_at, now),
+            draft: Draft::default(),
         }
     }
 }
@@ -73,9 +93,15 @@ pub(super) async fn list(
 ) -> Result<Response, PageError> {
     let (store, now) = (app.authority.store(), app.authority.clock().now());
     let rows = pending::waiting(store, now, SHOWN).await.map_err(Outage::from)?;
+    let mut requests: Vec<Ask> = rows.into_iter().map(|row| Ask::new(row, now)).collect();
+    if let Some(draft) = sealed::<Draft>(query.as_deref(), &session)
+        && let Some(ask) = requests.iter_mut().find(|ask| ask.id == draft.sid)
+    {
+        ask.draft = draft;
+    }
     render(&EnrollmentsPage {
         frame: Frame::new(&app, &session, "enrollments", Said::read(query.as_deref(), &session)).await?,
-        requests: rows.into_iter().map(|row| Ask::new(row, now)).collect(),
+        requests,
         address: super::agents::address(&app),
     })
 }
@@ -124,7 +150,13 @@ pub(super) async fn approve(
             }
         })
     };
-    answer(&session, &headers, decide().await)
+    let typed = [
+        ("sid", id.as_str()),
+        ("agent_id", &fields.agent_id),
+        ("capabilities", &fields.capabilities),
+        ("groups", &fields.groups),
+    ];
+    answer(&session, &headers, &typed, decide().await)
 }
 
 #[derive(Deserialize)]
@@ -146,20 +178,26 @@ pub(super) async fn reject(
         app.authority.reject_enrollment(&id, reason, &session.operator).await?;
         Ok("Rejected.".to_owned())
     };
-    answer(&session, &headers, decide().await)
+    answer(&session, &headers, &[], decide().await)
 }
 
-/// Back to the list, where it is said; a script that asks for no page is told what was wrong.
+/// Back to the list, where it is said and what was `typed` for a refused form stands again; a script that asks for no page is told what was wrong.
 fn answer(
     session: &dashboard::Session,
     headers: &HeaderMap,
+    typed: &[(&str, &str)],
     decided: Result<String, ApiError>,
 ) -> Result<Response, PageError> {
     let wants_page = wants_page(headers);
     match decided {
         Ok(text) => Ok(go(session, HERE, "flash", &text)),
         Err(error) if error.status.is_server_error() && wants_page => Err(error.into()),
-        Err(error) if wants_page => Ok(go(session, HERE, "error", &sentence(&error.detail))),
+        Err(error) if wants_page => {
+            let text = sentence(&error.detail);
+            let length: usize = typed.iter().map(|(_, text)| text.len()).sum();
+            let typed = if length > MAX_DRAFT { &[] } else { typed };
+            Ok(go_with(session, HERE, &[&[("error", text.as_str())], typed].concat()))
+        }
         Err(error) if error.status.is_server_error() => Ok(error.into_response()),
         Err(error) => Ok(ApiError { status: StatusCode::BAD_REQUEST, ..error }.into_response()),
     }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use mastio_authority::{Outage, Refusal, dashboard};
 use mastio_store::pending;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::session::NotLoggedIn;
 use crate::{
@@ -28,18 +28,28 @@ pub(super) struct Said {
 const SEAL: &str = "&seal=";
 
 impl Said {
-    /// What the query of an address says to `session`: nothing, unless it was sealed for it.
+    /// What the query of an address says to `session`.
     pub(super) fn read(query: Option<&str>, session: &dashboard::Session) -> Self {
-        let sealed = query.and_then(|query| query.rsplit_once(SEAL));
-        let said = sealed.filter(|(said, seal)| session.has_sealed(said, seal));
-        said.and_then(|(said, _)| serde_urlencoded::from_str(said).ok()).unwrap_or_default()
+        sealed(query, session).unwrap_or_default()
     }
+}
+
+/// What the query of an address holds for `session`: nothing, unless it was sealed for it.
+pub(super) fn sealed<T: DeserializeOwned>(query: Option<&str>, session: &dashboard::Session) -> Option<T> {
+    let (fields, seal) = query?.rsplit_once(SEAL)?;
+    serde_urlencoded::from_str(fields).ok().filter(|_| session.has_sealed(fields, seal))
 }
 
 /// Sends the browser to `path`, where `text` is said.
 pub(super) fn go(session: &dashboard::Session, path: &str, kind: &str, text: &str) -> Response {
-    let said = format!("{kind}={}", utf8_percent_encode(text, UNRESERVED));
-    Redirect::to(&format!("{path}?{said}{SEAL}{}", session.seal(&said))).into_response()
+    go_with(session, path, &[(kind, text)])
+}
+
+/// Sends the browser to `path` with these fields in the address.
+pub(super) fn go_with(session: &dashboard::Session, path: &str, fields: &[(&str, &str)]) -> Response {
+    let pair = |(name, text): &(&str, &str)| format!("{name}={}", utf8_percent_encode(text, UNRESERVED));
+    let fields = fields.iter().map(pair).collect::<Vec<_>>().join("&");
+    Redirect::to(&format!("{path}?{fields}{SEAL}{}", session.seal(&fields))).into_response()
 }
 
 /// What surrounds a page of a logged-in operator.

@@ -217,6 +217,10 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     let approve = format!("/proxy/enrollments/{first}/approve");
     let wrong = operator.is_sent_to(&approve, "agent_id=not%20a%20name").await;
     assert!(wrong.starts_with("/proxy/enrollments?error=agent_id%20must%20be"), "{wrong}");
+    let again = operator.get(&wrong).await.text;
+    assert_eq!(again.matches("value=\"not a name\"").count(), 1, "what was typed is there again: {again}");
+    let forged = wrong.replace("not%20a%20name", "alice").replace(&first, &second);
+    assert!(!operator.get(&forged).await.text.contains("alice"), "a link fills in nothing");
     let script = operator.request(Method::POST, &approve).header("x-csrf-token", &operator.token);
     let told = operator.ask(script, "agent_id=not%20a%20name".into()).await;
     assert_eq!(told.status, StatusCode::BAD_REQUEST);
