@@ -99,10 +99,10 @@ fn line(Listed { agent, not_after, .. }: &Listed, now: Stamp) -> Line {
 
 fn method(row: &AgentRow) -> &'static str {
     match row.method {
-        Some(Method::Admin) => "made here",
-        Some(Method::Connector) => "Connector",
-        Some(Method::Byoca) => "own CA",
-        Some(Method::Spiffe) => "SPIFFE",
+        Some(Method::Admin) => "by an operator",
+        Some(Method::Connector) => "by Connector",
+        Some(Method::Byoca) => "with own CA",
+        Some(Method::Spiffe) => "by SPIFFE",
         None => "unknown",
     }
 }
@@ -117,7 +117,7 @@ struct AgentPage {
     revoked: Option<(String, String)>,
     method: &'static str,
     created: String,
-    enrolled: Option<String>,
+    replaced: Option<String>,
     capabilities: Vec<String>,
     spiffe_id: Option<String>,
     dpop_jkt: Option<String>,
@@ -144,7 +144,7 @@ struct Told {
     by: String,
     event: String,
     result: String,
-    meaning: &'static str,
+    meaning: String,
     details: String,
 }
 
@@ -172,7 +172,7 @@ pub(super) async fn show(
         revoked,
         method: method(row),
         created: text::moment(row.created_at),
-        enrolled: row.enrolled_at.filter(|at| *at != row.created_at).map(text::moment),
+        replaced: row.enrolled_at.filter(|at| *at != row.created_at).map(text::moment),
         capabilities: row.capabilities.clone(),
         spiffe_id: row.spiffe_id.as_ref().map(ToString::to_string),
         dpop_jkt: row.dpop_jkt.map(|jkt| jkt.to_string()),
@@ -208,7 +208,10 @@ fn certificate(leaf: &mastio_pki::Certificate, now: Stamp) -> Certificate {
 fn told(entry: audit::Entry) -> Told {
     let is_it = |kind: &&&Kind| kind.name == entry.event_type && kind.outcome.as_str() == entry.result;
     Told {
-        meaning: REGISTRY.iter().find(is_it).map_or("", |kind| kind.meaning.trim()),
+        meaning: REGISTRY
+            .iter()
+            .find(is_it)
+            .map_or_else(String::new, |kind| kind.meaning.trim().replace('`', "")),
         at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::second),
         by: by(entry.details.as_deref()).unwrap_or_default(),
         event: entry.event_type,

@@ -48,7 +48,11 @@ pub(super) async fn show(
     StrictQuery(which): StrictQuery<Which>,
 ) -> Result<Response, PageError> {
     let authority = &app.authority;
-    let row = enrollment::find(authority, &which.session).await?;
+    let row = enrollment::find(authority, &which.session).await;
+    let row = row.map_err(|error| match &session {
+        Ok(_) => PageError::from(error),
+        Err(_) => PageError::RefusedToStranger(error.into()),
+    })?;
     let now = authority.clock().now();
     let agent = match &row.state {
         Stands::Approved { agent, .. } => Some(agent.to_string()),

@@ -5,14 +5,14 @@ use axum::{
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header::ACCEPT};
+use http::{HeaderMap, StatusCode};
 use mastio_authority::{Outage, dashboard, device::Approval};
 use mastio_core::Stamp;
 use mastio_store::pending::{self, PendingRow};
 use serde::Deserialize;
 
 use super::{
-    page::{Frame, PageError, Said, go, go_with, render, sealed, sentence},
+    page::{Frame, PageError, Said, go, go_with, render, sealed, sentence, wants_page},
     replace,
     session::{Session, Submitted},
     text,
@@ -201,9 +201,4 @@ fn answer(
         Err(error) if error.status.is_server_error() => Ok(error.into_response()),
         Err(error) => Ok(ApiError { status: StatusCode::BAD_REQUEST, ..error }.into_response()),
     }
-}
-
-fn wants_page(headers: &HeaderMap) -> bool {
-    let accepts = headers.get_all(ACCEPT).iter();
-    accepts.filter_map(|accept| accept.to_str().ok()).any(|accept| accept.contains("text/html"))
 }

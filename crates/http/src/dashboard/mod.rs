@@ -59,6 +59,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/sessions", get(sessions::list))
         .route("/proxy/sessions/end", post(sessions::end))
         .route("/proxy/sessions/end-others", post(sessions::end_others))
+        .route("/proxy/{*rest}", get(page::nothing))
         .route("/static/{name}", get(assets::serve))
         .layer(map_response(with_policy))
 }

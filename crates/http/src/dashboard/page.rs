@@ -2,13 +2,13 @@
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header::ACCEPT};
 use mastio_authority::{Outage, Refusal, dashboard};
 use mastio_store::pending;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::session::NotLoggedIn;
+use super::session::{NotLoggedIn, Session};
 use crate::{
     answer::{ApiError, Detail, Reason},
     routes::App,
@@ -57,7 +57,7 @@ pub(super) fn go_with(session: &dashboard::Session, path: &str, fields: &[(&str,
 pub(super) struct Frame {
     pub(super) org: String,
     pub(super) csrf: String,
-    /// Enrolments that wait for a decision.
+    /// Enrollments that wait for a decision.
     pub(super) waiting: u64,
     /// The entry of the navigation that is lit.
     pub(super) here: &'static str,
@@ -103,6 +103,8 @@ pub(crate) enum PageError {
     NotLoggedIn(Box<NotLoggedIn>),
     /// It was refused.
     Refused(ApiError),
+    /// It was refused to somebody who is no operator.
+    RefusedToStranger(ApiError),
 }
 
 impl From<NotLoggedIn> for PageError {
@@ -128,16 +130,19 @@ impl<R: Refusal> From<R> for PageError {
 struct ErrorPage {
     title: &'static str,
     text: String,
+    /// Whether whoever reads it may look at the overview.
+    is_operator: bool,
 }
 
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        let error = match self {
+        let (error, is_operator) = match self {
             Self::NotLoggedIn(error) => return error.into_response(),
-            Self::Refused(error) => error,
+            Self::Refused(error) => (error, true),
+            Self::RefusedToStranger(error) => (error, false),
         };
         let title = error.status.canonical_reason().unwrap_or("Error");
-        let page = ErrorPage { title, text: sentence(&error.detail) };
+        let page = ErrorPage { title, text: sentence(&error.detail), is_operator };
         let Ok(mut response) = render(&page) else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
@@ -146,6 +151,22 @@ impl IntoResponse for PageError {
         response.extensions_mut().insert(Reason(error.reason));
         response
     }
+}
+
+/// What is at none of our addresses: a page for a browser with a session, JSON for a program.
+pub(super) async fn nothing(session: Result<Session, NotLoggedIn>, headers: HeaderMap) -> Response {
+    let error = ApiError::not_found("Not Found");
+    match session {
+        _ if !wants_page(&headers) => error.into_response(),
+        Ok(_) => PageError::Refused(error).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Whether a browser asks, and not a script.
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(ACCEPT).iter();
+    accepts.filter_map(|accept| accept.to_str().ok()).any(|accept| accept.contains("text/html"))
 }
 
 /// An error in words: the list of a 422 is read out.

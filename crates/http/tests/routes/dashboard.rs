@@ -298,7 +298,9 @@ async fn a_stranger_with_the_link_learns_how_it_stands_and_no_more() {
     assert!(world.get(&path).await.text.contains("approved"));
     assert!(!world.get(&path).await.text.contains("acme::mario"));
     for nothing in ["/enroll", "/enroll?session=x", "/enroll?session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
-        assert_eq!(world.get(nothing).await.status, StatusCode::NOT_FOUND, "{nothing}");
+        let page = world.get(nothing).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{nothing}");
+        assert!(!page.text.contains("/proxy/overview"), "a stranger is not sent where only operators may go");
     }
     for _ in 0..40 {
         world.get(&path).await;
@@ -367,6 +369,23 @@ async fn a_line_of_the_audit_log_leads_to_a_session() {
     assert_eq!(by.len(), "dashboard:".len() + 8);
     assert!(history.contains("<td class=\"when\">2026-09-21 14:20:00 UTC</td>"), "{history}");
     assert!(operator.get("/proxy/sessions").await.text.contains(&format!("<code>{by}</code>")));
+}
+
+#[tokio::test]
+async fn an_address_of_no_page_is_told_to_browsers_and_programs_in_their_own_words() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    for path in ["/proxy/nothing", "/proxy/agents/acme::alice/nothing"] {
+        let browser = operator.request(Method::GET, path).header("accept", PAGE);
+        let page = operator.ask(browser, String::new()).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND);
+        assert!(page.text.contains("href=\"/proxy/overview\""), "{}", page.text);
+        let program = world.get(path).await;
+        assert_eq!(
+            (program.status, &program.body),
+            (StatusCode::NOT_FOUND, &json!({ "detail": "Not Found" }))
+        );
+    }
 }
 
 #[tokio::test]
