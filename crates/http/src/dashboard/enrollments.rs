@@ -95,9 +95,11 @@ pub(super) async fn list(
     let rows = pending::waiting(store, now, SHOWN).await.map_err(Outage::from)?;
     let mut requests: Vec<Ask> = rows.into_iter().map(|row| Ask::new(row, now)).collect();
     if let Some(draft) = sealed::<Draft>(query.as_deref(), &session)
-        && let Some(ask) = requests.iter_mut().find(|ask| ask.id == draft.sid)
+        && let Some(place) = requests.iter().position(|ask| ask.id == draft.sid)
     {
-        ask.draft = draft;
+        // What was refused comes first, below the reason.
+        requests[..=place].rotate_right(1);
+        requests[0].draft = draft;
     }
     render(&EnrollmentsPage {
         frame: Frame::new(&app, &session, "enrollments", Said::read(query.as_deref(), &session)).await?,
