@@ -1,5 +1,7 @@
 //! `/proxy/agents` and the page of one agent.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{
     extract::{RawQuery, State},
@@ -30,6 +32,10 @@ use crate::{
     routes::{App, Shared, lifecycle::agent_id},
 };
 
+/// The certificates that end within this time are marked.
+const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+/// What the list calls the agents who have them, beside the states.
+const ENDING: &str = "ending";
 /// Agents on one page of the list.
 const PER_PAGE: u32 = 25;
 /// Entries of the audit log on an agent's page.
@@ -53,6 +59,7 @@ struct Line {
     state: &'static str,
     method: &'static str,
     until: String,
+    ends_soon: bool,
 }
 
 #[derive(Deserialize)]
@@ -69,22 +76,38 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let needle = search.q.map(|q| q.trim().to_owned()).unwrap_or_default();
-    let status = search.state.as_deref().and_then(Status::from_word);
-    let filter = Filter { needle: (!needle.is_empty()).then(|| needle.clone()), status, ..Filter::default() };
+    let now = app.authority.clock().now();
+    let (state, narrowed) = match search.state.as_deref() {
+        Some(ENDING) => (ENDING, ending(now)),
+        word => {
+            let status = word.and_then(Status::from_word);
+            (status.map_or("", Status::as_str), Filter { status, ..Filter::default() })
+        }
+    };
+    let filter = Filter { needle: (!needle.is_empty()).then(|| needle.clone()), ..narrowed };
     let after = search.after.as_deref().and_then(|text| AgentId::parse(text).ok());
     let store = app.authority.store();
     let total = fleet::count(store, &filter).await.map_err(Outage::from)?;
     let page = fleet::page(store, &filter, after.as_ref(), PER_PAGE).await.map_err(Outage::from)?;
-    let now = app.authority.clock().now();
     render(&AgentsPage {
         frame: Frame::new(&app, &session, "agents", Said::read(query.as_deref(), &session)).await?,
         needle,
-        state: status.map_or("", Status::as_str),
+        state,
         total,
         on_first: after.is_none(),
         next: page.next.map(|id| id.to_string()),
         agents: page.agents.into_iter().map(|listed| line(&listed, now)).collect(),
     })
+}
+
+/// The active agents whose certificate ends soon or has ended. SPIRE renews its own every hour.
+pub(super) fn ending(now: Stamp) -> Filter {
+    Filter {
+        status: Some(Status::Active),
+        other_than: Some(Method::Spiffe),
+        expiring_before: Some(now.plus(SOON)),
+        ..Filter::default()
+    }
 }
 
 fn line(Listed { agent, not_after, .. }: &Listed, now: Stamp) -> Line {
@@ -93,6 +116,9 @@ fn line(Listed { agent, not_after, .. }: &Listed, now: Stamp) -> Line {
         display_name: agent.display_name.clone(),
         state: Status::from(&agent.standing).as_str(),
         method: method(agent),
+        ends_soon: agent.is_active()
+            && agent.method != Some(Method::Spiffe)
+            && not_after.is_some_and(|end| end < now.plus(SOON)),
         until: not_after.map_or_else(|| "none".to_owned(), |end| text::distance(end, now)),
     }
 }

@@ -9,6 +9,7 @@ use mastio_authority::Outage;
 use mastio_store::agents::fleet;
 
 use super::{
+    agents,
     page::{Frame, PageError, Said, render},
     session::Session,
     text,
@@ -22,6 +23,8 @@ struct OverviewPage {
     warnings: Vec<Warning>,
     counts: Vec<(&'static str, u64)>,
     agents: u64,
+    /// Active agents whose certificate ends soon.
+    ending: u64,
     root_fingerprint: String,
     root_until: String,
     root_left: String,
@@ -57,13 +60,14 @@ pub(super) async fn show(
         frame: Frame::new(&app, &session, "overview", Said::read(query.as_deref(), &session)).await?,
         warnings,
         counts: census.map(|(state, count)| (state.as_str(), count)).into(),
+        ending: fleet::count(authority.store(), &agents::ending(now)).await.map_err(Outage::from)?,
         agents: census.iter().map(|(_, count)| count).sum(),
         root_fingerprint: text::grouped(&trust.root.thumbprint().to_string()),
         root_until: text::moment(trust.root.not_after()),
         root_left: text::distance(trust.root.not_after(), now),
         issuer_until: trust.issuer.as_ref().map(|issuer| text::moment(issuer.certificate().not_after())),
         trust_domain: trust.domain.as_str().to_owned(),
-        address: super::agents::address(&app),
+        address: agents::address(&app),
         keys_are_sealed: authority.keys_are_sealed(),
         version: authority.settings.reported_version.clone(),
     })

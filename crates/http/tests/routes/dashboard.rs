@@ -1,5 +1,7 @@
 //! The dashboard as a browser and as a script see it.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, Request, StatusCode};
@@ -429,4 +431,16 @@ async fn the_list_has_pages_a_search_and_states() {
     let overview = operator.get("/proxy/overview").await.text;
     assert!(overview.contains("<span class=\"number\">26</span><span>active agents</span>"), "{overview}");
     assert!(overview.contains("<span class=\"number\">1</span><span>revoked agent</span>"), "{overview}");
+
+    let soon = "<span class=\"badge pending\">in 30 days</span>";
+    assert_eq!(rows("?state=ending").await, 0);
+    world.clock.advance(Duration::from_secs(335 * 24 * 3600 + 3600));
+    let operator = Operator::log_in(&world).await;
+    world.member("young").await;
+    let page = operator.get("/proxy/agents?state=ending&q=worker-0").await.text;
+    assert_eq!(page.matches(soon).count(), 9, "the revoked one needs no new certificate: {page}");
+    let young = operator.get("/proxy/agents?q=young").await.text;
+    assert!(young.contains("in 365 days") && !young.contains("badge pending"), "{young}");
+    let overview = operator.get("/proxy/overview").await.text;
+    assert!(overview.contains("<span class=\"number\">26</span><span>certificates end within"), "{overview}");
 }
