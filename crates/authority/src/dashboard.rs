@@ -9,7 +9,7 @@ mod log_in;
 
 use std::net::IpAddr;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use mastio_core::{Event, Stamp, event::catalogue, sha256};
 use mastio_store::{Rejection, Unit, WriteError, dashboard, dashboard::SessionRow};
 use secrecy::SecretString;
@@ -74,6 +74,23 @@ impl Session {
     pub fn has_csrf_token(&self, presented: &str) -> bool {
         verify_slices_are_equal(presented.as_bytes(), self.csrf_token.as_bytes()).is_ok()
     }
+
+    /// A seal on `text`, 64 hex digits: the text may travel where others write too, such as an address, and is known
+    /// to be ours when it comes back to this session.
+    #[must_use]
+    pub fn seal(&self, text: &str) -> String {
+        hex::encode(hmac::sign(&self.seal_key(), text.as_bytes()))
+    }
+
+    /// Whether [`Self::seal`] made `seal` on `text` in this session.
+    #[must_use]
+    pub fn has_sealed(&self, text: &str, seal: &str) -> bool {
+        hex::decode(seal).is_ok_and(|tag| hmac::verify(&self.seal_key(), text.as_bytes(), &tag).is_ok())
+    }
+
+    fn seal_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.csrf_token.as_bytes())
+    }
 }
 
 /// A session that was just opened.
@@ -117,7 +134,9 @@ impl Refusal for SessionError {
     }
 }
 
-fn operator(hash: &str) -> Operator {
+/// Who acts in the session with this hash, see [`Session::operator`].
+#[must_use]
+pub fn operator(hash: &str) -> Operator {
     Operator { fingerprint: format!("dashboard:{}", hash.get(..8).unwrap_or(hash)) }
 }
 

@@ -247,7 +247,8 @@ impl Authority {
     }
 
     /// Until when credentials that are replaced now are accepted, as the setting says.
-    pub(crate) fn grace(&self) -> Option<Stamp> {
+    #[must_use]
+    pub fn grace(&self) -> Option<Stamp> {
         let grace = self.settings.agent_cert_grace;
         (!grace.is_zero()).then(|| self.clock.now().plus(grace))
     }

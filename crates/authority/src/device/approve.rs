@@ -140,7 +140,11 @@ impl Authority {
         }
     }
 
-    fn own_agent_id(&self, text: &str) -> Result<AgentId, DeviceError> {
+    /// Whom an operator means by `<name>` or `<own org>::<name>`.
+    ///
+    /// # Errors
+    /// When no agent of this organisation can be called so.
+    pub fn own_agent_id(&self, text: &str) -> Result<AgentId, DeviceError> {
         let org = &self.trust().org;
         let name = match text.split_once("::") {
             Some((named, name)) if named == org.as_str() => name,

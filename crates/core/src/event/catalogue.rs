@@ -41,10 +41,10 @@ events! {
     /// Wrong or missing admin secrets were refused.
     "admin.auth_denied" Denied AdminAuthDenied { reason: &'static str, source: String, count: u64, since: Stamp }
 
-    /// An agent was made by an operator, key included, or an operator approved its enrolment by device code.
+    /// An agent was made by an operator, key included, or an operator approved its enrollment by device code.
     "agent.create" Ok AgentCreated { source: &'static str, method: &'static str, session_id: Option<EnrollmentId>, capabilities: Vec<String>, cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, not_after: Stamp, key_escrowed: bool, by: String }
 
-    /// An operator rejected an enrolment by device code.
+    /// An operator rejected an enrollment by device code.
     "enrollment.rejected" Ok EnrollmentRejected { reason: String, pubkey_sha256: String, by: String }
 
     /// An operator logged in to the dashboard.
@@ -92,7 +92,7 @@ events! {
     /// An agent's credentials are not trusted any more: its certificate, its tokens and what hung on them ended at once.
     "agent.revoked" Ok AgentRevoked { reason: String, cert_thumbprint: Option<Thumbprint>, revoked_certificates: Vec<Thumbprint>, by: String }
 
-    /// An agent's certificate was replaced: by an operator, by another enrolment, or by the agent itself (source `self`). Without a grace period the one of before is revoked.
+    /// An agent's certificate was replaced: by an operator, by another enrollment, or by the agent itself (source `self`). Without a grace period the one of before is revoked.
     "agent.cert_rotated" Ok CertificateRotated { source: &'static str, previous_cert_thumbprint: Option<Thumbprint>, new_cert_thumbprint: Thumbprint, previous_dpop_jkt: Option<Jkt>, new_dpop_jkt: Option<Jkt>, grace_period_expires_at: Option<Stamp>, not_after: Stamp, reactivated: bool, by: String }
 
     /// An agent's DPoP key was registered for the first time, or registered again unchanged.

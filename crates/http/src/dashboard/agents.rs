@@ -1,8 +1,10 @@
 //! `/proxy/agents` and the page of one agent.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{
-    extract::State,
+    extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -30,6 +32,10 @@ use crate::{
     routes::{App, Shared, lifecycle::agent_id},
 };
 
+/// The certificates that end within this time are marked.
+const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+/// What the list calls the agents who have them, beside the states.
+const ENDING: &str = "ending";
 /// Agents on one page of the list.
 const PER_PAGE: u32 = 25;
 /// Entries of the audit log on an agent's page.
@@ -53,6 +59,7 @@ struct Line {
     state: &'static str,
     method: &'static str,
     until: String,
+    ends_soon: bool,
 }
 
 #[derive(Deserialize)]
@@ -66,25 +73,41 @@ pub(super) async fn list(
     State(app): Shared,
     Session(session): Session,
     StrictQuery(search): StrictQuery<Search>,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let needle = search.q.map(|q| q.trim().to_owned()).unwrap_or_default();
-    let status = search.state.as_deref().and_then(Status::from_word);
-    let filter = Filter { needle: (!needle.is_empty()).then(|| needle.clone()), status, ..Filter::default() };
+    let now = app.authority.clock().now();
+    let (state, narrowed) = match search.state.as_deref() {
+        Some(ENDING) => (ENDING, ending(now)),
+        word => {
+            let status = word.and_then(Status::from_word);
+            (status.map_or("", Status::as_str), Filter { status, ..Filter::default() })
+        }
+    };
+    let filter = Filter { needle: (!needle.is_empty()).then(|| needle.clone()), ..narrowed };
     let after = search.after.as_deref().and_then(|text| AgentId::parse(text).ok());
     let store = app.authority.store();
     let total = fleet::count(store, &filter).await.map_err(Outage::from)?;
     let page = fleet::page(store, &filter, after.as_ref(), PER_PAGE).await.map_err(Outage::from)?;
-    let now = app.authority.clock().now();
     render(&AgentsPage {
-        frame: Frame::new(&app, &session, "agents", said).await?,
+        frame: Frame::new(&app, &session, "agents", Said::read(query.as_deref(), &session)).await?,
         needle,
-        state: status.map_or("", Status::as_str),
+        state,
         total,
         on_first: after.is_none(),
         next: page.next.map(|id| id.to_string()),
         agents: page.agents.into_iter().map(|listed| line(&listed, now)).collect(),
     })
+}
+
+/// The active agents whose certificate ends soon or has ended. SPIRE renews its own every hour.
+pub(super) fn ending(now: Stamp) -> Filter {
+    Filter {
+        status: Some(Status::Active),
+        other_than: Some(Method::Spiffe),
+        expiring_before: Some(now.plus(SOON)),
+        ..Filter::default()
+    }
 }
 
 fn line(Listed { agent, not_after, .. }: &Listed, now: Stamp) -> Line {
@@ -93,16 +116,19 @@ fn line(Listed { agent, not_after, .. }: &Listed, now: Stamp) -> Line {
         display_name: agent.display_name.clone(),
         state: Status::from(&agent.standing).as_str(),
         method: method(agent),
+        ends_soon: agent.is_active()
+            && agent.method != Some(Method::Spiffe)
+            && not_after.is_some_and(|end| end < now.plus(SOON)),
         until: not_after.map_or_else(|| "none".to_owned(), |end| text::distance(end, now)),
     }
 }
 
 fn method(row: &AgentRow) -> &'static str {
     match row.method {
-        Some(Method::Admin) => "made here",
-        Some(Method::Connector) => "Connector",
-        Some(Method::Byoca) => "own CA",
-        Some(Method::Spiffe) => "SPIFFE",
+        Some(Method::Admin) => "by an operator",
+        Some(Method::Connector) => "by Connector",
+        Some(Method::Byoca) => "with own CA",
+        Some(Method::Spiffe) => "by SPIFFE",
         None => "unknown",
     }
 }
@@ -117,7 +143,7 @@ struct AgentPage {
     revoked: Option<(String, String)>,
     method: &'static str,
     created: String,
-    enrolled: Option<String>,
+    replaced: Option<String>,
     capabilities: Vec<String>,
     spiffe_id: Option<String>,
     dpop_jkt: Option<String>,
@@ -140,9 +166,11 @@ struct Certificate {
 /// An entry of the audit log.
 struct Told {
     at: String,
+    /// The `by` of its details: an operator, or the agent itself. Empty where the entry names nobody.
+    by: String,
     event: String,
     result: String,
-    meaning: &'static str,
+    meaning: String,
     details: String,
 }
 
@@ -150,13 +178,14 @@ pub(super) async fn show(
     State(app): Shared,
     Session(session): Session,
     StrictPath(id): StrictPath,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
     let agent = find(&app, &id).await?;
     let entries = audit::about(app.authority.store(), &id, ENTRIES).await.map_err(Outage::from)?;
     let now = app.authority.clock().now();
-    let (row, frame) = (&agent.row, Frame::new(&app, &session, "agents", said).await?);
+    let (row, frame) =
+        (&agent.row, Frame::new(&app, &session, "agents", Said::read(query.as_deref(), &session)).await?);
     let revoked = match &row.standing {
         Standing::Revoked { at, reason } => Some((text::moment(*at), reason.clone().unwrap_or_default())),
         _ => None,
@@ -169,11 +198,11 @@ pub(super) async fn show(
         revoked,
         method: method(row),
         created: text::moment(row.created_at),
-        enrolled: row.enrolled_at.filter(|at| *at != row.created_at).map(text::moment),
+        replaced: row.enrolled_at.filter(|at| *at != row.created_at).map(text::moment),
         capabilities: row.capabilities.clone(),
         spiffe_id: row.spiffe_id.as_ref().map(ToString::to_string),
         dpop_jkt: row.dpop_jkt.map(|jkt| jkt.to_string()),
-        pin: agent.pin.map_or(String::new(), |pin| pin.to_string()),
+        pin: pin(&agent),
         certificate: agent.certificates.first().map(|leaf| certificate(leaf, now)),
         grace_until: agent.grace_until(now).map(text::moment),
         is_owned_by_spire: row.method == Some(Method::Spiffe),
@@ -184,6 +213,11 @@ pub(super) async fn show(
 async fn find(app: &App, id: &AgentId) -> Result<registry::Agent, PageError> {
     let row = agents::find(app.authority.store(), id).await.map_err(Outage::from)?;
     Ok(row.ok_or(LifecycleError::NotFound("agent not found"))?.into())
+}
+
+/// The thumbprint that an operator has before the eyes, by which a later form is known to be about the same certificate.
+pub(super) fn pin(agent: &registry::Agent) -> String {
+    agent.pin.map_or_else(String::new, |pin| pin.to_string())
 }
 
 fn certificate(leaf: &mastio_pki::Certificate, now: Stamp) -> Certificate {
@@ -200,12 +234,21 @@ fn certificate(leaf: &mastio_pki::Certificate, now: Stamp) -> Certificate {
 fn told(entry: audit::Entry) -> Told {
     let is_it = |kind: &&&Kind| kind.name == entry.event_type && kind.outcome.as_str() == entry.result;
     Told {
-        meaning: REGISTRY.iter().find(is_it).map_or("", |kind| kind.meaning.trim()),
-        at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::moment),
+        meaning: REGISTRY
+            .iter()
+            .find(is_it)
+            .map_or_else(String::new, |kind| kind.meaning.trim().replace('`', "")),
+        at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::second),
+        by: by(entry.details.as_deref()).unwrap_or_default(),
         event: entry.event_type,
         result: entry.result,
         details: entry.details.unwrap_or_default(),
     }
+}
+
+fn by(details: Option<&str>) -> Option<String> {
+    let details: serde_json::Value = serde_json::from_str(details?).ok()?;
+    details.get("by")?.as_str().map(str::to_owned)
 }
 
 /// Where agents reach this Mastio: the public address, or the first name of its certificate.

@@ -1,7 +1,7 @@
 //! The buttons of an agent's page that change its state.
 
 use axum::{extract::State, response::Response};
-use mastio_authority::{Refusal, lifecycle::LifecycleError};
+use mastio_authority::{Refusal, dashboard, lifecycle::LifecycleError};
 use mastio_core::AgentId;
 use serde::Deserialize;
 
@@ -19,11 +19,15 @@ use crate::{
 };
 
 /// Back to the agent's page, where `text` is said or what was wrong. What is broken gets a page of its own.
-pub(super) fn back(id: &AgentId, result: Result<&str, LifecycleError>) -> Result<Response, PageError> {
+pub(super) fn back(
+    session: &dashboard::Session,
+    id: &AgentId,
+    result: Result<&str, LifecycleError>,
+) -> Result<Response, PageError> {
     let path = format!("/proxy/agents/{id}");
     match result {
-        Ok(text) => Ok(go(&path, "flash", text)),
-        Err(error) if error.status() < 500 => Ok(go(&path, "error", &error.to_string())),
+        Ok(text) => Ok(go(session, &path, "flash", text)),
+        Err(error) if error.status() < 500 => Ok(go(session, &path, "error", &error.to_string())),
         Err(error) => Err(error.into()),
     }
 }
@@ -37,35 +41,35 @@ pub(super) struct Revoke {
 pub(super) async fn revoke(
     State(app): Shared,
     StrictPath(id): StrictPath,
-    submitted: Submitted<Revoke>,
+    Submitted { session, fields }: Submitted<Revoke>,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
-    let reason = submitted.fields.reason.trim();
+    let reason = fields.reason.trim();
     if reason.chars().count() > REASON || reason.chars().any(char::is_control) {
         let text = format!("the reason is at most {REASON} characters on one line");
-        return Ok(go(&format!("/proxy/agents/{id}"), "error", &text));
+        return Ok(go(&session, &format!("/proxy/agents/{id}"), "error", &text));
     }
     let reason = (!reason.is_empty()).then_some(reason);
-    let revoked = app.authority.revoke(&id, reason, &submitted.session.operator).await;
-    back(&id, revoked.map(|_| "Revoked. Its certificates and tokens stopped working."))
+    let revoked = app.authority.revoke(&id, reason, &session.operator).await;
+    back(&session, &id, revoked.map(|_| "Revoked. Its certificates and tokens stopped working."))
 }
 
 pub(super) async fn deactivate(
     State(app): Shared,
     StrictPath(id): StrictPath,
-    submitted: Submitted<Nothing>,
+    Submitted { session, .. }: Submitted<Nothing>,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
-    let done = app.authority.deactivate(&id, &submitted.session.operator).await;
-    back(&id, done.map(|()| "Switched off. Its certificate and tokens stopped working."))
+    let done = app.authority.deactivate(&id, &session.operator).await;
+    back(&session, &id, done.map(|()| "Switched off. Its certificate and tokens stopped working."))
 }
 
 pub(super) async fn reactivate(
     State(app): Shared,
     StrictPath(id): StrictPath,
-    submitted: Submitted<Nothing>,
+    Submitted { session, .. }: Submitted<Nothing>,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
-    let done = app.authority.reactivate(&id, &submitted.session.operator).await;
-    back(&id, done.map(|()| "Switched on. Its certificate counts again."))
+    let done = app.authority.reactivate(&id, &session.operator).await;
+    back(&session, &id, done.map(|()| "Switched on. Its certificate counts again."))
 }

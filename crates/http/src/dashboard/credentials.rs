@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{
+    agents::pin,
     change::back,
     page::{Frame, PageError, Said, go, render},
     session::Submitted,
@@ -83,7 +84,7 @@ pub(super) async fn create(State(app): Shared, submitted: Submitted<Create>) -> 
     let Submitted { session, fields } = submitted;
     let candidate = match candidate(&fields) {
         Ok(candidate) => candidate,
-        Err(text) => return Ok(go("/proxy/agents", "error", &text)),
+        Err(text) => return Ok(go(&session, "/proxy/agents", "error", &text)),
     };
     match app.authority.create_agent(&candidate, fields.escrow.is_some(), &session.operator).await {
         Ok(made) => {
@@ -91,7 +92,7 @@ pub(super) async fn create(State(app): Shared, submitted: Submitted<Create>) -> 
             let page = CredentialsPage::new(&app, &session, "Agent created", id, thumbprint).await?;
             render(&page.with_pair(&made.certificates, made.key.as_ref()))
         }
-        Err(error) if error.status() < 500 => Ok(go("/proxy/agents", "error", &error.to_string())),
+        Err(error) if error.status() < 500 => Ok(go(&session, "/proxy/agents", "error", &error.to_string())),
         Err(error) => Err(error.into()),
     }
 }
@@ -132,10 +133,9 @@ pub(super) async fn rotate(
     let Submitted { session, fields } = submitted;
     let agent = agents::find(app.authority.store(), &id).await.map_err(Outage::from)?;
     let agent = agent.ok_or(LifecycleError::NotFound("agent not found"))?;
-    let pin = mastio_authority::registry::Agent::from(agent).pin;
-    if pin.map_or(String::new(), |pin| pin.to_string()) != fields.thumbprint {
+    if pin(&agent.into()) != fields.thumbprint {
         let text = "The certificate has changed since the page was shown; look at it and decide again.";
-        return Ok(go(&format!("/proxy/agents/{id}"), "error", text));
+        return Ok(go(&session, &format!("/proxy/agents/{id}"), "error", text));
     }
     match app.authority.rotate_certificate(&id, &Rotation::default(), &session.operator).await {
         Ok(rotated) => {
@@ -145,6 +145,6 @@ pub(super) async fn rotate(
                     .await?;
             render(&page.with_pair(&rotated.certificates, rotated.key.as_ref()))
         }
-        Err(error) => back(&id, Err(error)),
+        Err(error) => back(&session, &id, Err(error)),
     }
 }

@@ -3,8 +3,7 @@
 
 use askama::Template;
 use axum::{extract::State, response::Response};
-use mastio_authority::Authority;
-use mastio_store::pending::{PendingRow, State as Stands};
+use mastio_store::pending::State as Stands;
 use serde::Deserialize;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
     text,
 };
 use crate::{
-    answer::{ApiError, StrictQuery},
+    answer::StrictQuery,
     routes::{Shared, caller::Anyone, enrollment},
 };
 
@@ -49,7 +48,11 @@ pub(super) async fn show(
     StrictQuery(which): StrictQuery<Which>,
 ) -> Result<Response, PageError> {
     let authority = &app.authority;
-    let row = find(authority, &which.session).await?;
+    let row = enrollment::find(authority, &which.session).await;
+    let row = row.map_err(|error| match &session {
+        Ok(_) => PageError::from(error),
+        Err(_) => PageError::RefusedToStranger(error.into()),
+    })?;
     let now = authority.clock().now();
     let agent = match &row.state {
         Stands::Approved { agent, .. } => Some(agent.to_string()),
@@ -67,8 +70,4 @@ pub(super) async fn show(
             agent,
         }),
     })
-}
-
-async fn find(authority: &Authority, session: &str) -> Result<PendingRow, ApiError> {
-    Ok(authority.enrollment(&enrollment::session(session)?).await?)
 }

@@ -2,22 +2,23 @@
 
 use askama::Template;
 use axum::{
-    extract::State,
+    extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header::ACCEPT};
-use mastio_authority::{Outage, device::Approval};
+use http::{HeaderMap, StatusCode};
+use mastio_authority::{Outage, dashboard, device::Approval};
 use mastio_core::Stamp;
 use mastio_store::pending::{self, PendingRow};
 use serde::Deserialize;
 
 use super::{
-    page::{Frame, PageError, Said, go, render, sentence},
+    page::{Frame, PageError, Said, go, go_with, render, sealed, sentence, wants_page},
+    replace,
     session::{Session, Submitted},
     text,
 };
 use crate::{
-    answer::{ApiError, StrictPath, StrictQuery},
+    answer::{ApiError, StrictPath},
     routes::{Shared, enrollment},
 };
 
@@ -46,7 +47,26 @@ pub(super) struct Ask {
     pub(super) code: String,
     pub(super) since: String,
     pub(super) until: String,
+    /// What an operator typed before, when that was refused.
+    pub(super) draft: Draft,
 }
+
+/// What was typed for the enrollment `sid`: in the sealed address, because a link that fills in the form of another
+/// requester would have an operator give away an agent.
+#[derive(Default, Deserialize)]
+pub(super) struct Draft {
+    #[serde(default)]
+    sid: String,
+    #[serde(default)]
+    pub(super) agent_id: String,
+    #[serde(default)]
+    pub(super) capabilities: String,
+    #[serde(default)]
+    pub(super) groups: String,
+}
+
+/// Longest draft that is carried in an address, in bytes.
+const MAX_DRAFT: usize = 2048;
 
 impl Ask {
     pub(super) fn new(row: PendingRow, now: Stamp) -> Self {
@@ -61,6 +81,7 @@ impl Ask {
             kind: row.kind.as_str(),
             since: text::distance(row.created_at, now),
             until: text::distance(row.expires_at, now),
+            draft: Draft::default(),
         }
     }
 }
@@ -68,13 +89,21 @@ impl Ask {
 pub(super) async fn list(
     State(app): Shared,
     Session(session): Session,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let (store, now) = (app.authority.store(), app.authority.clock().now());
     let rows = pending::waiting(store, now, SHOWN).await.map_err(Outage::from)?;
+    let mut requests: Vec<Ask> = rows.into_iter().map(|row| Ask::new(row, now)).collect();
+    if let Some(draft) = sealed::<Draft>(query.as_deref(), &session)
+        && let Some(place) = requests.iter().position(|ask| ask.id == draft.sid)
+    {
+        // What was refused comes first, below the reason.
+        requests[..=place].rotate_right(1);
+        requests[0].draft = draft;
+    }
     render(&EnrollmentsPage {
-        frame: Frame::new(&app, &session, "enrollments", said).await?,
-        requests: rows.into_iter().map(|row| Ask::new(row, now)).collect(),
+        frame: Frame::new(&app, &session, "enrollments", Said::read(query.as_deref(), &session)).await?,
+        requests,
         address: super::agents::address(&app),
     })
 }
@@ -82,11 +111,13 @@ pub(super) async fn list(
 #[derive(Deserialize)]
 pub(super) struct Approve {
     #[serde(default)]
-    agent_id: String,
+    pub(super) agent_id: String,
     #[serde(default)]
-    capabilities: String,
+    pub(super) capabilities: String,
     #[serde(default)]
-    groups: String,
+    pub(super) groups: String,
+    /// The pin of the agent that is replaced, as the operator saw it.
+    pub(super) replace: Option<String>,
 }
 
 pub(super) async fn approve(
@@ -96,6 +127,15 @@ pub(super) async fn approve(
     submitted: Submitted<Approve>,
 ) -> Result<Response, PageError> {
     let Submitted { session, fields } = submitted;
+    let before = replace::present(&app, fields.agent_id.trim()).await?;
+    if let Some(agent) = &before
+        && wants_page(&headers)
+        && !replace::is_confirmed(&fields, agent)
+        && let Ok(row) = enrollment::find(&app.authority, &id).await
+        && let Some(question) = replace::ask(&app, &session, row, &fields, agent).await?
+    {
+        return Ok(question);
+    }
     let decide = async || {
         let approval = enrollment::checked(Approval {
             agent_id: fields.agent_id.trim().to_owned(),
@@ -104,9 +144,21 @@ pub(super) async fn approve(
         })?;
         let id = enrollment::session(&id)?;
         let agent = app.authority.approve_enrollment(&id, &approval, &session.operator).await?;
-        Ok(format!("Approved: {agent} gets its certificate the next time it asks."))
+        Ok(match before {
+            None => format!("Approved: {agent} gets its certificate the next time it asks."),
+            Some(before) => {
+                let now = replace::present(&app, agent.as_str()).await?;
+                replace::told(&before, now.and_then(|now| now.grace_until(app.authority.clock().now())))
+            }
+        })
     };
-    answer(&headers, decide().await)
+    let typed = [
+        ("sid", id.as_str()),
+        ("agent_id", &fields.agent_id),
+        ("capabilities", &fields.capabilities),
+        ("groups", &fields.groups),
+    ];
+    answer(&session, &headers, &typed, decide().await)
 }
 
 #[derive(Deserialize)]
@@ -128,19 +180,26 @@ pub(super) async fn reject(
         app.authority.reject_enrollment(&id, reason, &session.operator).await?;
         Ok("Rejected.".to_owned())
     };
-    answer(&headers, decide().await)
+    answer(&session, &headers, &[], decide().await)
 }
 
-/// Back to the list, where it is said; a script that asks for no page is told what was wrong.
-fn answer(headers: &HeaderMap, decided: Result<String, ApiError>) -> Result<Response, PageError> {
-    let wants_page = headers
-        .get_all(ACCEPT)
-        .iter()
-        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
+/// Back to the list, where it is said and what was `typed` for a refused form stands again; a script that asks for no page is told what was wrong.
+fn answer(
+    session: &dashboard::Session,
+    headers: &HeaderMap,
+    typed: &[(&str, &str)],
+    decided: Result<String, ApiError>,
+) -> Result<Response, PageError> {
+    let wants_page = wants_page(headers);
     match decided {
-        Ok(text) => Ok(go(HERE, "flash", &text)),
+        Ok(text) => Ok(go(session, HERE, "flash", &text)),
         Err(error) if error.status.is_server_error() && wants_page => Err(error.into()),
-        Err(error) if wants_page => Ok(go(HERE, "error", &sentence(&error.detail))),
+        Err(error) if wants_page => {
+            let text = sentence(&error.detail);
+            let length: usize = typed.iter().map(|(_, text)| text.len()).sum();
+            let typed = if length > MAX_DRAFT { &[] } else { typed };
+            Ok(go_with(session, HERE, &[&[("error", text.as_str())], typed].concat()))
+        }
         Err(error) if error.status.is_server_error() => Ok(error.into_response()),
         Err(error) => Ok(ApiError { status: StatusCode::BAD_REQUEST, ..error }.into_response()),
     }

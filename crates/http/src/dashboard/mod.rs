@@ -12,6 +12,7 @@ mod enrollments;
 mod login;
 mod overview;
 mod page;
+mod replace;
 pub(crate) mod session;
 mod sessions;
 mod text;
@@ -30,6 +31,7 @@ use crate::routes::App;
 
 pub(crate) use cookie::find as cookies;
 pub(crate) use login::read as login_form;
+pub(crate) use text::code;
 
 /// Nothing but our own files: no script, style or frame that a page could be made to contain.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -57,6 +59,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/sessions", get(sessions::list))
         .route("/proxy/sessions/end", post(sessions::end))
         .route("/proxy/sessions/end-others", post(sessions::end_others))
+        .route("/proxy/{*rest}", get(page::nothing))
         .route("/static/{name}", get(assets::serve))
         .layer(map_response(with_policy))
 }

@@ -1,19 +1,20 @@
 //! `/proxy/overview`: a handful of true facts.
 
 use askama::Template;
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
 use mastio_authority::Outage;
 use mastio_store::agents::fleet;
 
 use super::{
+    agents,
     page::{Frame, PageError, Said, render},
     session::Session,
     text,
 };
-use crate::{
-    answer::StrictQuery,
-    routes::{Shared, health},
-};
+use crate::routes::{Shared, health};
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -22,6 +23,8 @@ struct OverviewPage {
     warnings: Vec<Warning>,
     counts: Vec<(&'static str, u64)>,
     agents: u64,
+    /// Active agents whose certificate ends soon.
+    ending: u64,
     root_fingerprint: String,
     root_until: String,
     root_left: String,
@@ -41,7 +44,7 @@ struct Warning {
 pub(super) async fn show(
     State(app): Shared,
     Session(session): Session,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let authority = &app.authority;
     let (trust, now) = (authority.trust(), authority.clock().now());
@@ -54,16 +57,17 @@ pub(super) async fn show(
         });
     }
     render(&OverviewPage {
-        frame: Frame::new(&app, &session, "overview", said).await?,
+        frame: Frame::new(&app, &session, "overview", Said::read(query.as_deref(), &session)).await?,
         warnings,
         counts: census.map(|(state, count)| (state.as_str(), count)).into(),
+        ending: fleet::count(authority.store(), &agents::ending(now)).await.map_err(Outage::from)?,
         agents: census.iter().map(|(_, count)| count).sum(),
         root_fingerprint: text::grouped(&trust.root.thumbprint().to_string()),
         root_until: text::moment(trust.root.not_after()),
         root_left: text::distance(trust.root.not_after(), now),
         issuer_until: trust.issuer.as_ref().map(|issuer| text::moment(issuer.certificate().not_after())),
         trust_domain: trust.domain.as_str().to_owned(),
-        address: super::agents::address(&app),
+        address: agents::address(&app),
         keys_are_sealed: authority.keys_are_sealed(),
         version: authority.settings.reported_version.clone(),
     })

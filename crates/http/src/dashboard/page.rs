@@ -2,33 +2,54 @@
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header::ACCEPT};
 use mastio_authority::{Outage, Refusal, dashboard};
 use mastio_store::pending;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use super::session::NotLoggedIn;
+use super::session::{NotLoggedIn, Session};
 use crate::{
     answer::{ApiError, Detail, Reason},
     routes::App,
 };
 
-/// Longest message that an address may make a page say, in characters.
-const MAX_MESSAGE: usize = 400;
-
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What is said after an action: in the address that the browser is sent to.
+/// What is said after an action: in the address that the browser is sent to. Whoever sends an operator a link must not
+/// make our pages say anything, so it counts only under the seal of the operator's session.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Said {
     pub(super) flash: Option<String>,
     pub(super) error: Option<String>,
 }
 
+/// Between what is said and its seal, at the end of an address.
+const SEAL: &str = "&seal=";
+
+impl Said {
+    /// What the query of an address says to `session`.
+    pub(super) fn read(query: Option<&str>, session: &dashboard::Session) -> Self {
+        sealed(query, session).unwrap_or_default()
+    }
+}
+
+/// What the query of an address holds for `session`: nothing, unless it was sealed for it.
+pub(super) fn sealed<T: DeserializeOwned>(query: Option<&str>, session: &dashboard::Session) -> Option<T> {
+    let (fields, seal) = query?.rsplit_once(SEAL)?;
+    serde_urlencoded::from_str(fields).ok().filter(|_| session.has_sealed(fields, seal))
+}
+
 /// Sends the browser to `path`, where `text` is said.
-pub(super) fn go(path: &str, kind: &str, text: &str) -> Response {
-    Redirect::to(&format!("{path}?{kind}={}", utf8_percent_encode(text, UNRESERVED))).into_response()
+pub(super) fn go(session: &dashboard::Session, path: &str, kind: &str, text: &str) -> Response {
+    go_with(session, path, &[(kind, text)])
+}
+
+/// Sends the browser to `path` with these fields in the address.
+pub(super) fn go_with(session: &dashboard::Session, path: &str, fields: &[(&str, &str)]) -> Response {
+    let pair = |(name, text): &(&str, &str)| format!("{name}={}", utf8_percent_encode(text, UNRESERVED));
+    let fields = fields.iter().map(pair).collect::<Vec<_>>().join("&");
+    Redirect::to(&format!("{path}?{fields}{SEAL}{}", session.seal(&fields))).into_response()
 }
 
 /// What surrounds a page of a logged-in operator.
@@ -36,7 +57,7 @@ pub(super) fn go(path: &str, kind: &str, text: &str) -> Response {
 pub(super) struct Frame {
     pub(super) org: String,
     pub(super) csrf: String,
-    /// Enrolments that wait for a decision.
+    /// Enrollments that wait for a decision.
     pub(super) waiting: u64,
     /// The entry of the navigation that is lit.
     pub(super) here: &'static str,
@@ -53,14 +74,13 @@ impl Frame {
     ) -> Result<Self, Outage> {
         let authority = &app.authority;
         let waiting = pending::count_waiting(authority.store(), authority.clock().now()).await?;
-        let short = |text: String| text.chars().take(MAX_MESSAGE).collect();
         Ok(Self {
             waiting,
             org: authority.trust().org.to_string(),
             csrf: session.csrf_token().to_owned(),
             here,
-            flash: said.flash.map(short),
-            error: said.error.map(short),
+            flash: said.flash,
+            error: said.error,
         })
     }
 }
@@ -83,6 +103,8 @@ pub(crate) enum PageError {
     NotLoggedIn(Box<NotLoggedIn>),
     /// It was refused.
     Refused(ApiError),
+    /// It was refused to somebody who is no operator.
+    RefusedToStranger(ApiError),
 }
 
 impl From<NotLoggedIn> for PageError {
@@ -108,16 +130,19 @@ impl<R: Refusal> From<R> for PageError {
 struct ErrorPage {
     title: &'static str,
     text: String,
+    /// Whether whoever reads it may look at the overview.
+    is_operator: bool,
 }
 
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        let error = match self {
+        let (error, is_operator) = match self {
             Self::NotLoggedIn(error) => return error.into_response(),
-            Self::Refused(error) => error,
+            Self::Refused(error) => (error, true),
+            Self::RefusedToStranger(error) => (error, false),
         };
         let title = error.status.canonical_reason().unwrap_or("Error");
-        let page = ErrorPage { title, text: sentence(&error.detail) };
+        let page = ErrorPage { title, text: sentence(&error.detail), is_operator };
         let Ok(mut response) = render(&page) else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
@@ -126,6 +151,22 @@ impl IntoResponse for PageError {
         response.extensions_mut().insert(Reason(error.reason));
         response
     }
+}
+
+/// What is at none of our addresses: a page for a browser with a session, JSON for a program.
+pub(super) async fn nothing(session: Result<Session, NotLoggedIn>, headers: HeaderMap) -> Response {
+    let error = ApiError::not_found("Not Found");
+    match session {
+        _ if !wants_page(&headers) => error.into_response(),
+        Ok(_) => PageError::Refused(error).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Whether a browser asks, and not a script.
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(ACCEPT).iter();
+    accepts.filter_map(|accept| accept.to_str().ok()).any(|accept| accept.contains("text/html"))
 }
 
 /// An error in words: the list of a 422 is read out.

@@ -1,7 +1,11 @@
 //! `/proxy/sessions`: who is logged in, and ending it.
 
 use askama::Template;
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
+use mastio_authority::dashboard;
 use serde::Deserialize;
 
 use super::{
@@ -10,7 +14,7 @@ use super::{
     session::{Session, Submitted},
     text,
 };
-use crate::{answer::StrictQuery, routes::Shared};
+use crate::routes::Shared;
 
 #[derive(Template)]
 #[template(path = "sessions.html")]
@@ -21,6 +25,8 @@ struct SessionsPage {
 
 struct Row {
     hash: String,
+    /// What the audit log calls it.
+    operator: String,
     address: String,
     browser: String,
     since: String,
@@ -31,12 +37,13 @@ struct Row {
 pub(super) async fn list(
     State(app): Shared,
     Session(session): Session,
-    StrictQuery(said): StrictQuery<Said>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let now = app.authority.clock().now();
     let rows = app.authority.sessions().await?;
     let sessions = rows.into_iter().map(|row| Row {
         is_this: row.hash == session.hash,
+        operator: dashboard::operator(&row.hash).fingerprint,
         hash: row.hash,
         address: row.address,
         browser: row.user_agent,
@@ -45,7 +52,7 @@ pub(super) async fn list(
     });
     render(&SessionsPage {
         sessions: sessions.collect(),
-        frame: Frame::new(&app, &session, "sessions", said).await?,
+        frame: Frame::new(&app, &session, "sessions", Said::read(query.as_deref(), &session)).await?,
     })
 }
 
@@ -57,15 +64,15 @@ pub(super) struct Which {
 pub(super) async fn end(State(app): Shared, submitted: Submitted<Which>) -> Result<Response, PageError> {
     let Submitted { session, fields } = submitted;
     Ok(match app.authority.end_session(&fields.session, &session.operator).await {
-        Ok(()) => go("/proxy/sessions", "flash", "The session was ended."),
-        Err(error) => go("/proxy/sessions", "error", &error.to_string()),
+        Ok(()) => go(&session, "/proxy/sessions", "flash", "The session was ended."),
+        Err(error) => go(&session, "/proxy/sessions", "error", &error.to_string()),
     })
 }
 
 pub(super) async fn end_others(
     State(app): Shared,
-    submitted: Submitted<Nothing>,
+    Submitted { session, .. }: Submitted<Nothing>,
 ) -> Result<Response, PageError> {
-    app.authority.end_other_sessions(&submitted.session).await?;
-    Ok(go("/proxy/sessions", "flash", "All other sessions were ended."))
+    app.authority.end_other_sessions(&session).await?;
+    Ok(go(&session, "/proxy/sessions", "flash", "All other sessions were ended."))
 }

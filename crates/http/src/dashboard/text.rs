@@ -11,6 +11,15 @@ pub(super) fn moment(stamp: Stamp) -> String {
     }
 }
 
+/// `2026-11-22 07:05:09 UTC`, for what is compared with logs.
+pub(super) fn second(stamp: Stamp) -> String {
+    let text = stamp.to_string();
+    match (text.get(..10), text.get(11..19)) {
+        (Some(date), Some(time)) => format!("{date} {time} UTC"),
+        _ => text,
+    }
+}
+
 /// How far away a moment is: `in 365 days`, `3 minutes ago`. The past is rounded down, the future up.
 pub(super) fn distance(stamp: Stamp, now: Stamp) -> String {
     let seconds = stamp.unix() - now.unix();
@@ -37,7 +46,7 @@ pub(super) fn grouped(hex: &str) -> String {
 }
 
 /// Sixteen digits of a fingerprint, for comparing on the phone: about 53 bits of it.
-pub(super) fn code(fingerprint: &str) -> String {
+pub(crate) fn code(fingerprint: &str) -> String {
     const DIGITS: u64 = 10_000_000_000_000_000;
     let head = fingerprint.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
     grouped(&format!("{:016}", head % DIGITS))
@@ -69,6 +78,7 @@ mod tests {
             ]
         );
         assert_eq!(moment(now), "2026-09-21 14:13 UTC");
+        assert_eq!(second(now), "2026-09-21 14:13:20 UTC");
     }
 
     #[test]

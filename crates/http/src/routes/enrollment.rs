@@ -6,9 +6,9 @@ use axum::{
     Json,
     extract::{FromRequestParts, State},
 };
-use http::{Method, StatusCode, header::HOST, request::Parts, uri::Authority};
+use http::{Method, StatusCode, header::HOST, request::Parts, uri};
 use mastio_authority::{
-    Refusal,
+    Authority, Refusal,
     admin::Operator,
     device::{Approval, DeviceError, Outcome, POLL_EVERY, POLL_SLOWLY, Start},
     limits::Class,
@@ -25,7 +25,10 @@ use super::{
 };
 use crate::{
     answer::{ApiError, Invalid, StrictJson, StrictPath, StrictQuery},
-    dashboard::session::{Mutation, NotLoggedIn, Session},
+    dashboard::{
+        self,
+        session::{Mutation, NotLoggedIn, Session},
+    },
 };
 
 /// Most capabilities, most groups, and the longest of them in bytes.
@@ -56,9 +59,9 @@ fn base(parts: &Parts, app: &App) -> String {
         return url.as_str().trim_end_matches('/').to_owned();
     }
     let host = parts.headers.get(HOST).and_then(|value| value.to_str().ok());
-    let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
+    let host = host.or_else(|| parts.uri.authority().map(uri::Authority::as_str));
     let host =
-        host.and_then(|host| host.parse::<Authority>().ok()).filter(|host| !host.as_str().contains('@'));
+        host.and_then(|host| host.parse::<uri::Authority>().ok()).filter(|host| !host.as_str().contains('@'));
     host.map_or_else(|| format!("https://{}", settings.listen.tls), |host| format!("https://{host}"))
 }
 
@@ -254,6 +257,7 @@ fn summary(row: &PendingRow) -> Value {
         "reason": row.requester.reason,
         "device_info": row.requester.device_info,
         "pubkey_fingerprint": row.fingerprint,
+        "code": dashboard::code(&row.fingerprint),
         "created_at": row.created_at,
         "expires_at": row.expires_at,
     })
@@ -322,6 +326,11 @@ pub(crate) async fn reject(
     let reason = checked_reason(&body.reason)?;
     app.authority.reject_enrollment(&session(&id)?, reason, &operator).await?;
     Ok(Json(json!({ "status": "rejected" })))
+}
+
+/// The enrolment with this session, however it stands.
+pub(crate) async fn find(authority: &Authority, text: &str) -> Result<PendingRow, DeviceError> {
+    authority.enrollment(&session(text)?).await
 }
 
 pub(crate) fn session(text: &str) -> Result<EnrollmentId, DeviceError> {

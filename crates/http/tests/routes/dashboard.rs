@@ -1,5 +1,7 @@
 //! The dashboard as a browser and as a script see it.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, Request, StatusCode};
@@ -209,9 +211,18 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     {
         assert!(page.contains(part), "{part}: {page}");
     }
+    let listed = operator.get("/v1/admin/enrollments").await.body;
+    for ask in listed.as_array().unwrap() {
+        let code = ask["code"].as_str().unwrap();
+        assert!(page.contains(&format!("<code class=\"code\">{code}</code>")), "{code}: {page}");
+    }
     let approve = format!("/proxy/enrollments/{first}/approve");
     let wrong = operator.is_sent_to(&approve, "agent_id=not%20a%20name").await;
     assert!(wrong.starts_with("/proxy/enrollments?error=agent_id%20must%20be"), "{wrong}");
+    let again = operator.get(&wrong).await.text;
+    assert_eq!(again.matches("value=\"not a name\"").count(), 1, "what was typed is there again: {again}");
+    let forged = wrong.replace("not%20a%20name", "alice").replace(&first, &second);
+    assert!(!operator.get(&forged).await.text.contains("alice"), "a link fills in nothing");
     let script = operator.request(Method::POST, &approve).header("x-csrf-token", &operator.token);
     let told = operator.ask(script, "agent_id=not%20a%20name".into()).await;
     assert_eq!(told.status, StatusCode::BAD_REQUEST);
@@ -229,10 +240,44 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     let empty = operator.is_sent_to(&reject, "reason=").await;
     assert!(empty.starts_with("/proxy/enrollments?error="), "{empty}");
     let done = operator.is_sent_to(&reject, "reason=who%20are%20you").await;
-    assert_eq!(done, "/proxy/enrollments?flash=Rejected.");
+    assert!(done.starts_with("/proxy/enrollments?flash=Rejected.&seal="), "{done}");
     assert!(operator.get("/proxy/enrollments").await.text.contains("Nobody waits"));
     let listed = operator.get("/v1/admin/enrollments").await;
     assert_eq!(listed.body, json!([]));
+}
+
+#[tokio::test]
+async fn an_agent_that_is_there_is_handed_over_when_the_operator_has_seen_it() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    world.member("alice").await;
+    let session = enrolment(&world, "Mallory").await;
+    let approve = format!("/proxy/enrollments/{session}/approve");
+    let fields = "agent_id=alice&capabilities=all";
+    let question = operator.submit(&approve, fields).await;
+    assert_eq!(question.status, StatusCode::OK, "{question:?}");
+    for part in ["There is an agent of this name.", "until 2026-09-23 14:20 UTC", "Mallory", &approve] {
+        assert!(question.text.contains(part), "{part}: {}", question.text);
+    }
+    assert!(operator.get("/proxy/enrollments").await.text.contains("Mallory"), "nothing is decided yet");
+    let stale = operator.submit(&approve, &format!("{fields}&replace={}", "0".repeat(64))).await;
+    assert_eq!(stale.status, StatusCode::OK, "another certificate was confirmed");
+    let confirmed = format!("{fields}&replace={}", field(&question.text, "replace"));
+    let done = operator.is_sent_to(&approve, &confirmed).await;
+    assert!(
+        done.starts_with("/proxy/enrollments?flash=Approved%3A%20acme%3A%3Aalice%20was%20there"),
+        "{done}"
+    );
+    assert!(operator.get(&done).await.text.contains("of before works until 2026-09-23 14:20 UTC."));
+    let late = operator.is_sent_to(&approve, fields).await;
+    assert!(late.starts_with("/proxy/enrollments?error=Cannot%20approve"), "{late}");
+
+    let again = enrolment(&world, "A script").await;
+    let path = format!("/proxy/enrollments/{again}/approve");
+    let script = operator.request(Method::POST, &path).header("accept", "*/*");
+    let done = operator.ask(script, format!("csrf_token={}&agent_id=alice", operator.token)).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{done:?}");
+    assert!(done.header("location").unwrap().contains("was%20there%20before"), "{done:?}");
 }
 
 #[tokio::test]
@@ -255,7 +300,9 @@ async fn a_stranger_with_the_link_learns_how_it_stands_and_no_more() {
     assert!(world.get(&path).await.text.contains("approved"));
     assert!(!world.get(&path).await.text.contains("acme::mario"));
     for nothing in ["/enroll", "/enroll?session=x", "/enroll?session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
-        assert_eq!(world.get(nothing).await.status, StatusCode::NOT_FOUND, "{nothing}");
+        let page = world.get(nothing).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{nothing}");
+        assert!(!page.text.contains("/proxy/overview"), "a stranger is not sent where only operators may go");
     }
     for _ in 0..40 {
         world.get(&path).await;
@@ -313,6 +360,56 @@ async fn buttons_switch_agents_and_say_what_happened() {
 }
 
 #[tokio::test]
+async fn a_line_of_the_audit_log_leads_to_a_session() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    world.member("alice").await;
+    operator.submit("/proxy/agents/acme::alice/deactivate", "").await;
+    let history = operator.get("/proxy/agents/acme::alice").await.text;
+    let by = history.split("<code>").find(|part| part.starts_with("dashboard:")).unwrap();
+    let by = by.split('<').next().unwrap();
+    assert_eq!(by.len(), "dashboard:".len() + 8);
+    assert!(history.contains("<td class=\"when\">2026-09-21 14:20:00 UTC</td>"), "{history}");
+    assert!(operator.get("/proxy/sessions").await.text.contains(&format!("<code>{by}</code>")));
+}
+
+#[tokio::test]
+async fn an_address_of_no_page_is_told_to_browsers_and_programs_in_their_own_words() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    for path in ["/proxy/nothing", "/proxy/agents/acme::alice/nothing"] {
+        let browser = operator.request(Method::GET, path).header("accept", PAGE);
+        let page = operator.ask(browser, String::new()).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND);
+        assert!(page.text.contains("href=\"/proxy/overview\""), "{}", page.text);
+        let program = world.get(path).await;
+        assert_eq!(
+            (program.status, &program.body),
+            (StatusCode::NOT_FOUND, &json!({ "detail": "Not Found" }))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_only_what_this_session_was_sent_to_hear() {
+    let world = World::new().await;
+    let (operator, other) = (Operator::log_in(&world).await, Operator::log_in(&world).await);
+    world.member("alice").await;
+    let sealed = operator.is_sent_to("/proxy/agents/acme::alice/deactivate", "").await;
+    assert!(operator.get(&sealed).await.text.contains("Switched off. Its certificate"));
+    let forged = sealed.replace("Switched%20off", "Call%20555%20now");
+    let as_error = sealed.replace("flash=", "error=");
+    let foreign = "/proxy/overview?flash=Call%20555%20now&seal=00".to_owned();
+    let bare = "/proxy/agents?error=Call%20555%20now".to_owned();
+    for address in [forged, as_error, foreign, bare] {
+        let page = operator.get(&address).await;
+        assert_eq!(page.status, StatusCode::OK, "{address}");
+        assert!(!page.text.contains("class=\"notice"), "{address}");
+    }
+    assert!(!other.get(&sealed).await.text.contains("class=\"notice"), "the seal is of one session");
+}
+
+#[tokio::test]
 async fn the_list_has_pages_a_search_and_states() {
     let world = World::new().await;
     let operator = Operator::log_in(&world).await;
@@ -334,4 +431,16 @@ async fn the_list_has_pages_a_search_and_states() {
     let overview = operator.get("/proxy/overview").await.text;
     assert!(overview.contains("<span class=\"number\">26</span><span>active agents</span>"), "{overview}");
     assert!(overview.contains("<span class=\"number\">1</span><span>revoked agent</span>"), "{overview}");
+
+    let soon = "<span class=\"badge pending\">in 30 days</span>";
+    assert_eq!(rows("?state=ending").await, 0);
+    world.clock.advance(Duration::from_secs(335 * 24 * 3600 + 3600));
+    let operator = Operator::log_in(&world).await;
+    world.member("young").await;
+    let page = operator.get("/proxy/agents?state=ending&q=worker-0").await.text;
+    assert_eq!(page.matches(soon).count(), 9, "the revoked one needs no new certificate: {page}");
+    let young = operator.get("/proxy/agents?q=young").await.text;
+    assert!(young.contains("in 365 days") && !young.contains("badge pending"), "{young}");
+    let overview = operator.get("/proxy/overview").await.text;
+    assert!(overview.contains("<span class=\"number\">26</span><span>certificates end within"), "{overview}");
 }

@@ -63,6 +63,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// How they came in.
     pub method: Option<Method>,
+    /// How they did not come in.
+    pub other_than: Option<Method>,
     /// Their certificate ends before this.
     pub expiring_before: Option<Stamp>,
     /// Text within id or display name; case does not matter.
@@ -80,6 +82,9 @@ impl Filter {
         }
         if let Some(method) = self.method {
             clause.and("a.enrollment_method = ?", method.as_str());
+        }
+        if let Some(method) = self.other_than {
+            clause.and("coalesce(a.enrollment_method, '') <> ?", method.as_str());
         }
         if let Some(before) = self.expiring_before {
             clause.and("c.not_after < ?", before);

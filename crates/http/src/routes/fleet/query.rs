@@ -49,6 +49,7 @@ impl ListQuery {
             method: read("method", self.method, method, methods)?,
             expiring_before: read("expiring_before", self.expiring_before, time, times)?,
             needle: needle(self.q)?,
+            other_than: None,
             capabilities: Vec::new(),
         };
         let (limit, after) = page(self.limit, self.cursor)?;
