@@ -15,7 +15,7 @@ pub enum IdError {
     )]
     Org,
     /// The part after `::`.
-    #[error("not an agent name: 1 to 64 letters, digits, '.', '_' or '-'")]
+    #[error("not an agent name: 1 to 64 letters, digits, '.', '_' or '-', and neither '.' nor '..'")]
     Name,
     /// `<org>::<name>` as a whole.
     #[error("not an agent id: expected <org>::<name>")]
@@ -52,7 +52,8 @@ impl OrgId {
     }
 }
 
-/// The short name of an agent within its organisation: `^[a-zA-Z0-9._-]{1,64}$`.
+/// The short name of an agent within its organisation: `^[a-zA-Z0-9._-]{1,64}$`, without `.` and `..`, which no path of
+/// a SPIFFE id may hold (SPIFFE-ID §2.2).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentName(Arc<str>);
 
@@ -62,7 +63,8 @@ impl AgentName {
     /// # Errors
     /// [`IdError::Name`].
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let well_formed = (1..=64).contains(&text.len()) && text.bytes().all(is_name_byte);
+        let well_formed =
+            (1..=64).contains(&text.len()) && text.bytes().all(is_name_byte) && !matches!(text, "." | "..");
         if well_formed { Ok(Self(text.into())) } else { Err(IdError::Name) }
     }
 
@@ -254,6 +256,22 @@ mod tests {
         assert_eq!((id.org(), id.name()), ("acme", "kyc-screener"));
         for bad in ["acme", "::x", "acme::", "acme::a::b", "acme::../x", "ac me::x", "acme::é"] {
             assert!(AgentId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_a_name_is_a_segment_of_a_spiffe_id() {
+        let domain = crate::TrustDomain::parse("acme.test").unwrap();
+        let spiffe = |org: &str, name: &str| {
+            let (org, name) = (OrgId::parse(org).ok()?, AgentName::parse(name).ok()?);
+            Some(crate::SpiffeId::of_agent(&domain, &org, &name))
+        };
+        for (org, name) in [("acme", "..."), ("acme", ".a"), ("a..", "-_."), ("acme", "x")] {
+            let id = spiffe(org, name).unwrap();
+            assert_eq!(crate::SpiffeId::parse(id.as_str()), Ok(id));
+        }
+        for (org, name) in [("acme", "."), ("acme", ".."), (".", "x"), ("..", "x")] {
+            assert!(spiffe(org, name).is_none(), "{org}::{name}");
         }
     }
 

@@ -54,7 +54,8 @@ pub enum DeviceError {
     },
     /// No agent of ours can have this name.
     #[error(
-        "agent_id must be a name such as kyc-screener, or {0}::kyc-screener: 1 to 64 letters, digits, '.', '_' or '-'"
+        "agent_id must be a name such as kyc-screener, or {0}::kyc-screener: 1 to 64 letters, digits, '.', '_' or '-', \
+         and neither '.' nor '..'"
     )]
     Name(OrgId),
     /// People would take it for another one.
