@@ -175,7 +175,7 @@ impl Authority {
             issued_by: claims.iss,
             agent: id.clone(),
             method,
-            renewal_due: pinned.agent.renewal_due(now),
+            renewal_due: pinned.agent.renewal_due(now, &self.trust()),
         })
     }
 

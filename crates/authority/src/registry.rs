@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,7 +23,7 @@ use mastio_store::{
 };
 
 use self::bindings::Bindings;
-use crate::{lifetime::renewal_due_after, peer::ClientChain};
+use crate::{lifetime::renewal_due_after, peer::ClientChain, trust::Trust};
 
 /// How many records are kept. A record is about 3 KB.
 const CAPACITY: u64 = 16_384;
@@ -42,8 +42,10 @@ pub struct Agent {
     pub key: Option<VerifyingKey>,
     /// The pin of the grace slot.
     pub grace_pin: Option<Thumbprint>,
-    /// From when on the leaf should be renewed, if we are who makes its successor.
+    /// From when on the leaf should be renewed, if SPIRE does not do it.
     renew_after: Option<Stamp>,
+    /// Whether the leaf was issued here, once somebody wanted to know: that costs a signature to verify.
+    issued_here: OnceLock<bool>,
 }
 
 impl From<AgentRow> for Agent {
@@ -60,7 +62,8 @@ impl From<AgentRow> for Agent {
         Self {
             pin: leaf.map(Certificate::thumbprint),
             key: leaf.and_then(|leaf| VerifyingKey::from_spki_der(leaf.spki_der()).ok()),
-            renew_after: leaf.filter(|_| ours_to_renew(&row)).map(renewal_due_after),
+            renew_after: leaf.filter(|_| row.method != Some(Method::Spiffe)).map(renewal_due_after),
+            issued_here: OnceLock::new(),
             grace_pin,
             certificates,
             row,
@@ -81,10 +84,11 @@ impl Agent {
         self.row.is_active()
     }
 
-    /// Since when its certificate should be renewed, if that is so already.
-    #[must_use]
-    pub fn renewal_due(&self, now: Stamp) -> Option<Stamp> {
-        self.renew_after.filter(|due| *due <= now)
+    /// Since when its certificate should be renewed here, if that is so already. Certificates of SPIRE and of an
+    /// organisation's own CA are renewed there, however the agent came in.
+    pub(crate) fn renewal_due(&self, now: Stamp, trust: &Trust) -> Option<Stamp> {
+        let issued_here = || self.certificates.first().is_some_and(|leaf| trust.issued(leaf));
+        self.renew_after.filter(|due| *due <= now && *self.issued_here.get_or_init(issued_here))
     }
 
     /// Whether it is known by its SPIFFE id, whatever SVID it presents, and not by a pinned certificate.
@@ -105,6 +109,7 @@ impl Agent {
             grace_pin: None,
             // SPIRE renews it, not its holder.
             renew_after: None,
+            issued_here: OnceLock::new(),
         }
     }
 
@@ -128,11 +133,6 @@ impl Agent {
         };
         self.row.dpop_jkt == Some(*jkt) || graced()
     }
-}
-
-/// Whether `agent` may renew its certificate here: those of SPIRE and of the organisation's own CA come from there.
-fn ours_to_renew(agent: &AgentRow) -> bool {
-    !matches!(agent.method, Some(Method::Spiffe | Method::Byoca))
 }
 
 /// Finds agents.

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use mastio_config::EgressDpop;
-use mastio_core::{AgentId, Event, Jkt, event::catalogue};
+use mastio_core::{AgentId, Event, Jkt, Stamp, event::catalogue};
 use mastio_pki::{Certificate, SigningRequest};
 use mastio_store::{
     Unit,
-    agents::{self, DpopChange, Method},
+    agents::{self, DpopChange},
 };
 
 use crate::{
@@ -72,6 +72,12 @@ impl Authority {
         Ok(KeyHolder { agent, leaf, jkt })
     }
 
+    /// Since when the certificate of `agent` should be renewed here, if that is so already.
+    #[must_use]
+    pub fn renewal_due(&self, agent: &Agent) -> Option<Stamp> {
+        agent.renewal_due(self.clock.now(), &self.trust())
+    }
+
     /// Replaces the certificate of the agent that asks. Of several requests at once, one wins.
     ///
     /// Asking again for the key that is pinned already, with the certificate that it replaced, brings the answer of
@@ -81,10 +87,12 @@ impl Authority {
     /// When the certificate is somebody else's to replace, nothing can be issued, or somebody else was faster.
     pub async fn renew(&self, holder: &KeyHolder, renewal: &Renewal) -> Result<Rotated, LifecycleError> {
         let agent = &holder.agent;
-        match agent.row.method {
-            Some(Method::Spiffe) => return Err(LifecycleError::OwnedBySpire(agent.id().clone())),
-            Some(Method::Byoca) => return Err(LifecycleError::OwnedByOrganisation(agent.id().clone())),
-            Some(Method::Admin | Method::Connector) | None => {}
+        if agent.is_spiffe() {
+            return Err(LifecycleError::OwnedBySpire(agent.id().clone()));
+        }
+        // Who issued what is pinned counts, not how the agent came in: either CA may have made the next one since.
+        if !agent.certificates.first().is_some_and(|pinned| self.trust().issued(pinned)) {
+            return Err(LifecycleError::OwnedByOrganisation(agent.id().clone()));
         }
         let request = SigningRequest::from_pem(&renewal.csr_pem)?;
         if agent.pin != Some(holder.leaf.thumbprint()) {

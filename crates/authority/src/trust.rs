@@ -168,6 +168,11 @@ impl Trust {
         self.issuer.iter().map(Arc::as_ref).filter(|issuer| issuer.certificate().may_sign_crls())
     }
 
+    /// Whether an intermediate of ours signed `leaf`.
+    pub(crate) fn issued(&self, leaf: &Certificate) -> bool {
+        self.issuer.iter().any(|issuer| leaf.is_signed_by(issuer.certificate()))
+    }
+
     /// What an issuing answer returns for `leaf`: leaf and intermediate.
     #[must_use]
     pub fn chain_of(&self, leaf: &Certificate) -> String {

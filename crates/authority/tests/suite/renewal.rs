@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     authentication::{bound, call, mint},
+    forge::Ca,
     world::*,
 };
 use mastio_authority::{
@@ -17,6 +18,7 @@ use mastio_core::{AgentId, Clock, SpiffeId, SystemRng};
 use mastio_jose::SigningKey;
 use mastio_pki::{KeyPair, pem, profile};
 use mastio_store::agents::{self, AgentRow};
+use secrecy::ExposeSecret;
 use serde_json::json;
 
 pub(crate) const RENEW: &str = "/v1/agents/self/renew";
@@ -215,15 +217,38 @@ async fn revoked_keys_and_certificates_of_others_are_not_renewed() {
     assert_eq!(stolen.unwrap_err(), (409, "key_revoked"));
     let gone = renew(&authority, &world, &mallory, &dpop, &alice.key, None).await;
     assert_eq!(gone.unwrap_err(), (401, "certificate_revoked"));
+}
 
-    let own = brought(&authority, &world, "own").await;
+#[tokio::test]
+async fn who_issued_what_is_pinned_decides_and_not_how_the_agent_came_in() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let ca = Ca::below_root(&world, &authority).await;
+    let (alice, dpop) = alice(&authority).await;
     let next = KeyPair::generate_p256().unwrap();
+    let due = async |holder: &Holder| {
+        authority.renewal_due(&authority.registry().find(&id(holder)).await.unwrap().unwrap())
+    };
+    // Made here, then given a certificate of the own CA.
+    let own = ca.agent(&alice.id, &[], world.clock.now()).1;
+    authority.enroll_byoca(&candidate("alice"), &own.update(), &operator()).await.unwrap();
+    world.clock.advance(20 * HOUR);
+    assert_eq!(due(&own).await, None);
     let foreign = renew(&authority, &world, &own, &dpop, &next, None).await;
     assert_eq!(foreign.unwrap_err(), (409, "owned_by_organisation"));
     assert!(LifecycleError::OwnedByOrganisation(id(&own)).to_string().contains("own CA"));
+    // Come with a certificate of the own CA, then given one that is made here.
+    let bob = ca.agent(&alice.id.replace("alice", "bob"), &[], world.clock.now()).1;
+    authority.enroll_byoca(&candidate("bob"), &bob.brought(), &operator()).await.unwrap();
+    let rotated = authority.rotate_certificate(&id(&bob), &Rotation::default(), &operator()).await.unwrap();
+    let key = KeyPair::from_pem(rotated.key.as_ref().unwrap().expose_secret()).unwrap();
+    let bob = with(&bob, &rotated, key);
+    world.clock.advance(300 * 24 * HOUR);
+    assert!(due(&bob).await.is_some());
+    renew(&authority, &world, &bob, &dpop, &next, None).await.unwrap();
 }
 
-/// An agent with a certificate that the organisation's own CA made.
+/// An agent with a certificate that it brought along, and that was issued here.
 pub(crate) async fn brought(authority: &Authority, world: &World, name: &str) -> Holder {
     let (trust, key) = (authority.trust(), KeyPair::generate_p256().unwrap());
     let candidate = candidate(name);
@@ -263,10 +288,15 @@ async fn without_an_overlap_the_old_certificate_ends_at_once() {
 async fn a_certificate_is_due_when_two_thirds_of_its_life_are_over() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();
-    let (alice, own) = (Holder::created(&authority, "alice").await, brought(&authority, &world, "own").await);
+    let alice = Holder::created(&authority, "alice").await;
+    let own = Ca::below_root(&world, &authority)
+        .await
+        .agent(&alice.id.replace("alice", "own"), &[], alice.chain[0].not_before())
+        .1;
+    authority.enroll_byoca(&candidate("own"), &own.brought(), &operator()).await.unwrap();
     let due = async |holder: &Holder| {
         let pinned = authority.certificate(&holder.peer()).await.unwrap();
-        pinned.agent.renewal_due(world.clock.now())
+        authority.renewal_due(&pinned.agent)
     };
     let leaf = &alice.chain[0];
     let at = leaf.not_before().plus(leaf.not_after().since(leaf.not_before()) * 2 / 3);
@@ -274,8 +304,6 @@ async fn a_certificate_is_due_when_two_thirds_of_its_life_are_over() {
     assert_eq!(due(&alice).await, None);
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(due(&alice).await, Some(at));
-    assert_eq!(
-        authority.registry().find(&id(&own)).await.unwrap().unwrap().renewal_due(world.clock.now()),
-        None
-    );
+    let own = authority.registry().find(&id(&own)).await.unwrap().unwrap();
+    assert_eq!(authority.renewal_due(&own), None);
 }

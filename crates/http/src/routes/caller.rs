@@ -56,7 +56,7 @@ pub(crate) fn acts(parts: &Parts, principal: &impl ToString) {
 
 fn agent_acts(app: &App, parts: &Parts, agent: &registry::Agent) {
     if let Some(acting) = parts.extensions.get::<Acting>() {
-        acting.is_agent(agent, app.authority.clock().now());
+        acting.is_agent(agent, app.authority.renewal_due(agent));
     }
 }
 

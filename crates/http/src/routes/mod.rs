@@ -184,8 +184,8 @@ impl Acting {
     }
 
     /// An agent, whose certificate should be renewed if it has been due since some time.
-    pub(crate) fn is_agent(&self, agent: &Agent, now: Stamp) {
-        self.set(agent.id(), agent.renewal_due(now));
+    pub(crate) fn is_agent(&self, agent: &Agent, renewal_due: Option<Stamp>) {
+        self.set(agent.id(), renewal_due);
     }
 
     fn set(&self, principal: &impl ToString, renewal_due: Option<Stamp>) {
