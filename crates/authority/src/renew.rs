@@ -130,6 +130,7 @@ impl Authority {
             dpop: if first_key { DpopChange::Replace(Some(*jkt)) } else { DpopChange::Keep },
             grace: Some(overlap),
             source: BY_ITSELF,
+            session: None,
             by: agent.id().as_str(),
         });
         if !first_key {

@@ -200,6 +200,7 @@ impl Authority {
             dpop: DpopChange::Replace(row.dpop_jkt),
             grace: self.grace().filter(|_| agent.is_active()),
             source: SOURCE,
+            session: Some(&row.id),
             by: &operator.fingerprint,
         });
         let unit = unit.write(agents::re_describe(&agent.id, row.kind, row.requester.device_info.as_deref()));

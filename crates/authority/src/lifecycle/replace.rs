@@ -1,6 +1,6 @@
 //! Another certificate takes the place of an agent's pinned one, whoever asked for it.
 
-use mastio_core::{Event, Stamp, event::catalogue};
+use mastio_core::{EnrollmentId, Event, Stamp, event::catalogue};
 use mastio_pki::Certificate;
 use mastio_store::{
     Touch, Unit,
@@ -24,6 +24,8 @@ pub(crate) struct Replacement<'a> {
     pub(crate) grace: Option<Stamp>,
     /// What the audit log calls the way that it came.
     pub(crate) source: &'static str,
+    /// The enrolment by device code that it came from, if it did.
+    pub(crate) session: Option<&'a EnrollmentId>,
     /// Who decided: an operator, or the agent itself.
     pub(crate) by: &'a str,
 }
@@ -56,7 +58,12 @@ impl Authority {
             reactivated: !agent.is_active(),
             by: new.by.to_owned(),
         };
-        let unit = Unit::of(Event::new(&event).about(agent.id.as_str()))
+        let event = Event::new(&event).about(agent.id.as_str());
+        let event = match new.session {
+            Some(session) => event.within(session.as_str()),
+            None => event,
+        };
+        let unit = Unit::of(event)
             .write_all(agents::re_pin(agent, &pin))
             .write(agents::drop_escrow(&agent.id))
             .write_all(agents::restore_bindings(agent))

@@ -99,6 +99,7 @@ impl Authority {
             dpop,
             grace,
             source: "rotate-cert",
+            session: None,
             by: &operator.fingerprint,
         };
         let unit = self.replacement(&replacement).write_all(made.as_ref().map(keep));

@@ -22,6 +22,10 @@ async fn an_active_agent_that_comes_again_keeps_what_it_had_for_a_while() {
     let old = Device::new().enrolled(&authority, "alice").await;
     let before = row(&authority, &old.id).await;
     let new = Device::new().enrolled(&authority, "alice").await;
+    let sessions = "SELECT count(*) FROM local_audit WHERE event_type = 'agent.cert_rotated' AND session_id = \
+        (SELECT session_id FROM pending_enrollments WHERE status = 'approved' AND dpop_jkt = \
+            (SELECT dpop_jkt FROM internal_agents))";
+    assert_eq!(world.count(sessions), 1, "the log tells which enrolment it was");
     let after = row(&authority, &old.id).await;
     assert_eq!(after.epoch, before.epoch, "its tokens go on");
     assert_eq!(after.federation_revision, 2);
