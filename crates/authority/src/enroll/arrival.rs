@@ -61,12 +61,12 @@ impl Arrival<'_> {
 }
 
 impl Authority {
-    /// Writes `arrival`; `tell` makes its event, told whether the agent was here before. It is decided again when
-    /// somebody else was faster.
+    /// Writes `arrival`; `tell` makes its event, given the agent as it was, if it was here before. It is decided
+    /// again when somebody else was faster.
     pub(super) async fn take_in(
         &self,
         arrival: &Arrival<'_>,
-        tell: &(dyn Fn(bool) -> Event + Sync),
+        tell: &(dyn Fn(Option<&AgentRow>) -> Event + Sync),
     ) -> Result<Enrolled, EnrollError> {
         // Its key may go on after a certificate was superseded, the certificate may not.
         if self.registry.is_revoked(&arrival.leaf.thumbprint()) {
@@ -74,7 +74,7 @@ impl Authority {
         }
         for _ in 0..ATTEMPTS {
             let before = agents::find(&self.store, &arrival.id).await.map_err(Outage::from)?;
-            let unit = Unit::of(tell(before.is_some()).about(arrival.id.as_str()));
+            let unit = Unit::of(tell(before.as_ref()).about(arrival.id.as_str()));
             let unit = self.growing(unit, arrival).await?;
             let unit = match &before {
                 None => self.adding(unit, arrival),

@@ -2,13 +2,14 @@
 
 use mastio_core::{AgentId, Event, event::catalogue};
 use mastio_pki::{Group, ValidPath};
-use mastio_store::agents::Method;
+use mastio_store::agents::{AgentRow, Method};
 
 use super::{Brought, Candidate, EnrollError, Enrolled, arrival::Arrival, brought::Presented, error::Fields};
 use crate::{
     Authority,
     admin::Operator,
     authenticate::{AuthError, identity},
+    lifecycle::current_leaf,
 };
 
 impl Authority {
@@ -38,14 +39,17 @@ impl Authority {
             dpop,
             operator,
         };
-        let tell = |re_pinned| {
+        let tell = |before: Option<&AgentRow>| {
             Event::new(&catalogue::AgentEnrolledByoca {
                 cert_thumbprint: arrival.leaf.thumbprint(),
                 spiffe_id: arrival.spiffe_id.clone(),
                 dpop_jkt: arrival.dpop_jkt(),
                 not_after: arrival.leaf.not_after(),
                 issuer: path.issuer.subject().to_owned(),
-                re_pinned,
+                re_pinned: before.is_some(),
+                previous_cert_thumbprint: before.and_then(current_leaf).map(|leaf| leaf.thumbprint()),
+                previous_dpop_jkt: before.and_then(|agent| agent.dpop_jkt),
+                reactivated: before.is_some_and(|agent| !agent.is_active()),
                 by: operator.fingerprint.clone(),
             })
         };

@@ -9,12 +9,12 @@ use mastio_core::{AgentId, Event, SpiffeId, TrustDomain, event::catalogue};
 use mastio_pki::{Anchors, Certificate, Group, ValidPath, pem, spire_bundle};
 use mastio_store::{
     Touch, Unit,
-    agents::Method,
+    agents::{AgentRow, Method},
     spiffe::{self, Bundle},
 };
 
 use super::{Brought, Candidate, EnrollError, Enrolled, arrival::Arrival, brought::Presented, error::Fields};
-use crate::{Authority, Outage, admin::Operator, spire};
+use crate::{Authority, Outage, admin::Operator, lifecycle::current_leaf, spire};
 
 /// The CAs that an SVID is judged by, and what is stored of them.
 struct Believed {
@@ -59,14 +59,17 @@ impl Authority {
             dpop,
             operator,
         };
-        let tell = |re_pinned| {
+        let tell = |before: Option<&AgentRow>| {
             Event::new(&catalogue::AgentEnrolledSpiffe {
                 cert_thumbprint: arrival.leaf.thumbprint(),
                 spiffe_id: spiffe.clone(),
                 dpop_jkt: arrival.dpop_jkt(),
                 not_after: arrival.leaf.not_after(),
                 issuer: path.issuer.subject().to_owned(),
-                re_pinned,
+                re_pinned: before.is_some(),
+                previous_cert_thumbprint: before.and_then(current_leaf).map(|leaf| leaf.thumbprint()),
+                previous_dpop_jkt: before.and_then(|agent| agent.dpop_jkt),
+                reactivated: before.is_some_and(|agent| !agent.is_active()),
                 by: operator.fingerprint.clone(),
             })
         };

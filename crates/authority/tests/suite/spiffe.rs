@@ -17,6 +17,7 @@ use mastio_pki::{Certificate, KeyPair, SigningKey as _, profile};
 use serde_json::json;
 
 use crate::{
+    byoca::replaced,
     forge::{Ca, HOUR, svid_params, uri},
     world::*,
 };
@@ -177,6 +178,9 @@ async fn a_revoked_workload_stays_out_with_every_svid_of_before() {
     assert_eq!(reason(setting.enroll("walker", &stolen.update()).await), (409, "svid_of_before_revocation"));
     let enrolled = setting.enroll("walker", &fresh.update()).await.unwrap();
     assert!(enrolled.re_pinned);
+    let told = told(authority, "admin.agent_enroll_spiffe").await;
+    assert_eq!(replaced(&told[0]), (None, false));
+    assert_eq!(replaced(&told[1]), (Some(kept.chain[0].thumbprint().to_string()), true));
     setting.get_in(&fresh).await.unwrap();
     for svid in [&kept, &stolen] {
         assert_eq!(reason(setting.get_in(svid).await), (401, "certificate_revoked"));

@@ -69,10 +69,10 @@ events! {
     "auth.local_password.break_glass" Ok LocalPasswordForced {}
 
     /// An agent was enrolled with a certificate from the organisation's own PKI.
-    "admin.agent_enroll_byoca" Ok AgentEnrolledByoca { cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, by: String }
+    "admin.agent_enroll_byoca" Ok AgentEnrolledByoca { cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, previous_cert_thumbprint: Option<Thumbprint>, previous_dpop_jkt: Option<Jkt>, reactivated: bool, by: String }
 
     /// An agent was enrolled with an SVID. From now on whoever presents an SVID with this SPIFFE id is this agent.
-    "admin.agent_enroll_spiffe" Ok AgentEnrolledSpiffe { cert_thumbprint: Thumbprint, spiffe_id: SpiffeId, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, by: String }
+    "admin.agent_enroll_spiffe" Ok AgentEnrolledSpiffe { cert_thumbprint: Thumbprint, spiffe_id: SpiffeId, dpop_jkt: Option<Jkt>, not_after: Stamp, issuer: String, re_pinned: bool, previous_cert_thumbprint: Option<Thumbprint>, previous_dpop_jkt: Option<Jkt>, reactivated: bool, by: String }
 
     /// A SPIFFE agent presented a newer SVID than the one that was kept for verifying its messages.
     "agent.svid_rotated" Ok SvidRotated { spiffe_id: SpiffeId, previous_cert_thumbprint: Option<Thumbprint>, new_cert_thumbprint: Thumbprint, not_after: Stamp }
@@ -92,7 +92,7 @@ events! {
     /// An agent's credentials are not trusted any more: its certificate, its tokens and what hung on them ended at once.
     "agent.revoked" Ok AgentRevoked { reason: String, cert_thumbprint: Option<Thumbprint>, revoked_certificates: Vec<Thumbprint>, by: String }
 
-    /// An agent's certificate was replaced: by an operator, by another enrollment, or by the agent itself (source `self`). Without a grace period the one of before is revoked.
+    /// An agent's certificate was replaced: by an operator, by another enrollment by device code, or by the agent itself (source `self`). Without a grace period the one of before is revoked.
     "agent.cert_rotated" Ok CertificateRotated { source: &'static str, previous_cert_thumbprint: Option<Thumbprint>, new_cert_thumbprint: Thumbprint, previous_dpop_jkt: Option<Jkt>, new_dpop_jkt: Option<Jkt>, grace_period_expires_at: Option<Stamp>, not_after: Stamp, reactivated: bool, by: String }
 
     /// An agent's DPoP key was registered for the first time, or registered again unchanged.
