@@ -185,9 +185,18 @@ impl Authority {
                 Err(EnrollError::Registered(id.clone()))
             }
             Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => {
+                self.refuse_lookalike(id).await?;
                 Err(KeyTrouble::Revoked.into())
             }
             Err(error) => Err(Outage::from(error).into()),
+        }
+    }
+
+    /// Refuses an id that another agent has but for upper and lower case.
+    async fn refuse_lookalike(&self, id: &AgentId) -> Result<(), EnrollError> {
+        match agents::lookalike(&self.store, id).await.map_err(Outage::from)? {
+            Some(other) => Err(EnrollError::Lookalike(other)),
+            None => Ok(()),
         }
     }
 }

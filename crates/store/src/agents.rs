@@ -216,14 +216,13 @@ pub async fn find(store: &Store, id: &AgentId) -> Result<Option<AgentRow>, ReadE
     Ok(rows.first().map(AgentRow::read).transpose()?)
 }
 
-/// An agent whose id is `id` but for upper and lower case. Looks at all ids, so it is for what people do.
+/// An agent whose id is `id` but for upper and lower case. Agents that never had a certificate are not looked at.
 ///
 /// # Errors
 /// When the database cannot be read or the id in the row is none.
 pub async fn lookalike(store: &Store, id: &AgentId) -> Result<Option<AgentId>, ReadError> {
-    let sql =
-        "SELECT agent_id FROM internal_agents WHERE agent_id = ?1 COLLATE NOCASE AND agent_id <> ?1 LIMIT 1";
-    let rows = store.rows(Query::new(TABLE, sql, vec![id.into()])).await?;
+    let sql = "SELECT agent_id FROM agent_certs WHERE lower(agent_id) = lower(?1) AND agent_id <> ?1 LIMIT 1";
+    let rows = store.rows(Query::new("agent_certs", sql, vec![id.into()])).await?;
     Ok(rows.first().map(|row| row.parse("agent_id", AgentId::parse)).transpose()?)
 }
 

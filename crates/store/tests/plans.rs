@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use mastio_core::Stamp;
-use mastio_store::{OpenOptions, messages, sqlite::Database};
+use mastio_core::{AgentId, PrincipalKind, Stamp, Thumbprint};
+use mastio_store::{
+    OpenOptions,
+    agents::{Method, NewAgent, PinnedLeaf},
+    messages,
+    sqlite::Database,
+};
 use rusqlite::{Connection, params_from_iter};
 
 /// The steps of SQLite's plan for `sql`.
@@ -31,4 +36,32 @@ fn the_sweep_reads_only_what_it_changes() {
             assert!(searches.count() > 0 && !plan.iter().any(|step| step.starts_with("SCAN ")), "{plan:?}");
         }
     }
+}
+
+#[test]
+fn a_new_agent_is_compared_with_its_lookalikes_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, now) = (dir.path().join("mcp_proxy.db"), Stamp::from_unix(1_790_000_000));
+    let _open = Database::open(&OpenOptions { path: &path, backups: dir.path(), now }).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let leaf =
+        PinnedLeaf { thumbprint: Thumbprint::of(b"leaf"), spki_sha256: "00".repeat(32), not_after: now };
+    let [insert, _] = NewAgent {
+        id: &AgentId::parse("acme::alice").unwrap(),
+        display_name: "Alice",
+        capabilities: &[],
+        certificates: "PEM",
+        leaf: &leaf,
+        method: Method::Admin,
+        dpop_jkt: None,
+        spiffe_id: None,
+        federated: false,
+        device_info: None,
+        kind: PrincipalKind::Agent,
+        at: now,
+    }
+    .insert();
+    let plan = plan(&connection, &insert.sql);
+    assert!(plan.iter().any(|step| step.contains("idx_agent_certs_lookalike")), "{plan:?}");
+    assert!(!plan.iter().any(|step| step.starts_with("SCAN agent_certs")), "{plan:?}");
 }

@@ -122,6 +122,9 @@ async fn a_rejected_unit_leaves_nothing_and_harms_no_other() {
     assert_eq!(store.submit(first.clone()).await, Ok(Committed { audit: Some((1, 1)) }));
     let (again, other) = tokio::join!(store.submit(first), store.submit(Unit::of(told("y"))));
     assert!(matches!(again, Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. }))));
+    let alike = AgentId::parse(&format!("{}::ALICE", alice().org())).unwrap();
+    let alike = store.submit(Unit::default().write_all(new_agent(&alike))).await;
+    assert_eq!(alike, Err(WriteError::Rejected(Rejection::Rows { statement: 0, touched: 0 })));
     assert_eq!(other, Ok(Committed { audit: Some((2, 2)) }));
     let none = Unit::of(told("z"))
         .write(config::put("a", "1"))

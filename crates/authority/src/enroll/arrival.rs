@@ -77,7 +77,10 @@ impl Authority {
             let unit = Unit::of(tell(before.as_ref()).about(arrival.id.as_str()));
             let unit = self.growing(unit, arrival).await?;
             let unit = match &before {
-                None => self.adding(unit, arrival),
+                None => {
+                    self.refuse_lookalike(&arrival.id).await?;
+                    self.adding(unit, arrival)
+                }
                 Some(agent) => {
                     self.may_replace(agent, arrival)?;
                     self.replacing(unit, agent, arrival)

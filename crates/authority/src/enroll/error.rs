@@ -162,6 +162,9 @@ pub enum EnrollError {
     /// Made already.
     #[error("agent '{0}' already registered")]
     Registered(AgentId),
+    /// People would take it for another one.
+    #[error("there is an agent {0} already; two names that differ in upper and lower case only are refused")]
+    Lookalike(AgentId),
     /// There is no CA to issue with.
     #[error("agent manager not initialized — Org CA not loaded")]
     NoIssuer,
@@ -197,7 +200,7 @@ impl EnrollError {
 impl Refusal for EnrollError {
     fn status(&self) -> u16 {
         match self {
-            Self::Enrolled(_) | Self::Registered(_) | Self::OtherMethod(_) => 409,
+            Self::Enrolled(_) | Self::Registered(_) | Self::OtherMethod(_) | Self::Lookalike(_) => 409,
             Self::NotFree(_)
             | Self::SwitchedOff(_)
             | Self::Revoked
@@ -231,6 +234,7 @@ impl Refusal for EnrollError {
             Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::Enrolled(_) | Self::Registered(_) => "already_exists",
             Self::OtherMethod(_) => "other_method",
+            Self::Lookalike(_) => "agent_id_lookalike",
             Self::NotFree(trouble) => trouble.reason(),
             Self::SwitchedOff(_) => "switched_off",
             Self::Revoked => "certificate_revoked",

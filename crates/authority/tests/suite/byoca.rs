@@ -123,6 +123,23 @@ async fn byoca_takes_what_holds_and_says_what_does_not() {
 }
 
 #[tokio::test]
+async fn a_name_that_people_take_for_another_ones_is_refused() {
+    let setting = Setting::new().await;
+    let authority = &setting.authority;
+    enroll(authority, "alice", &setting.agent("alice").brought()).await.unwrap();
+    let refused = enroll(authority, "Alice", &setting.agent("Alice").brought()).await.unwrap_err();
+    assert_eq!((refused.status(), refused.reason()), (409, "agent_id_lookalike"));
+    assert!(refused.to_string().contains("::alice already"), "{refused}");
+    let made = authority.create_agent(&candidate("ALICE"), false, &operator()).await;
+    assert_eq!(reason(made), (409, "agent_id_lookalike"));
+    assert_eq!(setting.world.count("SELECT count(*) FROM internal_agents"), 1);
+    // Where the existing system took both, both go on.
+    setting.world.sql("UPDATE agent_certs SET agent_id = upper(agent_id)");
+    authority.reload().unwrap();
+    enroll(authority, "alice", &setting.agent("alice").update()).await.unwrap();
+}
+
+#[tokio::test]
 async fn weak_keys_are_not_enrolled() {
     let setting = Setting::new().await;
     let trust = setting.authority.trust();

@@ -210,6 +210,8 @@ async fn one_spiffe_id_is_one_agent() {
     assert_eq!((taken.status(), taken.reason()), (409, "spiffe_id_taken"));
     assert!(taken.to_string().ends_with("::walker"), "{taken}");
     assert_eq!(reason(setting.enroll("walker", &setting.svid().brought()).await), (409, "already_exists"));
+    let alike = setting.spire.svid("spiffe://prod.example/ns/alike", setting.now());
+    assert_eq!(reason(setting.enroll("WALKER", &alike.brought()).await), (409, "agent_id_lookalike"));
     // Another registration entry: the id of before stands for nobody, and may be enrolled again.
     let moved = setting.spire.svid("spiffe://prod.example/ns/moved", setting.now());
     setting.enroll("walker", &moved.update()).await.unwrap();

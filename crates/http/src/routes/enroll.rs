@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{
     Shared,
     caller::Admin,
+    enrollment::unfit,
     once::{Repeatable, answer_once},
 };
 use crate::answer::{ApiError, Invalid};
@@ -46,16 +47,12 @@ pub(crate) struct NewAgent {
 
 impl NewAgent {
     fn candidate(&self, once: Option<Once>) -> Result<Candidate, ApiError> {
-        let too_long = |name, limit| {
-            let msg = format!("at most {limit} allowed");
-            Err(ApiError::unprocessable(vec![Invalid::member(name, "too_long", msg)]))
-        };
         if self.display_name.chars().count() > 256 {
-            return too_long("display_name", "256 characters");
+            let problem = Invalid::member("display_name", "too_long", "at most 256 characters allowed");
+            return Err(ApiError::unprocessable(vec![problem]));
         }
-        if self.capabilities.len() > 256 || self.capabilities.iter().any(|capability| capability.len() > 256)
-        {
-            return too_long("capabilities", "256 items of 256 bytes");
+        if let Some(problem) = unfit("capabilities", &self.capabilities) {
+            return Err(ApiError::unprocessable(vec![problem]));
         }
         if self.cert_lifetime_seconds.is_some() && (self.cert_pem.is_some() || self.svid_pem.is_some()) {
             let msg = "only for a certificate that is made here: leave it out beside cert_pem and svid_pem";

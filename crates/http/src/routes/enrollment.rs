@@ -272,20 +272,18 @@ pub(crate) struct ApproveBody {
     groups: Option<Vec<String>>,
 }
 
+/// What is wrong with the words of `name`, if they are too many, or one is empty or too long.
+pub(super) fn unfit(name: &str, words: &[String]) -> Option<Invalid> {
+    let fits = |word: &String| (1..=MAX_WORDS).contains(&word.len());
+    let msg = || format!("at most {MAX_WORDS} items of 1 to {MAX_WORDS} bytes allowed");
+    let all_fit = words.len() <= MAX_WORDS && words.iter().all(fits);
+    (!all_fit).then(|| Invalid::member(name, "value_error", msg()))
+}
+
 /// An approval whose words are few and short enough.
 pub(crate) fn checked(approval: Approval) -> Result<Approval, ApiError> {
     let words = [("capabilities", &approval.capabilities), ("groups", &approval.groups)];
-    let too_many = |words: &Vec<String>| {
-        words.len() > MAX_WORDS || words.iter().any(|word| word.is_empty() || word.len() > MAX_WORDS)
-    };
-    let problems: Vec<_> = words
-        .into_iter()
-        .filter(|(_, words)| too_many(words))
-        .map(|(name, _)| {
-            let msg = format!("at most {MAX_WORDS} items of 1 to {MAX_WORDS} bytes allowed");
-            Invalid::member(name, "value_error", msg)
-        })
-        .collect();
+    let problems: Vec<_> = words.into_iter().filter_map(|(name, words)| unfit(name, words)).collect();
     if problems.is_empty() { Ok(approval) } else { Err(ApiError::unprocessable(problems)) }
 }
 

@@ -48,6 +48,20 @@ async fn a_name_that_is_none_is_a_422_that_says_what_a_name_is() {
 }
 
 #[tokio::test]
+async fn an_empty_capability_is_refused_on_every_way_in() {
+    let world = World::new().await;
+    for route in ["/v1/admin/agents", "/v1/admin/agents/enroll/byoca", "/v1/admin/agents/enroll/spiffe"] {
+        let body = json!({
+            "agent_name": "alice", "capabilities": ["kyc.read", ""],
+            "cert_pem": "x", "private_key_pem": "x", "svid_pem": "x", "svid_key_pem": "x",
+        });
+        let refused = world.operate(SECRET, route, &body).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{route}: {refused:?}");
+        assert_eq!(refused.body["detail"][0]["loc"], json!(["body", "capabilities"]), "{route}");
+    }
+}
+
+#[tokio::test]
 async fn whoever_must_wait_is_told_how_long() {
     let world = World::new().await;
     let name = json!({ "agent_name": "alice" });

@@ -65,7 +65,7 @@ pub struct NewAgent<'a> {
 
 impl NewAgent<'_> {
     /// The rows. The first statement is rejected by a constraint when the id is taken, and touches no row when the key
-    /// is revoked or another active agent's.
+    /// is revoked or another active agent's, or another agent has the same id but for upper and lower case.
     #[must_use]
     pub fn insert(&self) -> [Statement; 2] {
         let agent = Statement::one(
@@ -75,7 +75,8 @@ impl NewAgent<'_> {
              device_info, principal_type) \
              SELECT ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, 1, ?8, ?9, ?10, ?5, 'both', ?11, ?12 \
              WHERE ",
-                key_is_free!("?13")
+                key_is_free!("?13"),
+                " AND NOT EXISTS (SELECT 1 FROM agent_certs WHERE lower(agent_id) = lower(?1) AND agent_id <> ?1)"
             ),
             vec![
                 self.id.into(),

@@ -205,6 +205,7 @@ CREATE TABLE agent_certs (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idx_agent_certs_not_after ON agent_certs (not_after);
 CREATE INDEX idx_agent_certs_spki ON agent_certs (spki_sha256);
+CREATE INDEX idx_agent_certs_lookalike ON agent_certs (lower(agent_id));
 CREATE TABLE revoked_agent_certs (
     thumbprint TEXT PRIMARY KEY,
     serial TEXT NOT NULL,
