@@ -1,6 +1,6 @@
 //! Agents with a certificate of the organisation's own CA (contract `enrollment.md` §5).
 
-use mastio_core::{AgentId, Event, event::catalogue};
+use mastio_core::{AgentId, Event, SpiffeId, event::catalogue};
 use mastio_pki::{Group, ValidPath};
 use mastio_store::agents::{AgentRow, Method};
 
@@ -67,6 +67,9 @@ impl Authority {
             .anchors
             .validate_within(&Group::Org, leaf, above, self.clock.now())
             .map_err(|error| EnrollError::of_path(Fields::Byoca, error))?;
+        if leaf.uri_sans().iter().filter(|uri| SpiffeId::parse(uri).is_ok()).count() > 1 {
+            return Err(EnrollError::SeveralSpiffeIds);
+        }
         let named = match identity(leaf, trust.org.as_str()) {
             Ok(named) if named == *id => None,
             Ok(named) => Some(named.to_string()),

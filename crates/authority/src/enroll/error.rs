@@ -101,6 +101,9 @@ pub enum EnrollError {
         /// Ours.
         expected: TrustDomain,
     },
+    /// Others than we may read another one of them.
+    #[error("cert_pem carries several SPIFFE URI SANs; it may carry one")]
+    SeveralSpiffeIds,
     /// Not an SVID.
     #[error("svid_pem carries no SPIFFE URI SAN — not a valid SVID")]
     NoSpiffeId,
@@ -225,6 +228,7 @@ impl Refusal for EnrollError {
             Self::WeakKey(_) => "key_weak",
             Self::Identity { .. } | Self::SvidOfAnother { .. } => "identity_mismatch",
             Self::TrustDomain { .. } => "trust_domain_mismatch",
+            Self::SeveralSpiffeIds => "several_spiffe_ids",
             Self::NoSpiffeId => "svid_without_spiffe_id",
             Self::OldSvid { .. } => "svid_of_before_revocation",
             Self::SpiffeIdTaken { .. } => "spiffe_id_taken",

@@ -85,6 +85,11 @@ async fn byoca_takes_what_holds_and_says_what_does_not() {
     let foreign = format!("spiffe://other.test/{org}/alice");
     says(made(alice.as_str(), &[&foreign]).1.brought(), "trust domain other.test").await;
 
+    let own = format!("spiffe://cullis.local/{org}/alice");
+    for second in [&foreign, "spiffe://cullis.local/ns/billing"] {
+        says(made(alice.as_str(), &[&own, second]).1.brought(), "several SPIFFE URI SANs").await;
+    }
+
     let stranger = Ca::upstream(now).agent(alice.as_str(), &[], now).1;
     says(stranger.brought(), "cert_pem is not signed by this Mastio's Org CA").await;
     says(with(good.pem() + &setting.agent("bob").pem()), "holds two leaf certificates").await;
