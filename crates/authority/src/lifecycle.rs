@@ -17,7 +17,7 @@ use mastio_jose::Jwk;
 use mastio_pki::{Certificate, pem};
 use mastio_store::{
     Rejection, Touch, Unit, WriteError,
-    agents::{self, AgentRow, PinnedLeaf, Standing},
+    agents::{self, AgentRow, Method, PinnedLeaf, Standing},
     revocations::{self, Revocation},
     spiffe,
 };
@@ -173,6 +173,9 @@ impl Authority {
                 Standing::Inactive => {}
                 Standing::Active => {
                     return Err(LifecycleError::NotFound("no active quarantine event for this agent"));
+                }
+                Standing::Revoked { .. } if agent.method == Some(Method::Spiffe) => {
+                    return Err(LifecycleError::RevokedSvid(id.clone()));
                 }
                 Standing::Revoked { .. } => return Err(LifecycleError::Revoked(id.clone())),
             }

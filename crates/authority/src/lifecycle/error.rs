@@ -16,6 +16,9 @@ pub enum LifecycleError {
     /// Its certificate is revoked, so switching it on is not enough.
     #[error("agent {0} is revoked; give it a new certificate with rotate-cert, which also switches it on")]
     Revoked(AgentId),
+    /// The same of an agent whose certificates SPIRE makes.
+    #[error("agent {0} is revoked; enroll it with a new SVID and update_existing, which also switches it on")]
+    RevokedSvid(AgentId),
     /// SPIRE makes its certificates.
     #[error("the certificate of {0} is an SVID; SPIRE rotates it, see its registration entry")]
     OwnedBySpire(AgentId),
@@ -69,7 +72,11 @@ impl Refusal for LifecycleError {
         match self {
             Self::NotFound(_) => 404,
             Self::Replaced => 403,
-            Self::Revoked(_) | Self::OwnedBySpire(_) | Self::OwnedByOrganisation(_) | Self::NotFree(_) => 409,
+            Self::Revoked(_)
+            | Self::RevokedSvid(_)
+            | Self::OwnedBySpire(_)
+            | Self::OwnedByOrganisation(_)
+            | Self::NotFree(_) => 409,
             Self::Request(_)
             | Self::Key(_)
             | Self::Possession
@@ -84,7 +91,7 @@ impl Refusal for LifecycleError {
     fn reason(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",
-            Self::Revoked(_) => "agent_revoked",
+            Self::Revoked(_) | Self::RevokedSvid(_) => "agent_revoked",
             Self::OwnedBySpire(_) => "owned_by_spire",
             Self::OwnedByOrganisation(_) => "owned_by_organisation",
             Self::Replaced => "certificate_replaced",

@@ -174,6 +174,9 @@ async fn a_revoked_workload_stays_out_with_every_svid_of_before() {
     }
     let call = authority.caller_by_token(&kept.peer(), &token, &line("GET", CALL, None)).await;
     assert_eq!(reason(call), (401, "token_epoch_ended"));
+    let switched_on = authority.reactivate(&id, &operator()).await.unwrap_err();
+    assert_eq!((switched_on.status(), switched_on.reason()), (409, "agent_revoked"));
+    assert!(switched_on.to_string().contains("a new SVID and update_existing"), "{switched_on}");
     assert_eq!(reason(setting.enroll("walker", &fresh.brought()).await), (409, "switched_off"));
     assert_eq!(reason(setting.enroll("walker", &stolen.update()).await), (409, "svid_of_before_revocation"));
     let enrolled = setting.enroll("walker", &fresh.update()).await.unwrap();
