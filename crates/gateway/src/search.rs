@@ -101,6 +101,7 @@ impl Gateway {
             status: search.active.then_some(Status::Active),
             needle: search.needle.clone(),
             capabilities: search.capabilities.clone(),
+            org: Some(self.authority.trust().org.clone()),
             ..Filter::default()
         };
         let page = self.authority.page(&filter, search.after.as_ref(), search.limit).await?;

@@ -1,6 +1,6 @@
 //! Why an agent's credentials were not changed.
 
-use mastio_core::AgentId;
+use mastio_core::{AgentId, OrgId};
 use mastio_jose::JwkError;
 use mastio_pki::{CsrError, PublicKeyError};
 
@@ -27,6 +27,16 @@ pub enum LifecycleError {
         "the certificate of {0} comes from its organisation's own CA; issue the next one there and enrol it with update_existing"
     )]
     OwnedByOrganisation(AgentId),
+    /// A row that an adopted database holds of somebody else's agent.
+    #[error(
+        "agent {agent} is not of {ours}, and no certificate is made here for agents of others; create it as an agent of {ours}"
+    )]
+    OtherOrganisation {
+        /// The agent.
+        agent: AgentId,
+        /// Our organisation.
+        ours: OrgId,
+    },
     /// The certificate that was presented is not the pinned one any more.
     #[error(
         "this certificate was replaced; renew with the one that replaced it, or ask an operator for rotate-cert"
@@ -72,6 +82,7 @@ impl Refusal for LifecycleError {
         match self {
             Self::NotFound(_) => 404,
             Self::Replaced => 403,
+            Self::OtherOrganisation { .. } => 409,
             Self::Revoked(_)
             | Self::RevokedSvid(_)
             | Self::OwnedBySpire(_)
@@ -94,6 +105,7 @@ impl Refusal for LifecycleError {
             Self::Revoked(_) | Self::RevokedSvid(_) => "agent_revoked",
             Self::OwnedBySpire(_) => "owned_by_spire",
             Self::OwnedByOrganisation(_) => "owned_by_organisation",
+            Self::OtherOrganisation { .. } => "org_mismatch",
             Self::Replaced => "certificate_replaced",
             Self::NotFree(trouble) => trouble.reason(),
             Self::Request(_) => "csr_invalid",

@@ -159,6 +159,9 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<Certificate, LifecycleError> {
         let trust = self.trust();
+        if id.org() != trust.org.as_str() {
+            return Err(LifecycleError::OtherOrganisation { agent: id.clone(), ours: trust.org.clone() });
+        }
         if let Some(halt) = &trust.halt {
             return Err(halt.clone().into());
         }

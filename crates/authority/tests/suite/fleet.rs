@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::world::*;
-use mastio_authority::Authority;
+use mastio_authority::{Authority, Refusal, lifecycle::Rotation};
 use mastio_core::{AgentId, Clock};
 use mastio_store::{
     Statement, Unit,
@@ -30,6 +30,26 @@ async fn names(authority: &Arc<Authority>, filter: &Filter) -> Vec<String> {
     names.sort();
     assert_eq!(paged, names);
     names
+}
+
+#[tokio::test]
+async fn an_agent_of_another_organisation_gets_no_certificate_and_is_not_found() {
+    let world = World::new();
+    let authority = world.boot(&[("MCP_PROXY_ORG_ID", "acme")]).await.unwrap();
+    for name in ["alice", "bob"] {
+        Holder::created(&authority, name).await;
+    }
+    for table in ["internal_agents", "agent_certs"] {
+        world.sql(&format!("UPDATE {table} SET agent_id = 'acmes::bob' WHERE agent_id = 'acme::bob'"));
+    }
+    authority.reload().unwrap();
+    let bob = AgentId::parse("acmes::bob").unwrap();
+    let refused = authority.rotate_certificate(&bob, &Rotation::default(), &operator()).await.unwrap_err();
+    assert_eq!((refused.status(), refused.reason()), (409, "org_mismatch"));
+    assert!(refused.to_string().contains("acmes::bob is not of acme"), "{refused}");
+    assert_eq!(names(&authority, &Filter::default()).await, ["alice", "bob"], "its operator sees it");
+    let ours = Filter { org: Some(authority.trust().org.clone()), ..Filter::default() };
+    assert_eq!(names(&authority, &ours).await, ["alice"]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! A page is in the order of ids, which is indexed in every database; the whole fleet is newest first, as clients know
 //! it: first its ids, then the rows in portions.
 
-use mastio_core::{AgentId, Stamp, Thumbprint};
+use mastio_core::{AgentId, OrgId, Stamp, Thumbprint};
 
 use super::{AgentRow, COLUMNS, FROM, Method, Standing, TABLE};
 use crate::{Query, ReadError, Row, Store, Value, sqlite::Database};
@@ -71,6 +71,8 @@ pub struct Filter {
     pub needle: Option<String>,
     /// Capabilities that they all have.
     pub capabilities: Vec<String>,
+    /// Their organisation: an adopted database may hold rows of others.
+    pub org: Option<OrgId>,
 }
 
 impl Filter {
@@ -92,6 +94,9 @@ impl Filter {
         if let Some(needle) = &self.needle {
             let within = "(instr(lower(a.agent_id), ?) > 0 OR instr(lower(a.display_name), ?) > 0)";
             clause.and(within, needle.to_lowercase());
+        }
+        if let Some(org) = &self.org {
+            clause.and("substr(a.agent_id, 1, length(?)) = ?", format!("{org}::"));
         }
         for capability in &self.capabilities {
             let has = "CASE WHEN json_valid(a.capabilities) \

@@ -51,6 +51,7 @@ impl ListQuery {
             needle: needle(self.q)?,
             other_than: None,
             capabilities: Vec::new(),
+            org: None,
         };
         let (limit, after) = page(self.limit, self.cursor)?;
         Ok(Asked { filter, limit, after })
