@@ -77,7 +77,7 @@ fn alice() -> AgentId {
 fn new_agent(id: &AgentId) -> [Statement; 2] {
     let leaf = PinnedLeaf {
         thumbprint: Thumbprint::of(b"leaf"),
-        spki_sha256: "00".repeat(32),
+        spki_sha256: Thumbprint::of(id.as_str().as_bytes()).to_string(),
         not_after: Stamp::from_unix(2),
     };
     NewAgent {
