@@ -236,7 +236,7 @@ async fn a_plain_post_re_pins_only_what_is_not_live() {
 }
 
 /// The thumbprint of what an enrolment took the place of, and whether it switched the agent on.
-pub(crate) fn replaced(details: &String) -> (Option<String>, bool) {
+pub(crate) fn replaced(details: &str) -> (Option<String>, bool) {
     let details: serde_json::Value = serde_json::from_str(details).unwrap();
     let thumbprint = details["previous_cert_thumbprint"].as_str().map(str::to_owned);
     (thumbprint, details["reactivated"].as_bool().unwrap())
@@ -263,7 +263,8 @@ async fn an_update_ends_the_certificate_and_tokens_of_before() {
     let third = setting.agent("alice");
     enroll(authority, "alice", &third.update()).await.unwrap();
     assert!(setting.gets_in(&third).await, "an inactive agent comes back");
-    let replaced: Vec<_> = told(authority, "admin.agent_enroll_byoca").await.iter().map(replaced).collect();
+    let replaced: Vec<_> =
+        told(authority, "admin.agent_enroll_byoca").await.iter().map(|details| replaced(details)).collect();
     let thumbprint = |holder: &Holder| Some(holder.chain[0].thumbprint().to_string());
     assert_eq!(replaced, [(None, false), (thumbprint(&first), false), (thumbprint(&second), true)]);
 }
