@@ -97,7 +97,7 @@ impl Authority {
             .write(agents::mark_revoked(agent, reason, at))
             .write(agents::drop_escrow(&agent.id))
             .write_all(agents::cascade(agent, &facts, at))
-            .write(spiffe::refuse_issued_until(&agent.id, at))
+            .write_all(spiffe::refuse_issued_until(&agent.id, at))
             .touch(Touch::Agent(agent.id.clone()));
         let unit = agents::raise_epoch(unit, agent);
         let end = |unit, leaf| self.end_certificate(unit, &agent.id, leaf, reason, at, true);

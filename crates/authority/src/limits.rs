@@ -28,6 +28,8 @@ pub enum Class {
     Login,
     /// Authenticated calls. By agent.
     Call,
+    /// Renewals, beside being calls: each is written down, and most lengthen a revocation list. By agent.
+    Renew,
 }
 
 impl Class {
@@ -42,6 +44,7 @@ impl Class {
             Self::EnrollmentStatus => "enrollment_status",
             Self::Login => "login",
             Self::Call => "call",
+            Self::Renew => "renew",
         }
     }
 
@@ -50,6 +53,7 @@ impl Class {
         match self {
             Self::Enrollment => "enrollment rate limit",
             Self::EnrollmentStatus => "enrollment status rate limit",
+            Self::Renew => "renewal rate limit",
             _ => "Rate limit",
         }
     }
@@ -125,6 +129,7 @@ pub struct Limits {
     known_enrollment: Keyed<(IpAddr, EnrollmentId)>,
     login: Keyed<IpAddr>,
     call: Keyed<AgentId>,
+    renew: Keyed<AgentId>,
     clock: LimiterClock,
 }
 
@@ -139,6 +144,9 @@ const PUBLIC_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 const ENROLLMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const ENROLLMENT_POLLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const LOGINS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// Enough for an agent that loses answers or is restarted a few times; then one in ten minutes.
+const RENEWALS: Quota =
+    Quota::per_hour(NonZeroU32::new(6).unwrap()).allow_burst(NonZeroU32::new(10).unwrap());
 
 impl Limits {
     pub(crate) fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Self {
@@ -154,6 +162,7 @@ impl Limits {
             known_enrollment: keyed(ENROLLMENT_POLLS_PER_MINUTE, &clock),
             login: by_address(LOGINS_PER_MINUTE),
             call: keyed(per_agent, &clock),
+            renew: paced(RENEWALS, &clock),
             clock,
         }
     }
@@ -169,7 +178,7 @@ impl Limits {
             Class::Enrollment => &self.enrollment,
             Class::EnrollmentStatus => &self.unknown_enrollment,
             Class::Login => &self.login,
-            Class::Admin | Class::Call => &self.admin,
+            Class::Admin | Class::Call | Class::Renew => &self.admin,
         };
         limiter.check_key(&network(address)).map_err(|not_until| self.over(class, &not_until))
     }
@@ -191,6 +200,14 @@ impl Limits {
         self.call.check_key(agent).map_err(|not_until| self.over(Class::Call, &not_until))
     }
 
+    /// Counts a renewal of `agent`.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub(crate) fn by_renewing_agent(&self, agent: &AgentId) -> Result<(), OverLimit> {
+        self.renew.check_key(agent).map_err(|not_until| self.over(Class::Renew, &not_until))
+    }
+
     fn over(&self, class: Class, not_until: &governor::NotUntil<Moment>) -> OverLimit {
         OverLimit { class, retry_after: not_until.wait_time_from(governor::clock::Clock::now(&self.clock)) }
     }
@@ -205,11 +222,16 @@ impl Limits {
         self.known_enrollment.retain_recent();
         self.login.retain_recent();
         self.call.retain_recent();
+        self.renew.retain_recent();
     }
 }
 
 fn keyed<K: std::hash::Hash + Eq + Clone>(per_minute: NonZeroU32, clock: &LimiterClock) -> Keyed<K> {
-    RateLimiter::new(Quota::per_minute(per_minute), DashMapStateStore::default(), clock.clone())
+    paced(Quota::per_minute(per_minute), clock)
+}
+
+fn paced<K: std::hash::Hash + Eq + Clone>(quota: Quota, clock: &LimiterClock) -> Keyed<K> {
+    RateLimiter::new(quota, DashMapStateStore::default(), clock.clone())
 }
 
 /// An IPv6 client has a whole /64: it counts as one.

@@ -81,12 +81,14 @@ impl Authority {
     /// Replaces the certificate of the agent that asks. Of several requests at once, one wins.
     ///
     /// Asking again for the key that is pinned already, with the certificate that it replaced, brings the answer of
-    /// before: an agent that lost it is not locked out.
+    /// before: an agent that lost it is not locked out. That counts towards the limit of renewals as well.
     ///
     /// # Errors
-    /// When the certificate is somebody else's to replace, nothing can be issued, or somebody else was faster.
+    /// When it is one too many, the certificate is somebody else's to replace, nothing can be issued, or somebody else
+    /// was faster.
     pub async fn renew(&self, holder: &KeyHolder, renewal: &Renewal) -> Result<Rotated, LifecycleError> {
         let agent = &holder.agent;
+        self.limits.by_renewing_agent(agent.id())?;
         if agent.is_spiffe() {
             return Err(LifecycleError::OwnedBySpire(agent.id().clone()));
         }

@@ -3,6 +3,8 @@
 //! The path is built and its signatures, names, dates and CA flags are checked by `webpki`. What that leaves out is
 //! checked here, on every candidate: keyCertSign on every CA, and the dates and path length of the anchor.
 
+mod line;
+
 use std::{cell::RefCell, time::Duration};
 
 use mastio_core::Stamp;
@@ -157,7 +159,8 @@ impl Anchors {
         let (anchors, trusted) = self.of(group);
         let leaf_der = CertificateDer::from(leaf.der());
         let end_entity = EndEntityCert::try_from(&leaf_der).map_err(|error| refusal(&error))?;
-        let presented_der: Vec<_> = presented.iter().map(|ca| CertificateDer::from(ca.der())).collect();
+        let above: Vec<_> =
+            line::above(leaf, presented).into_iter().map(|ca| CertificateDer::from(ca.der())).collect();
 
         // The verifier goes on to other paths when we refuse one; the first refusal explains a failure best.
         let refused = RefCell::new(None);
@@ -173,7 +176,7 @@ impl Anchors {
         let verified = end_entity.verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             trusted,
-            &presented_der,
+            &above,
             unix_time(now),
             KeyUsage::client_auth(),
             None,

@@ -101,7 +101,8 @@ pub fn intermediate<K: SigningKey>(
     issuer.sign(draft, subject_spki, now, rng)
 }
 
-/// A CA of somebody else below ours, under the name that it asked for, path length 0.
+/// A CA of somebody else below ours, under the name that it asked for, path length 0. It certifies TLS clients only:
+/// whoever trusts our root must not believe a server that it vouches for.
 pub(crate) fn foreign_ca<K: SigningKey>(
     issuer: &Issuer<K>,
     subject_raw: &[u8],
@@ -117,7 +118,8 @@ pub(crate) fn foreign_ca<K: SigningKey>(
     if subject.iter().next().is_none() || subject_raw == issuer.certificate().subject_raw() {
         return Err(IssueError::SubjectTaken);
     }
-    named(issuer.sign(ca(subject, 0, now.plus(lifetime)), subject_spki, now, rng)?, subject_raw)
+    let draft = Draft { purposes: vec![Purpose::ClientAuth], ..ca(subject, 0, now.plus(lifetime)) };
+    named(issuer.sign(draft, subject_spki, now, rng)?, subject_raw)
 }
 
 /// The Mastio's own leaf, for its signing key: `CN=proxy:<org>`, `spiffe://<td>/proxy/<org>`, TLS client and server.

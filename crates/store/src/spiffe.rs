@@ -1,5 +1,5 @@
-//! Who stands behind a SPIFFE id, and whom to believe about it: tables `spiffe_bindings` and `spiffe_bundles`
-//! (design decision 1).
+//! Who stands behind a SPIFFE id, and whom to believe about it: tables `spiffe_bindings`, `spiffe_floors` and
+//! `spiffe_bundles` (design decision 1).
 
 use mastio_core::{AgentId, SpiffeId, Stamp, TrustDomain};
 
@@ -13,7 +13,8 @@ const BUNDLES: &str = "spiffe_bundles";
 pub struct Binding {
     /// The agent.
     pub agent: AgentId,
-    /// When it was revoked last: SVIDs that were issued before stay refused when it comes back.
+    /// When it, or whoever had the SPIFFE id before it, was revoked last: SVIDs that were issued until then stay
+    /// refused.
     pub issued_after: Option<Stamp>,
 }
 
@@ -21,7 +22,7 @@ impl Binding {
     fn read(row: &Row) -> Result<Self, RowError> {
         Ok(Self {
             agent: row.parse("agent_id", AgentId::parse)?,
-            issued_after: row.stamp_or_null("issued_after")?,
+            issued_after: row.stamp_or_null("issued_after")?.max(row.stamp_or_null("floor")?),
         })
     }
 }
@@ -31,19 +32,23 @@ impl Binding {
 /// # Errors
 /// When the database cannot be read or the row is illegal.
 pub async fn binding(store: &Store, id: &SpiffeId) -> Result<Option<Binding>, ReadError> {
-    let sql = "SELECT spiffe_id, agent_id, issued_after FROM spiffe_bindings WHERE spiffe_id = ?1";
+    let sql = "SELECT spiffe_id, agent_id, spiffe_bindings.issued_after, spiffe_floors.issued_after AS floor \
+        FROM spiffe_bindings LEFT JOIN spiffe_floors USING (spiffe_id) WHERE spiffe_id = ?1";
     let rows = store.rows(Query::new(BINDINGS, sql, vec![id.into()])).await?;
     Ok(rows.first().map(Binding::read).transpose()?)
 }
 
-/// The binding of an agent, if it has one.
+/// Until when the SVIDs must not have been issued that `agent` is enrolled with under `id`: the last revocation of
+/// either, whoever the id stood for.
 ///
 /// # Errors
-/// When the database cannot be read or the row is illegal.
-pub async fn binding_of(store: &Store, agent: &AgentId) -> Result<Option<Binding>, ReadError> {
-    let sql = "SELECT spiffe_id, agent_id, issued_after FROM spiffe_bindings WHERE agent_id = ?1";
-    let rows = store.rows(Query::new(BINDINGS, sql, vec![agent.into()])).await?;
-    Ok(rows.first().map(Binding::read).transpose()?)
+/// When the database cannot be read or a row is illegal.
+pub async fn issued_after(store: &Store, agent: &AgentId, id: &SpiffeId) -> Result<Option<Stamp>, ReadError> {
+    let sql = "SELECT spiffe_id, issued_after FROM spiffe_bindings WHERE agent_id = ?1 \
+        UNION ALL SELECT spiffe_id, issued_after FROM spiffe_floors WHERE spiffe_id = ?2";
+    let rows = store.rows(Query::new(BINDINGS, sql, vec![agent.into(), id.into()])).await?;
+    let floors = rows.iter().map(|row| row.stamp_or_null("issued_after")).collect::<Result<Vec<_>, _>>()?;
+    Ok(floors.into_iter().flatten().max())
 }
 
 /// The trust domains of all bound SPIFFE ids, each once. An id that is none is passed over.
@@ -74,13 +79,15 @@ pub fn bind(id: &SpiffeId, agent: &AgentId) -> Statement {
     )
 }
 
-/// Refuses for good the SVIDs of `agent` that were issued until `at`.
+/// Refuses for good the SVIDs of `agent` that were issued until `at`: under whatever id it comes back, and whoever comes
+/// with its id.
 #[must_use]
-pub fn refuse_issued_until(agent: &AgentId, at: Stamp) -> Statement {
-    Statement::any(
-        "UPDATE spiffe_bindings SET issued_after = ?2 WHERE agent_id = ?1",
-        vec![agent.into(), at.into()],
-    )
+pub fn refuse_issued_until(agent: &AgentId, at: Stamp) -> [Statement; 2] {
+    let floor = "INSERT INTO spiffe_floors (spiffe_id, issued_after) \
+        SELECT spiffe_id, ?2 FROM spiffe_bindings WHERE agent_id = ?1 \
+        ON CONFLICT (spiffe_id) DO UPDATE SET issued_after = excluded.issued_after";
+    ["UPDATE spiffe_bindings SET issued_after = ?2 WHERE agent_id = ?1", floor]
+        .map(|sql| Statement::any(sql, vec![agent.into(), at.into()]))
 }
 
 /// The CAs of a trust domain.

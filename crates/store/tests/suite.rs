@@ -165,12 +165,17 @@ async fn a_spiffe_id_stands_for_one_agent_and_an_agent_for_one_id() {
     bind(&two, &bob).await.unwrap();
     assert!(bind(&one, &bob).await.is_err(), "bob has another one, and this is alice's");
     let revoked = Stamp::from_unix(1_790_000_000);
-    store.submit(Unit::default().write(spiffe::refuse_issued_until(&alice, revoked))).await.unwrap();
+    store.submit(Unit::default().write_all(spiffe::refuse_issued_until(&alice, revoked))).await.unwrap();
     let three = SpiffeId::parse("spiffe://other.example/three").unwrap();
     bind(&three, &alice).await.unwrap();
     assert_eq!((agent(&one).await, agent(&three).await), (None, Some(alice.clone())));
-    let moved = spiffe::binding_of(&store, &alice).await.unwrap().unwrap();
-    assert_eq!(moved.issued_after, Some(revoked), "a revocation follows the agent to its next id");
+    let floor = async |id| spiffe::binding(&store, id).await.unwrap().unwrap().issued_after;
+    assert_eq!(floor(&three).await, Some(revoked), "a revocation follows the agent to its next id");
+    let carol = AgentId::parse("acme::carol").unwrap();
+    let to_enrol = spiffe::issued_after(&store, &carol, &one).await.unwrap();
+    assert_eq!(to_enrol, Some(revoked), "and stays with the id");
+    bind(&one, &carol).await.unwrap();
+    assert_eq!((floor(&one).await, floor(&two).await), (Some(revoked), None));
     let mut domains: Vec<_> =
         spiffe::bound_domains(store.database()).unwrap().iter().map(ToString::to_string).collect();
     domains.sort();
@@ -311,7 +316,8 @@ fn a_database_of_an_older_version_takes_the_missing_steps() {
     drop(place.open().unwrap());
     // What the first version had not.
     place.sql("DROP TABLE revoked_agent_certs; DROP TABLE agent_certs; DROP TABLE crl_numbers; DROP TABLE dpop_jwks; DROP TABLE enrollment_jwks;
-        DROP TABLE agent_lifetimes; DROP TABLE spiffe_bindings; DROP TABLE spiffe_bundles; DROP TABLE dashboard_sessions;
+        DROP TABLE agent_lifetimes; DROP TABLE spiffe_bindings; DROP TABLE spiffe_floors; DROP TABLE spiffe_bundles;
+        DROP TABLE dashboard_sessions;
         DROP TABLE idempotency_keys; DROP TABLE expiry_notices; DROP TABLE pending_enrollments;
         DROP TABLE user_sessions; DROP TABLE local_agent_resource_bindings;
         DROP INDEX cullis_messages_waiting; DROP INDEX cullis_messages_past;

@@ -54,16 +54,6 @@ impl LockOut {
     pub(crate) fn succeeded(&self, address: IpAddr) {
         self.0.invalidate(&network(address));
     }
-
-    /// The attempt was not judged, so it was none.
-    pub(crate) fn not_judged(&self, address: IpAddr) {
-        self.0.entry(network(address)).and_upsert_with(|known| {
-            let mut attempts = known.map(moka::Entry::into_value).unwrap_or_default();
-            attempts.locked_until = Duration::ZERO;
-            attempts.at.pop();
-            attempts
-        });
-    }
 }
 
 #[cfg(test)]
@@ -96,10 +86,6 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(lock_out.enter(address, at(200)), Ok(()));
             lock_out.succeeded(address);
-        }
-        for _ in 0..10 {
-            assert_eq!(lock_out.enter(address, at(201)), Ok(()));
-            lock_out.not_judged(address);
         }
         for neighbour in ["2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5", "2001:db8::6"] {
             assert_eq!(lock_out.enter(neighbour.parse().unwrap(), at(300)), Ok(()));

@@ -101,6 +101,8 @@ impl Authority {
         if typed.expose_secret().is_empty() {
             return Err(LoginError::Empty);
         }
+        // Before anything is counted or compared: an answer that costs no attempt must tell nothing about the secret.
+        let _place = self.dashboard.waiting.try_acquire().map_err(|_| LoginError::Busy)?;
         let lock_out = &self.dashboard.lock_out;
         if let Err(left) = lock_out.enter(address, self.clock.elapsed()) {
             let error = LoginError::LockedOut(left);
@@ -116,10 +118,8 @@ impl Authority {
                 self.deny_login(error.reason(), address);
                 Err(error)
             }
-            Err(error) => {
-                lock_out.not_judged(address);
-                Err(error)
-            }
+            // It was compared with the secret at least, so it stays counted.
+            Err(error) => Err(error),
         }
     }
 
@@ -129,7 +129,6 @@ impl Authority {
         if self.admin_secret.is(typed.expose_secret().as_bytes()) {
             return Ok("admin_secret");
         }
-        let _place = self.dashboard.waiting.try_acquire().map_err(|_| LoginError::Busy)?;
         let _turn = self.dashboard.hashing.acquire().await.map_err(Outage::internal)?;
         let database = Arc::clone(self.store.database());
         let forced = self.settings.dashboard.force_password;

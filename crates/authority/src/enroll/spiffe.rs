@@ -46,7 +46,7 @@ impl Authority {
         };
         let believed = self.believed(spiffe.trust_domain(), &sent).await?;
         let path = self.judge_svid(&spiffe, &presented, &believed.certificates)?;
-        self.refuse_old_svid(&id, &presented.leaf).await?;
+        self.refuse_old_svid(&id, &spiffe, &presented.leaf).await?;
         let arrival = Arrival {
             certificates: mastio_pki::issued_chain(&presented.leaf, &presented.above),
             spiffe_id: Some(spiffe.clone()),
@@ -147,9 +147,13 @@ impl Authority {
     }
 
     /// SVIDs of before a revocation may be in wrong hands.
-    async fn refuse_old_svid(&self, id: &AgentId, leaf: &Certificate) -> Result<(), EnrollError> {
-        let binding = spiffe::binding_of(&self.store, id).await.map_err(Outage::from)?;
-        match binding.and_then(|binding| binding.issued_after) {
+    async fn refuse_old_svid(
+        &self,
+        id: &AgentId,
+        spiffe: &SpiffeId,
+        leaf: &Certificate,
+    ) -> Result<(), EnrollError> {
+        match spiffe::issued_after(&self.store, id, spiffe).await.map_err(Outage::from)? {
             Some(revoked) if leaf.not_before() <= revoked => Err(EnrollError::OldSvid { revoked }),
             _ => Ok(()),
         }

@@ -1,11 +1,13 @@
 //! Why an agent's credentials were not changed.
 
+use std::time::Duration;
+
 use mastio_core::{AgentId, OrgId};
 use mastio_jose::JwkError;
 use mastio_pki::{CsrError, PublicKeyError};
 
 use super::KeyTrouble;
-use crate::{Outage, Refusal, enroll::jwk_detail, trust::Halt};
+use crate::{Outage, Refusal, enroll::jwk_detail, limits::OverLimit, trust::Halt};
 
 /// Why an agent's credentials were not changed. Nothing was.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,9 @@ pub enum LifecycleError {
     /// Issuing is halted.
     #[error(transparent)]
     Halted(#[from] Halt),
+    /// The agent renewed too often.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     /// Something of ours.
     #[error(transparent)]
     Outage(#[from] Outage),
@@ -94,6 +99,7 @@ impl Refusal for LifecycleError {
             | Self::TwoKeys
             | Self::Grace { .. }
             | Self::DpopKey(_) => 400,
+            Self::OverLimit(over) => over.status(),
             Self::NoIssuer | Self::Halted(_) => 503,
             Self::Outage(outage) => outage.status(),
         }
@@ -116,7 +122,15 @@ impl Refusal for LifecycleError {
             Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::NoIssuer => "no_issuer",
             Self::Halted(_) => "signing_halted",
+            Self::OverLimit(over) => over.reason(),
             Self::Outage(outage) => outage.reason(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::OverLimit(over) => over.retry_after(),
+            _ => None,
         }
     }
 

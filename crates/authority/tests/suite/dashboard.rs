@@ -118,6 +118,29 @@ async fn guesses_at_the_same_time_are_no_more_than_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn an_answer_that_costs_no_attempt_says_nothing_about_the_secret() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let attacker = "203.0.113.7";
+    for _ in 0..4 {
+        assert_eq!(guess(&authority, attacker).await, "wrong");
+    }
+    // Polled in this order: the crowd takes every place before the attacker's turn.
+    let place = |number| {
+        let authority = &authority;
+        async move { guess(authority, &format!("198.51.100.{number}")).await }
+    };
+    let crowd = async {
+        tokio::join!(place(1), place(2), place(3), place(4), place(5), place(6), place(7), place(8))
+    };
+    let right = try_from(&authority, SECRET, attacker.parse().unwrap());
+    let (_, busy) = tokio::join!(crowd, right);
+    assert!(matches!(busy, Err(LoginError::Busy)), "{busy:?}");
+    assert_eq!(guess(&authority, attacker).await, "wrong", "it was no attempt");
+    assert_eq!(guess(&authority, attacker).await, "locked", "and took none back");
+}
+
+#[tokio::test]
 async fn logins_are_limited_even_when_they_are_right() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();

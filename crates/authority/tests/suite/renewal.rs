@@ -114,6 +114,26 @@ async fn a_lost_answer_is_given_again_for_the_same_key_only() {
 }
 
 #[tokio::test]
+async fn renewals_have_a_pace_and_repeated_answers_count() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (old, dpop) = alice(&authority).await;
+    let next = KeyPair::generate_p256().unwrap();
+    let ask = async || renew(&authority, &world, &old, &dpop, &next, None).await.map(drop);
+    for _ in 0..10 {
+        ask().await.unwrap();
+    }
+    assert_eq!(ask().await, Err((429, "rate_limited")));
+    let (bob, other) = (Holder::created(&authority, "bob").await, SigningKey::generate().unwrap());
+    renew(&authority, &world, &bob, &other, &KeyPair::generate_p256().unwrap(), None).await.unwrap();
+    for _ in 0..6 {
+        world.clock.advance(HOUR / 6);
+        ask().await.unwrap();
+        assert_eq!(ask().await, Err((429, "rate_limited")));
+    }
+}
+
+#[tokio::test]
 async fn both_keys_are_needed_and_the_registered_one_counts() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();

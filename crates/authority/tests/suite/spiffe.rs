@@ -193,6 +193,24 @@ async fn a_revoked_workload_stays_out_with_every_svid_of_before() {
 }
 
 #[tokio::test]
+async fn an_svid_of_before_a_revocation_is_no_good_for_the_next_agent_with_its_id() {
+    let setting = Setting::new().await;
+    // Nobody told the Mastio of the stolen one, so no list of certificates has it.
+    let (kept, stolen) = (setting.svid(), setting.svid());
+    setting.enroll("walker", &kept.brought()).await.unwrap();
+    setting.world.clock.advance(Duration::from_secs(60));
+    setting.authority.revoke(&setting.id("walker"), None, &operator()).await.unwrap();
+    setting.world.clock.advance(Duration::from_secs(360));
+    let elsewhere = setting.spire.svid("spiffe://prod.example/ns/other", setting.now());
+    setting.enroll("walker", &elsewhere.update()).await.unwrap();
+    assert_eq!(reason(setting.enroll("runner", &stolen.brought()).await), (409, "svid_of_before_revocation"));
+    let fresh = setting.svid();
+    setting.enroll("runner", &fresh.brought()).await.unwrap();
+    assert_eq!(setting.get_in(&fresh).await.unwrap().id(), &setting.id("runner"));
+    assert_eq!(reason(setting.get_in(&stolen).await), (401, "certificate_revoked"));
+}
+
+#[tokio::test]
 async fn switching_off_and_on_works_and_the_material_is_spires() {
     let setting = Setting::new().await;
     let (authority, id, svid) = (&setting.authority, setting.id("walker"), setting.svid());

@@ -134,6 +134,76 @@ fn intermediates_of_one_name_are_all_tried() {
     }
 }
 
+/// Every order of `items`.
+fn orders(items: &[Certificate]) -> Vec<Vec<Certificate>> {
+    let Some((first, rest)) = items.split_first() else { return vec![vec![]] };
+    let with_first = |order: Vec<Certificate>| {
+        (0..=order.len()).map(move |at| {
+            let mut order = order.clone();
+            order.insert(at, first.clone());
+            order
+        })
+    };
+    orders(rest).into_iter().flat_map(with_first).collect()
+}
+
+#[test]
+fn a_chain_with_a_link_holds_in_any_order_and_among_strangers() {
+    let pki = Pki::new();
+    let old = pki.root.certificate();
+    let signer = key();
+    let root = profile::successor(old, &signer, old.not_after(), now(), &SystemRng).unwrap();
+    let link = profile::link(&pki.root, &root, now(), &SystemRng).unwrap();
+    let rotated = Issuer::new(root.clone(), signer).unwrap();
+    let intermediate = Pki::intermediate_of(&rotated);
+    let leaf = pki.agent_of("alice", &intermediate);
+    let stranger = Pki::new().root.certificate().clone();
+    let chain = [intermediate.certificate().clone(), link, root.clone(), stranger];
+    for presented in orders(&chain) {
+        for anchor in [old, &root] {
+            assert_eq!(anchors(&[anchor]).validate(&leaf, &presented, now()).unwrap().anchor, *anchor);
+        }
+    }
+}
+
+#[test]
+fn a_cross_signed_ca_leads_to_whichever_root_is_believed() {
+    let roots = ["/CN=One", "/CN=Two"].map(|name| {
+        let signer = key();
+        (made(name, &signer, None, &["keyUsage=critical,keyCertSign"]), signer)
+    });
+    let (ca_key, namesake_key) = (key(), key());
+    let flags = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign"];
+    let below = |signer, (root, root_key): &(_, _)| made("/CN=CA", signer, Some((root, root_key)), &flags);
+    let [one, two] = [&roots[0], &roots[1]].map(|root| below(&ca_key, root));
+    let leaf = made("/CN=acme::x", &key(), Some((&one, &ca_key)), &["basicConstraints=critical,CA:FALSE"]);
+    // Of more than two with one name, those with the key that signed count.
+    let namesake = below(&namesake_key, &roots[0]);
+    for presented in orders(&[namesake, one, two]) {
+        for (root, _) in &roots {
+            let path = anchors(&[root]).validate(&leaf, &presented, made_at(&leaf)).unwrap();
+            assert_eq!(path.anchor, *root);
+        }
+    }
+}
+
+/// The verifier's own bound is a hundred signature checks; here it must not come that far.
+#[test]
+fn cas_that_all_have_one_name_are_refused_before_every_order_of_them_is_tried() {
+    let ours = made("/CN=acme Mastio CA", &key(), None, &["keyUsage=critical,keyCertSign"]);
+    let forged: Vec<_> = (0..MAX_PRESENTED)
+        .map(|_| {
+            let signer = key();
+            (made("/CN=acme Mastio CA", &signer, None, &["keyUsage=critical,keyCertSign"]), signer)
+        })
+        .collect();
+    let (ca, signer) = &forged[0];
+    let leaf = made("/CN=acme::x", &key(), Some((ca, signer)), &["basicConstraints=critical,CA:FALSE"]);
+    let presented: Vec<_> = forged.iter().map(|(ca, _)| ca.clone()).collect();
+    let refused = anchors(&[&ours]).validate(&leaf, &presented, made_at(&leaf));
+    assert_eq!(refused, Err(PathError::UnknownIssuer));
+}
+
 #[test]
 fn a_ca_without_cert_sign_is_refused_in_the_path_and_as_anchor() {
     let (root_key, ca_key) = (key(), key());

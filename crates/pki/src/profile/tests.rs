@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::{
-    KeyPair, crl, issued_chain, pem,
+    Anchors, KeyPair, crl, issued_chain, pem,
     testing::{Pki, domain, now, openssl, openssl_with, org},
 };
 
@@ -234,6 +234,24 @@ fn a_link_needs_room_below_the_old_root() {
     let same_name =
         successor(pki.intermediate.certificate(), &signer, now().plus(DAY), now(), &SystemRng).unwrap();
     assert_eq!(link(&pki.intermediate, &same_name, now(), &SystemRng), Err(IssueError::PathLength));
+}
+
+#[test]
+fn a_foreign_ca_vouches_for_clients_and_for_no_server() {
+    let (pki, signer) = (Pki::new(), key());
+    let name = Pki::intermediate_of(&pki.root).certificate().subject_raw().to_vec();
+    let ca = foreign_ca(&pki.root, &name, signer.spki_der(), DAY, now(), &SystemRng).unwrap();
+    let below = Issuer::new(ca.clone(), signer).unwrap();
+    let client = pki.agent_of("alice", &below);
+    let server = server(&below, &server_names(), &org(), key().spki_der(), now(), &SystemRng).unwrap();
+    let root = pki.root.certificate();
+    let check = |purpose, leaf: &Certificate| strict(purpose, &root.pem(), &ca.pem(), &leaf.pem(), &[]);
+    assert_eq!(check("sslclient", &client), Ok(()));
+    let complaint = check("sslserver", &server).unwrap_err();
+    assert!(complaint.contains("unsuitable certificate purpose"), "{complaint}");
+
+    let trusted = Anchors::builder().org([root.clone()]).build().unwrap();
+    assert_eq!(trusted.validate(&client, std::slice::from_ref(&ca), now()).unwrap().issuer, ca);
 }
 
 #[test]

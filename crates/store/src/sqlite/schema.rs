@@ -245,6 +245,12 @@ CREATE TABLE spiffe_bindings (
 INSERT OR IGNORE INTO spiffe_bindings (spiffe_id, agent_id, issued_after)
     SELECT spiffe_id, agent_id, CAST(revoked_at AS TEXT) FROM internal_agents
     WHERE enrollment_method = 'spiffe' AND spiffe_id IS NOT NULL ORDER BY is_active DESC, created_at, agent_id;
+-- The same for the id itself, whoever it stands for next.
+CREATE TABLE spiffe_floors (
+    spiffe_id TEXT PRIMARY KEY,
+    issued_after TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO spiffe_floors SELECT spiffe_id, issued_after FROM spiffe_bindings WHERE issued_after IS NOT NULL;
 CREATE TABLE spiffe_bundles (
     trust_domain TEXT PRIMARY KEY,
     bundle_pem TEXT NOT NULL,
