@@ -85,3 +85,18 @@ async fn an_inbox_since_something_that_is_no_time_is_the_whole_inbox() {
         assert_eq!((answer.status, &answer.body["count"]), (StatusCode::OK, &json!(0)), "{query}");
     }
 }
+
+#[tokio::test]
+async fn a_body_that_is_no_object_changes_nothing() {
+    let world = World::new().await;
+    world.member("alice").await;
+    for route in ["revoke", "rotate-cert"] {
+        for body in [json!([]), json!(["why"]), json!("why"), json!(7), json!(null)] {
+            let refused = world.operate(SECRET, &format!("/registry/agents/alice/{route}"), &body).await;
+            assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{route} {body}: {refused:?}");
+            assert_eq!(refused.body["detail"][0]["loc"], json!(["body"]));
+        }
+    }
+    let revoked = world.operate(SECRET, "/registry/agents/alice/revoke", &json!({})).await;
+    assert_eq!((revoked.status, &revoked.body["already_revoked"]), (StatusCode::OK, &json!(false)));
+}
