@@ -10,6 +10,7 @@ mod spiffe;
 use mastio_core::{
     AgentId, AgentName, Event, Jkt, PrincipalKind, SpiffeId, Stamp, Thumbprint, event::catalogue,
 };
+use mastio_jose::Jwk;
 use mastio_pki::{KeyPair, profile};
 use mastio_store::{
     Rejection, Statement, Unit, WriteError,
@@ -43,6 +44,8 @@ pub struct Candidate {
     pub capabilities: Vec<String>,
     /// Whether it is published to a Court.
     pub federated: bool,
+    /// Its public DPoP key.
+    pub dpop_jwk: Option<Value>,
     /// How long the certificates live that are made here for it; 365 days when not given.
     pub lifetime: Option<Lifetime>,
     /// What the request is called, when it may be sent again.
@@ -50,6 +53,10 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    fn dpop_key(&self) -> Result<Option<Jwk>, EnrollError> {
+        self.dpop_jwk.as_ref().map(Jwk::from_value).transpose().map_err(EnrollError::DpopKey)
+    }
+
     /// What its unit writes beside the agent, so that the request can be sent again.
     fn remembering(&self, id: &AgentId, thumbprint: Thumbprint, at: Stamp) -> Option<Statement> {
         self.once.as_ref().map(|once| once.remember(id, thumbprint, at))
@@ -58,6 +65,10 @@ impl Candidate {
     fn name_shown<'a>(&'a self, id: &'a AgentId) -> &'a str {
         if self.display_name.is_empty() { id.name() } else { &self.display_name }
     }
+}
+
+fn keep_jwk(jwk: &Jwk) -> Statement {
+    agents::keep_jwk(jwk.thumbprint(), &jwk.to_value())
 }
 
 /// An agent that came in.
@@ -98,6 +109,8 @@ impl Authority {
         escrow: bool,
         operator: &Operator,
     ) -> Result<Enrolled, EnrollError> {
+        let dpop = candidate.dpop_key()?;
+        let dpop_jkt = dpop.as_ref().map(Jwk::thumbprint);
         let trust = self.trust();
         if let Some(halt) = &trust.halt {
             return Err(halt.clone().into());
@@ -113,7 +126,8 @@ impl Authority {
         let certificates = trust.chain_of(&leaf);
         let pem = key.to_pkcs8_pem();
         let pin = pinned_leaf(&leaf);
-        let row = self.new_agent(&id, candidate, (&certificates, &pin), Method::Admin, None, Some(&spiffe));
+        let row =
+            self.new_agent(&id, candidate, (&certificates, &pin), Method::Admin, dpop_jkt, Some(&spiffe));
         let event = catalogue::AgentCreated {
             source: "admin_api",
             method: Method::Admin.as_str(),
@@ -121,11 +135,14 @@ impl Authority {
             capabilities: candidate.capabilities.clone(),
             cert_thumbprint: leaf.thumbprint(),
             spiffe_id: Some(spiffe.clone()),
+            dpop_jkt,
             not_after: leaf.not_after(),
             key_escrowed: escrow,
             by: operator.fingerprint.clone(),
         };
-        let mut unit = Unit::of(Event::new(&event).about(id.as_str())).write_all(row.insert());
+        let mut unit = Unit::of(Event::new(&event).about(id.as_str()))
+            .write_all(row.insert())
+            .write_all(dpop.as_ref().map(keep_jwk));
         if candidate.lifetime.is_some() {
             unit = unit.write(agents::keep_lifetime(&id, lifetime));
         }
@@ -141,8 +158,8 @@ impl Authority {
             thumbprint: leaf.thumbprint(),
             key: Some(pem),
             spiffe_id: Some(spiffe),
-            dpop_jkt: None,
-            dpop_jwk: None,
+            dpop_jkt,
+            dpop_jwk: dpop.as_ref().map(Jwk::to_value),
             not_after: leaf.not_after(),
             re_pinned: false,
             display_name: candidate.name_shown(&id).to_owned(),

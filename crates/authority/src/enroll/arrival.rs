@@ -9,7 +9,7 @@ use mastio_store::{
     spiffe as bindings,
 };
 
-use super::{Candidate, EnrollError, Enrolled, spiffe};
+use super::{Candidate, EnrollError, Enrolled, keep_jwk, spiffe};
 use crate::{
     Authority, Outage,
     admin::Operator,
@@ -177,8 +177,7 @@ impl Authority {
 
 /// What goes with an arrival whether it was here before or not.
 fn bound(unit: Unit, arrival: &Arrival<'_>) -> Unit {
-    let keep = |jwk: &Jwk| agents::keep_jwk(jwk.thumbprint(), &jwk.to_value());
-    let unit = unit.write_all(arrival.dpop.as_ref().map(keep)).touch(Touch::Agent(arrival.id.clone()));
+    let unit = unit.write_all(arrival.dpop.as_ref().map(keep_jwk)).touch(Touch::Agent(arrival.id.clone()));
     match &arrival.spiffe_id {
         Some(id) if arrival.method == Method::Spiffe => spiffe::binding(unit, id, &arrival.id),
         _ => unit,

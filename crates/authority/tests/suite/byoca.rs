@@ -136,8 +136,7 @@ async fn weak_keys_are_not_enrolled() {
     let pem = String::from_utf8(made.stdout).unwrap();
     let signature = Possession::Signature("AAAA".into());
     for possession in [Possession::Key(pem.clone().into()), signature] {
-        let brought =
-            Brought { certificates: pem.clone(), possession, dpop_jwk: None, update_existing: false };
+        let brought = Brought { certificates: pem.clone(), possession, update_existing: false };
         let said = setting.refused(&brought).await;
         assert!(said.contains("too weak") || said.contains("not a private key"), "{said}");
     }

@@ -112,8 +112,9 @@ fn candidate(fields: &Create) -> Result<Candidate, String> {
         display_name: display_name.to_owned(),
         capabilities,
         federated: false,
-        once: None,
+        dpop_jwk: None,
         lifetime: None,
+        once: None,
     })
 }
 

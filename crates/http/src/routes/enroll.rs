@@ -67,6 +67,7 @@ impl NewAgent {
             display_name: self.display_name.clone(),
             capabilities: self.capabilities.clone(),
             federated: self.federated,
+            dpop_jwk: self.dpop_jwk.clone().filter(|jwk| !jwk.is_null()),
             lifetime: self.cert_lifetime_seconds,
             once,
         })
@@ -90,13 +91,27 @@ impl NewAgent {
         }
     }
 
-    fn brought(self, certificates: String, possession: Possession) -> Brought {
-        Brought {
-            certificates,
-            possession,
-            dpop_jwk: self.dpop_jwk.filter(|jwk| !jwk.is_null()),
-            update_existing: self.update_existing,
+    /// What is brought along where nothing has to be: then key and certificate are made here.
+    fn brought_if_any(&mut self) -> Result<Option<Brought>, ApiError> {
+        let proofs = [("csr_pem", self.csr_pem.is_some()), ("pop_signature", self.pop_signature.is_some())];
+        let mut proofs = proofs.into_iter().filter(|(_, sent)| *sent).peekable();
+        match (self.cert_pem.take(), self.private_key_pem.is_some()) {
+            (Some(certificates), has_key) if has_key || proofs.peek().is_some() => {
+                let possession = self.possession("private_key_pem")?;
+                Ok(Some(self.brought(certificates, possession)))
+            }
+            (Some(_), _) | (None, true) => Err(EnrollError::HalfPair.into()),
+            (None, false) if proofs.peek().is_none() => Ok(None),
+            (None, false) => {
+                let msg = "only beside cert_pem: leave it out, and the key is made here";
+                let problems = proofs.map(|(name, _)| Invalid::member(name, "value_error", msg));
+                Err(ApiError::unprocessable(problems.collect()))
+            }
         }
+    }
+
+    fn brought(&self, certificates: String, possession: Possession) -> Brought {
+        Brought { certificates, possession, update_existing: self.update_existing }
     }
 }
 
@@ -111,16 +126,11 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let (once, authority) = (key.once("agents.create"), &app.authority);
     let candidate = body.candidate(once.clone())?;
+    let brought = body.brought_if_any()?;
     let enrolled = answer_once(authority, once.as_ref(), async || {
-        let enrolled = match (body.cert_pem.take(), body.private_key_pem.take()) {
-            (None, None) => {
-                authority.create_agent(&candidate, body.escrow.unwrap_or(true), &operator).await?
-            }
-            (Some(certificates), Some(key)) => {
-                let brought = body.brought(certificates, Possession::Key(key));
-                authority.enroll_byoca(&candidate, &brought, &operator).await?
-            }
-            _ => return Err(EnrollError::HalfPair.into()),
+        let enrolled = match &brought {
+            None => authority.create_agent(&candidate, body.escrow.unwrap_or(true), &operator).await?,
+            Some(brought) => authority.enroll_byoca(&candidate, brought, &operator).await?,
         };
         let (status, mut answer) = answer(&enrolled);
         answer["federated"] = candidate.federated.into();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, StatusCode};
+use mastio_jose::SigningKey;
 use mastio_store::agents::fleet::Filter;
 use serde_json::json;
 
@@ -99,4 +100,42 @@ async fn a_body_that_is_no_object_changes_nothing() {
     }
     let revoked = world.operate(SECRET, "/registry/agents/alice/revoke", &json!({})).await;
     assert_eq!((revoked.status, &revoked.body["already_revoked"]), (StatusCode::OK, &json!(false)));
+}
+
+#[tokio::test]
+async fn an_agent_made_here_has_the_dpop_key_that_was_sent() {
+    let world = World::new().await;
+    let key = SigningKey::generate().unwrap().public_jwk();
+    let body = json!({ "agent_name": "alice", "dpop_jwk": key.to_value() });
+    let made = world.operate(SECRET, "/v1/admin/agents", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    assert_eq!((&made.body["dpop_jkt"], &made.body["dpop_jwk"]), (&json!(key.thumbprint()), &key.to_value()));
+    let rotated = world.operate(SECRET, "/registry/agents/alice/rotate-cert", &json!({})).await;
+    assert_eq!(
+        (&rotated.body["dpop_jkt"], &rotated.body["dpop_jwk"]),
+        (&json!(key.thumbprint()), &key.to_value())
+    );
+    let private = json!({ "agent_name": "bob", "dpop_jwk": { "kty": "EC", "d": "x" } });
+    let refused = world.operate(SECRET, "/v1/admin/agents", &private).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{refused:?}");
+    assert!(refused.text.contains("dpop_jwk must be the public JWK"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_proof_of_possession_without_a_certificate_makes_no_agent() {
+    let world = World::new().await;
+    let half = "cert_pem and private_key_pem must be provided together";
+    for (member, status, says) in [
+        ("csr_pem", StatusCode::UNPROCESSABLE_ENTITY, "only beside cert_pem"),
+        ("pop_signature", StatusCode::UNPROCESSABLE_ENTITY, "only beside cert_pem"),
+        ("private_key_pem", StatusCode::BAD_REQUEST, half),
+        ("cert_pem", StatusCode::BAD_REQUEST, half),
+    ] {
+        let body = json!({ "agent_name": "alice", member: "x" });
+        let refused = world.operate(SECRET, "/v1/admin/agents", &body).await;
+        assert_eq!(refused.status, status, "{member}: {refused:?}");
+        assert!(refused.text.contains(says), "{member}: {refused:?}");
+    }
+    let fleet = world.authority.fleet(&Filter::default()).await.unwrap();
+    assert_eq!(fleet.all().await.unwrap(), []);
 }
