@@ -24,7 +24,7 @@ use super::{
     refuse,
 };
 use crate::{
-    answer::{ApiError, Invalid, StrictJson, StrictPath, StrictQuery},
+    answer::{ApiError, Invalid, StrictJson, StrictPath},
     dashboard::{
         self,
         session::{Mutation, NotLoggedIn, Session},
@@ -173,18 +173,19 @@ pub(crate) async fn start(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-#[derive(Deserialize)]
-pub(crate) struct StatusQuery {
-    /// How long the answer may wait for a decision, in seconds.
-    #[serde(default)]
-    wait: u32,
+/// How long the answer may wait for a decision: `wait` in seconds. What is no such number is no wish to wait.
+fn wait(query: Option<&str>) -> Duration {
+    let pairs = query.and_then(|text| serde_urlencoded::from_str::<Vec<(String, String)>>(text).ok());
+    let pairs = pairs.unwrap_or_default();
+    let seconds =
+        pairs.iter().find(|(name, _)| name == "wait").and_then(|(_, text)| text.parse::<u32>().ok());
+    Duration::from_secs(seconds.unwrap_or_default().into())
 }
 
 /// Clients give up on any answer but 200: a session that is known gets nothing else, whatever is the matter.
 pub(crate) async fn status(
     State(app): Shared,
     StrictPath(id): StrictPath,
-    StrictQuery(query): StrictQuery<StatusQuery>,
     parts: Parts,
 ) -> Result<Json<Value>, ApiError> {
     let (authority, address) = (&app.authority, peer(&parts).address);
@@ -203,8 +204,7 @@ pub(crate) async fn status(
     let is_known = known.is_some();
     let id = id.ok_or(DeviceError::NotFound)?;
     let proof = parts.headers.get("x-enrollment-proof").and_then(|value| value.to_str().ok());
-    let wait = Duration::from_secs(query.wait.into());
-    match authority.enrollment_status(&id, proof, wait).await {
+    match authority.enrollment_status(&id, proof, wait(parts.uri.query())).await {
         Ok(found) => Ok(Json(outcome(&id, &found, POLL_EVERY))),
         Err(error) if is_known && error.unavailable().is_some() => {
             tracing::error!(%error, "an enrolment could not be looked up; its device is told to ask again");
@@ -349,6 +349,21 @@ mod tests {
         for bad in ["", "a", "@b.c", "a@b", "a@.c", "a@c.", "a@b@c.d", "a b@c.d", "a@b.c\n"] {
             assert!(!is_email(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_no_time_to_wait_is_none() {
+        for (query, seconds) in
+            [("wait=25", 25), ("a=b&wait=3&wait=4", 3), ("wait=4294967295", 4_294_967_295)]
+        {
+            assert_eq!(wait(Some(query)), Duration::from_secs(seconds), "{query}");
+        }
+        for query in
+            ["", "wait", "wait=", "wait=abc", "wait=-1", "wait=1.5", "wait=99999999999999999999", "wait=%FF"]
+        {
+            assert_eq!(wait(Some(query)), Duration::ZERO, "{query}");
+        }
+        assert_eq!(wait(None), Duration::ZERO);
     }
 
     #[test]

@@ -83,6 +83,17 @@ async fn enrolment(world: &World, name: &str) -> String {
     answer.body["session_id"].as_str().unwrap().to_owned()
 }
 
+/// Connectors give up at the first answer that is not a 200.
+#[tokio::test]
+async fn a_known_session_is_answered_whatever_it_says_of_waiting() {
+    let world = World::new().await;
+    let session = enrolment(&world, "Mario").await;
+    for query in ["", "?wait=abc", "?wait=-1", "?wait=99999999999999999999", "?wait=0&wait=0", "?wait=%FF"] {
+        let answer = world.get(&format!("/v1/enrollment/{session}/status{query}")).await;
+        assert_eq!((answer.status, &answer.body["status"]), (StatusCode::OK, &json!("pending")), "{query}");
+    }
+}
+
 #[tokio::test]
 async fn nobody_sees_a_page_or_changes_anything_without_a_session() {
     let world = World::new().await;
