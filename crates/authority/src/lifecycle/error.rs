@@ -5,7 +5,7 @@ use mastio_jose::JwkError;
 use mastio_pki::{CsrError, PublicKeyError};
 
 use super::KeyTrouble;
-use crate::{Outage, Refusal, enroll::jwk_detail, trust::Halt};
+use crate::{Outage, Refusal, trust::Halt};
 
 /// Why an agent's credentials were not changed. Nothing was.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,9 @@ pub enum LifecycleError {
         /// The most, in hours.
         most: u64,
     },
+    /// No DPoP key at all.
+    #[error("jwk must be a non-empty object")]
+    NoDpopKey,
     /// The DPoP key.
     #[error("{}", jwk_detail(.0))]
     DpopKey(JwkError),
@@ -64,6 +67,19 @@ pub enum LifecycleError {
     Outage(#[from] Outage),
 }
 
+/// As the route words it that is sent nothing but a JWK (contract `enrollment.md` §4).
+fn jwk_detail(error: &JwkError) -> String {
+    match error {
+        JwkError::PrivateMaterial => {
+            "private key material ('d') rejected — send the public members only".into()
+        }
+        JwkError::UnsupportedKeyType(kty) => {
+            format!("unsupported kty '{kty}' — expected 'EC' (P-256) or 'RSA'")
+        }
+        JwkError::Malformed(what) => format!("malformed JWK: {what}"),
+    }
+}
+
 impl Refusal for LifecycleError {
     fn status(&self) -> u16 {
         match self {
@@ -75,6 +91,7 @@ impl Refusal for LifecycleError {
             | Self::Possession
             | Self::TwoKeys
             | Self::Grace { .. }
+            | Self::NoDpopKey
             | Self::DpopKey(_) => 400,
             Self::NoIssuer | Self::Halted(_) => 503,
             Self::Outage(outage) => outage.status(),
@@ -94,7 +111,7 @@ impl Refusal for LifecycleError {
             Self::Possession => "possession_not_proved",
             Self::TwoKeys => "two_keys",
             Self::Grace { .. } => "grace_too_long",
-            Self::DpopKey(_) => "dpop_jwk_invalid",
+            Self::NoDpopKey | Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::NoIssuer => "no_issuer",
             Self::Halted(_) => "signing_halted",
             Self::Outage(outage) => outage.reason(),

@@ -139,3 +139,22 @@ async fn a_proof_of_possession_without_a_certificate_makes_no_agent() {
     let fleet = world.authority.fleet(&Filter::default()).await.unwrap();
     assert_eq!(fleet.all().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn a_jwk_that_is_no_public_key_is_told_in_the_words_of_its_route() {
+    let world = World::new().await;
+    world.member("alice").await;
+    for (jwk, says) in [
+        (json!({}), "jwk must be a non-empty object"),
+        (json!([]), "jwk must be a non-empty object"),
+        (json!("x"), "jwk must be a non-empty object"),
+        (json!({ "kty": "EC", "d": "x" }), "private key material ('d') rejected — "),
+        (json!({ "kty": "OKP" }), "unsupported kty 'OKP'"),
+        (json!({ "kty": "EC", "crv": "P-256" }), "malformed JWK"),
+    ] {
+        let body = json!({ "jwk": jwk });
+        let refused = world.operate(SECRET, "/v1/admin/agents/acme::alice/dpop-jwk", &body).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{jwk}: {refused:?}");
+        assert!(refused.body["detail"].as_str().unwrap().starts_with(says), "{jwk}: {refused:?}");
+    }
+}
