@@ -18,7 +18,10 @@ use super::{
     caller::Admin,
     once::{Repeatable, answer_once},
 };
-use crate::answer::{ApiError, Invalid};
+use crate::{
+    answer::{ApiError, Invalid},
+    plain::not_plain,
+};
 
 /// What any of these routes may be sent.
 #[derive(Deserialize)]
@@ -52,6 +55,9 @@ impl NewAgent {
         };
         if self.display_name.chars().count() > 256 {
             return too_long("display_name", "256 characters");
+        }
+        if let Some(problem) = not_plain("display_name", &self.display_name) {
+            return Err(ApiError::unprocessable(vec![problem]));
         }
         if self.capabilities.len() > 256 || self.capabilities.iter().any(|capability| capability.len() > 256)
         {

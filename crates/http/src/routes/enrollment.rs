@@ -29,6 +29,7 @@ use crate::{
         self,
         session::{Mutation, NotLoggedIn, Session},
     },
+    plain::not_plain,
 };
 
 /// Most capabilities, most groups, and the longest of them in bytes.
@@ -110,6 +111,13 @@ impl StartBody {
         .into_iter()
         .filter_map(|(name, text, least, most)| length(name, text?, least, most))
         .collect();
+        let shown = [
+            ("requester_name", Some(&self.requester_name)),
+            ("requester_email", Some(&self.requester_email)),
+            ("reason", self.reason.as_ref()),
+            ("device_info", self.device_info.as_ref()),
+        ];
+        problems.extend(shown.into_iter().filter_map(|(name, text)| not_plain(name, text?)));
         if !is_email(&self.requester_email) {
             problems.push(Invalid::member("requester_email", "value_error", "not an e-mail address"));
         }
@@ -289,9 +297,9 @@ pub(crate) fn checked(approval: Approval) -> Result<Approval, ApiError> {
     if problems.is_empty() { Ok(approval) } else { Err(ApiError::unprocessable(problems)) }
 }
 
-/// The reason of a rejection, if it is neither empty nor too long.
+/// The reason of a rejection, if it is neither empty nor too long, and plain.
 pub(crate) fn checked_reason(reason: &str) -> Result<&str, ApiError> {
-    match length("reason", reason, 1, 500) {
+    match length("reason", reason, 1, 500).or_else(|| not_plain("reason", reason)) {
         Some(problem) => Err(ApiError::unprocessable(vec![problem])),
         None => Ok(reason),
     }

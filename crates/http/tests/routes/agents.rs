@@ -6,7 +6,7 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use mastio_jose::SigningKey;
 use mastio_store::agents::fleet::Filter;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{SECRET, World, nobody};
 
@@ -156,5 +156,37 @@ async fn a_jwk_that_is_no_public_key_is_told_in_the_words_of_its_route() {
         let refused = world.operate(SECRET, "/v1/admin/agents/acme::alice/dpop-jwk", &body).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{jwk}: {refused:?}");
         assert!(refused.body["detail"].as_str().unwrap().starts_with(says), "{jwk}: {refused:?}");
+    }
+}
+
+/// They are shown to operators, in pages and on terminals.
+#[tokio::test]
+async fn names_and_reasons_show_as_what_they_are() {
+    let world = World::new().await;
+    let start = json!({
+        "pubkey_pem": "x".repeat(100), "requester_name": "Mario", "requester_email": "mario@example.com",
+        "reason": "screening", "device_info": "{}", "pop_signature": "x",
+    });
+    let with = |body: &Value, name: &str, text: &str| {
+        let mut body = body.clone();
+        body[name] = text.into();
+        body
+    };
+    let new = json!({ "agent_name": "alice" });
+    let fine = world.operate(SECRET, "/v1/enrollment/start", &start).await;
+    assert_eq!(fine.status, StatusCode::BAD_REQUEST, "nothing but its key is wrong: {fine:?}");
+    // The route of devices bears few requests a minute.
+    for (path, body, name, text) in [
+        ("/v1/enrollment/start", &start, "requester_name", "Mario\0"),
+        ("/v1/enrollment/start", &start, "requester_email", "mario\u{1b}@example.com"),
+        ("/v1/enrollment/start", &start, "reason", "\u{202e}gnineercs"),
+        ("/v1/enrollment/start", &start, "device_info", "\u{2067}{}"),
+        ("/v1/admin/agents", &new, "display_name", "Alice\u{1b}[2J"),
+        ("/v1/admin/agents", &new, "display_name", "\u{202d}ecilA"),
+        ("/v1/admin/agents/alice/revoke", &new, "reason", "\u{2066}why"),
+    ] {
+        let refused = world.operate(SECRET, path, &with(body, name, text)).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{name} {text:?}: {refused:?}");
+        assert_eq!(refused.body["detail"][0]["loc"], json!(["body", name]), "{text:?}");
     }
 }
