@@ -238,6 +238,16 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     let told = operator.ask(script, "agent_id=not%20a%20name".into()).await;
     assert_eq!(told.status, StatusCode::BAD_REQUEST);
     assert!(told.body["detail"].is_array(), "{told:?}");
+    let reject = format!("/proxy/enrollments/{second}/reject");
+    for (path, twice) in [(&approve, "agent_id=a&agent_id=b"), (&reject, "reason=a&reason=b")] {
+        let script = operator.request(Method::POST, path).header("x-csrf-token", &operator.token);
+        let told = operator.ask(script, twice.into()).await;
+        assert_eq!(told.status, StatusCode::BAD_REQUEST);
+        assert!(told.body["detail"].is_array(), "{told:?}");
+        assert_eq!(operator.submit(path, twice).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let forged = operator.ask(operator.request(Method::POST, path), twice.into()).await;
+        assert_eq!(forged.status, StatusCode::FORBIDDEN);
+    }
 
     let fields = "agent_id=mario&capabilities=crm.read,%20kyc&groups=a";
     let done = operator.is_sent_to(&approve, fields).await;
@@ -247,7 +257,6 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     let agent = operator.get("/proxy/agents/acme::mario").await.text;
     assert!(agent.contains("crm.read") && agent.contains("Connector"), "{agent}");
 
-    let reject = format!("/proxy/enrollments/{second}/reject");
     let empty = operator.is_sent_to(&reject, "reason=").await;
     assert!(empty.starts_with("/proxy/enrollments?error="), "{empty}");
     let done = operator.is_sent_to(&reject, "reason=who%20are%20you").await;
