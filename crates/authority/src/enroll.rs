@@ -62,6 +62,32 @@ impl Candidate {
         self.once.as_ref().map(|once| once.remember(id, thumbprint, at))
     }
 
+    /// Its row as a new agent with `certificates` in PEM, of which `leaf` is the first, at `at`.
+    fn row<'a>(
+        &'a self,
+        id: &'a AgentId,
+        (certificates, leaf): (&'a str, &'a PinnedLeaf),
+        method: Method,
+        dpop_jkt: Option<Jkt>,
+        spiffe_id: Option<&'a SpiffeId>,
+        at: Stamp,
+    ) -> NewAgent<'a> {
+        NewAgent {
+            id,
+            display_name: self.name_shown(id),
+            capabilities: &self.capabilities,
+            certificates,
+            leaf,
+            method,
+            dpop_jkt,
+            spiffe_id,
+            federated: self.federated,
+            device_info: None,
+            kind: PrincipalKind::Agent,
+            at,
+        }
+    }
+
     fn name_shown<'a>(&'a self, id: &'a AgentId) -> &'a str {
         if self.display_name.is_empty() { id.name() } else { &self.display_name }
     }
@@ -78,6 +104,8 @@ pub struct Enrolled {
     pub id: AgentId,
     /// Whether it was here before, and only its certificate is new.
     pub re_pinned: bool,
+    /// Whether it is published to a Court.
+    pub federated: bool,
     /// What people call it.
     pub display_name: String,
     /// Its capabilities.
@@ -126,8 +154,8 @@ impl Authority {
         let certificates = trust.chain_of(&leaf);
         let pem = key.to_pkcs8_pem();
         let pin = pinned_leaf(&leaf);
-        let row =
-            self.new_agent(&id, candidate, (&certificates, &pin), Method::Admin, dpop_jkt, Some(&spiffe));
+        let pinned = (certificates.as_str(), &pin);
+        let row = candidate.row(&id, pinned, Method::Admin, dpop_jkt, Some(&spiffe), now);
         let event = catalogue::AgentCreated {
             source: "admin_api",
             method: Method::Admin.as_str(),
@@ -162,35 +190,11 @@ impl Authority {
             dpop_jwk: dpop.as_ref().map(Jwk::to_value),
             not_after: leaf.not_after(),
             re_pinned: false,
+            federated: candidate.federated,
             display_name: candidate.name_shown(&id).to_owned(),
             capabilities: candidate.capabilities.clone(),
             id,
         })
-    }
-
-    fn new_agent<'a>(
-        &self,
-        id: &'a AgentId,
-        candidate: &'a Candidate,
-        (certificates, leaf): (&'a str, &'a PinnedLeaf),
-        method: Method,
-        dpop_jkt: Option<Jkt>,
-        spiffe_id: Option<&'a SpiffeId>,
-    ) -> NewAgent<'a> {
-        NewAgent {
-            id,
-            display_name: candidate.name_shown(id),
-            capabilities: &candidate.capabilities,
-            certificates,
-            leaf,
-            method,
-            dpop_jkt,
-            spiffe_id,
-            federated: candidate.federated,
-            device_info: None,
-            kind: PrincipalKind::Agent,
-            at: self.clock.now(),
-        }
     }
 
     /// Commits a unit whose first statement inserts the agent.

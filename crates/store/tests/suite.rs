@@ -486,22 +486,23 @@ async fn numbers_of_revocation_lists_follow_each_other() {
 async fn a_used_key_is_taken_until_its_day_is_over() {
     let place = Place::new();
     let store = place.store();
-    let remembered = |request: &str| Remembered {
+    let remembered = |request: &str, at| Remembered {
         request_sha256: request.into(),
         agent: alice(),
         thumbprint: Thumbprint::of(b""),
+        at,
     };
     let (now, later) = (Stamp::from_unix(10), Stamp::from_unix(10).plus(idempotency::KEPT));
     let remember = async |request, at| {
-        store.submit(Unit::default().write(idempotency::remember("key", &remembered(request), at))).await
+        store.submit(Unit::default().write(idempotency::remember("key", &remembered(request, at)))).await
     };
     remember("one", now).await.unwrap();
     assert!(matches!(remember("two", now).await, Err(WriteError::Rejected(_))));
-    assert_eq!(idempotency::find(&store, "key", now).await.unwrap(), Some(remembered("one")));
+    assert_eq!(idempotency::find(&store, "key", now).await.unwrap(), Some(remembered("one", now)));
     assert_eq!(idempotency::find(&store, "key", later).await.unwrap(), None);
     remember("two", later).await.unwrap();
     store.submit(Unit::default().write(idempotency::purge(later))).await.unwrap();
-    assert_eq!(idempotency::find(&store, "key", later).await.unwrap(), Some(remembered("two")));
+    assert_eq!(idempotency::find(&store, "key", later).await.unwrap(), Some(remembered("two", later)));
 }
 
 #[tokio::test]

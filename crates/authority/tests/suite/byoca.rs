@@ -5,7 +5,8 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use mastio_authority::{
     Authority, Refusal,
-    enroll::{Brought, EnrollError, Enrolled, Possession},
+    enroll::{Brought, Candidate, EnrollError, Enrolled, Possession},
+    once::Once,
     possession::possession_message,
 };
 use mastio_core::{AgentId, Clock};
@@ -257,4 +258,21 @@ async fn a_revoked_agent_comes_back_with_another_key_only() {
     assert!(setting.gets_in(&next).await && !setting.gets_in(&first).await);
     authority.revoke(&setting.id("alice"), None, &operator()).await.unwrap();
     assert!(!setting.gets_in(&next).await, "it can be revoked again");
+}
+
+#[tokio::test]
+async fn a_repeated_request_that_replaced_a_certificate_did_not_make_the_agent() {
+    let setting = Setting::new().await;
+    let once = Once::new("byoca", b"key", b"request");
+    enroll(&setting.authority, "alice", &setting.agent("alice").brought()).await.unwrap();
+    setting.world.clock.advance(Duration::from_secs(1));
+    let keyed = Candidate { once: Some(once.clone()), ..candidate("alice") };
+    let next = setting.agent("alice").update();
+    let replaced = setting.authority.enroll_byoca(&keyed, &next, &operator()).await.unwrap();
+    let again = setting.authority.replayed(&once).await.unwrap().unwrap();
+    assert!(replaced.re_pinned && again.re_pinned);
+    assert_eq!(
+        (again.not_after, again.certificates),
+        (Some(replaced.not_after), Some(replaced.certificates))
+    );
 }

@@ -2,16 +2,15 @@
 //! (contract `enrollment.md` §4, §5).
 
 use axum::{extract::State, response::Response};
-use http::StatusCode;
 use mastio_authority::{
-    enroll::{Brought, Candidate, EnrollError, Enrolled, Possession},
+    enroll::{Brought, Candidate, EnrollError, Possession},
     lifetime::Lifetime,
     once::Once,
 };
 use mastio_core::AgentName;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Shared,
@@ -133,14 +132,9 @@ pub(crate) async fn create(
     let (once, authority) = (key.once("agents.create"), &app.authority);
     let candidate = body.candidate(once.clone())?;
     let brought = body.brought_if_any()?;
-    let enrolled = answer_once(authority, once.as_ref(), async || {
-        let enrolled = match &brought {
-            None => authority.create_agent(&candidate, body.escrow.unwrap_or(true), &operator).await?,
-            Some(brought) => authority.enroll_byoca(&candidate, brought, &operator).await?,
-        };
-        let (status, mut answer) = answer(&enrolled);
-        answer["federated"] = candidate.federated.into();
-        Ok((status, answer))
+    let enrolled = answer_once(authority, once.as_ref(), async || match &brought {
+        None => authority.create_agent(&candidate, body.escrow.unwrap_or(true), &operator).await,
+        Some(brought) => authority.enroll_byoca(&candidate, brought, &operator).await,
     });
     enrolled.await
 }
@@ -156,7 +150,7 @@ pub(crate) async fn byoca(
     let possession = body.possession("private_key_pem")?;
     let brought = body.brought(certificates, possession);
     let enrolled = answer_once(authority, once.as_ref(), async || {
-        Ok(answer(&authority.enroll_byoca(&candidate, &brought, &operator).await?))
+        authority.enroll_byoca(&candidate, &brought, &operator).await
     });
     enrolled.await
 }
@@ -173,31 +167,7 @@ pub(crate) async fn spiffe(
     let bundle = body.trust_bundle_pem.take().filter(|text| !text.trim().is_empty());
     let brought = body.brought(certificates, possession);
     let enrolled = answer_once(authority, once.as_ref(), async || {
-        let enrolled = authority.enroll_spiffe(&candidate, &brought, bundle.as_deref(), &operator);
-        Ok(answer(&enrolled.await?))
+        authority.enroll_spiffe(&candidate, &brought, bundle.as_deref(), &operator).await
     });
     enrolled.await
-}
-
-/// 201 for a new agent, 200 for one that got another certificate.
-fn answer(enrolled: &Enrolled) -> (StatusCode, Value) {
-    let status = if enrolled.re_pinned { StatusCode::OK } else { StatusCode::CREATED };
-    (status, enrolled_body(enrolled))
-}
-
-fn enrolled_body(enrolled: &Enrolled) -> Value {
-    let key = enrolled.key.as_ref().map(ExposeSecret::expose_secret);
-    json!({
-        "agent_id": enrolled.id,
-        "display_name": enrolled.display_name,
-        "capabilities": enrolled.capabilities,
-        "cert_pem": enrolled.certificates,
-        "key_pem": key,
-        "private_key_pem": key,
-        "dpop_jwk": enrolled.dpop_jwk,
-        "dpop_jkt": enrolled.dpop_jkt,
-        "cert_thumbprint": enrolled.thumbprint,
-        "spiffe_id": enrolled.spiffe_id,
-        "not_after": enrolled.not_after,
-    })
 }

@@ -190,3 +190,23 @@ async fn names_and_reasons_show_as_what_they_are() {
         assert_eq!(refused.body["detail"][0]["loc"], json!(["body", name]), "{text:?}");
     }
 }
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_gets_the_same_answer() {
+    let world = World::new().await;
+    let key = SigningKey::generate().unwrap().public_jwk().to_value();
+    let body = json!({ "agent_name": "alice", "federated": true, "dpop_jwk": key });
+    let send = async || {
+        let request = Request::post("/v1/admin/agents").header("x-admin-secret", SECRET);
+        let request = request.header("idempotency-key", "k").body(Body::from(body.to_string()));
+        world.ask(nobody(), request.unwrap()).await
+    };
+    let (first, again) = (send().await, send().await);
+    assert_eq!((first.status, again.status), (StatusCode::CREATED, StatusCode::CREATED));
+    assert_eq!(
+        (first.header("idempotency-replayed"), again.header("idempotency-replayed")),
+        (None, Some("true"))
+    );
+    assert!(first.body["not_after"].is_string() && first.body["federated"] == true, "{first:?}");
+    assert_eq!(first.body, again.body);
+}
