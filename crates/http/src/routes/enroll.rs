@@ -88,10 +88,11 @@ impl NewAgent {
             (Some(key), None, None) => Ok(Possession::Key(key)),
             (None, Some(request), None) => Ok(Possession::Request(request)),
             (None, None, Some(signature)) => Ok(Possession::Signature(signature)),
-            (None, None, None) => Err(missing(key_name)),
-            _ => {
+            (key, request, signature) => {
+                let nothing = key.is_none() && request.is_none() && signature.is_none();
+                let kind = if nothing { "missing" } else { "value_error" };
                 let msg = format!("send one of {key_name}, csr_pem and pop_signature");
-                Err(ApiError::unprocessable(vec![Invalid::member(key_name, "value_error", msg)]))
+                Err(ApiError::unprocessable(vec![Invalid::member(key_name, kind, msg)]))
             }
         }
     }

@@ -210,3 +210,18 @@ async fn a_request_that_is_sent_again_gets_the_same_answer() {
     assert!(first.body["not_after"].is_string() && first.body["federated"] == true, "{first:?}");
     assert_eq!(first.body, again.body);
 }
+
+#[tokio::test]
+async fn a_certificate_without_proof_of_possession_is_told_the_three_proofs() {
+    let world = World::new().await;
+    for (way, certificate, key) in
+        [("byoca", "cert_pem", "private_key_pem"), ("spiffe", "svid_pem", "svid_key_pem")]
+    {
+        let body = json!({ "agent_name": "alice", certificate: "x" });
+        let refused = world.operate(SECRET, &format!("/v1/admin/agents/enroll/{way}"), &body).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+        let problem = &refused.body["detail"][0];
+        assert_eq!((&problem["type"], &problem["loc"]), (&json!("missing"), &json!(["body", key])));
+        assert_eq!(problem["msg"], format!("send one of {key}, csr_pem and pop_signature"));
+    }
+}
