@@ -358,6 +358,16 @@ async fn new_credentials_are_in_one_answer_only() {
 }
 
 #[tokio::test]
+async fn the_form_makes_a_name_of_what_people_write() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    let made = operator.submit("/proxy/agents/create", "agent_name=%20My%20Agent%20").await;
+    assert!(made.status == StatusCode::OK && made.text.contains("acme::my_agent"), "{made:?}");
+    let wrong = operator.is_sent_to("/proxy/agents/create", "agent_name=My%20%C3%85gent").await;
+    assert!(wrong.starts_with("/proxy/agents?error=agent%20name"), "{wrong}");
+}
+
+#[tokio::test]
 async fn buttons_switch_agents_and_say_what_happened() {
     let world = World::new().await;
     let operator = Operator::log_in(&world).await;
