@@ -17,6 +17,7 @@ use mastio_store::{
     audit, config, crl,
     dashboard::{self, SessionRow},
     idempotency::{self, Remembered},
+    pending,
     spiffe::{self, Bundle},
     sqlite::Database,
 };
@@ -370,6 +371,34 @@ async fn databases_of_the_python_implementation_are_adopted() {
         assert_eq!(ours.result.as_ref().unwrap().rows, 5);
         assert!(place.open().unwrap().1.unsealed.is_some(), "told again until it is sealed");
     }
+}
+
+#[tokio::test]
+async fn enrolments_of_an_adopted_database_end_at_their_own_time() {
+    let place = Place::with_fixture("adopted-plain.db");
+    let waits = [
+        ("2026-11-22 08:00:00", "2026-11-22 08:30:00"),
+        ("2026-11-22 08:00:00.123456+00:00", "2026-11-22 08:30:00.000000+00:00"),
+        ("2026-11-22T08:00:00+00:00", "2026-11-22T08:30:00+00:00"),
+        ("2026-11-22T08:00:00Z", "2026-11-22T10:30:00+02:00"),
+    ];
+    for (number, (created, expires)) in waits.iter().enumerate() {
+        let id = format!("{number}{}", "A".repeat(31));
+        place
+            .sql(&format!(
+                "INSERT INTO pending_enrollments (session_id, pubkey_pem, pubkey_fingerprint, requester_name, \
+                 requester_email, created_at, expires_at) VALUES ('{id}', 'x', 'x', 'x', 'x', '{created}', '{expires}')"
+            ))
+            .unwrap();
+    }
+    place.sql("INSERT INTO pending_enrollments VALUES ('x', 'x', 'x', 'x', 'x', NULL, NULL, 'rejected', 'once', 'later', \
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'agent')").unwrap();
+    let store = place.store();
+    let waiting = async |text| pending::count_waiting(&store, Stamp::parse(text).unwrap()).await.unwrap();
+    assert_eq!(waiting("2026-11-22T08:29:59Z").await, 4);
+    assert_eq!(waiting("2026-11-22T08:30:00Z").await, 0);
+    let listed = pending::waiting(&store, Stamp::parse("2026-11-22T08:29:59Z").unwrap(), 9).await.unwrap();
+    assert_eq!(listed.len(), 4);
 }
 
 #[test]
