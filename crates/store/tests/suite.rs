@@ -374,7 +374,7 @@ async fn databases_of_the_python_implementation_are_adopted() {
 }
 
 #[tokio::test]
-async fn enrolments_of_an_adopted_database_end_at_their_own_time() {
+async fn enrollments_of_an_adopted_database_end_at_their_own_time() {
     let place = Place::with_fixture("adopted-plain.db");
     let waits = [
         ("2026-11-22 08:00:00", "2026-11-22 08:30:00"),

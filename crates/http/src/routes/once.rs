@@ -70,18 +70,18 @@ fn is_key(key: &[u8]) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
 }
 
-/// The agent that `enrol` brings in, or the one that the same request brought in before.
+/// The agent that `enroll` brings in, or the one that the same request brought in before.
 pub(crate) async fn answer_once(
     authority: &Authority,
     once: Option<&Once>,
-    enrol: impl AsyncFnOnce() -> Result<Enrolled, EnrollError>,
+    enroll: impl AsyncFnOnce() -> Result<Enrolled, EnrollError>,
 ) -> Result<Response, ApiError> {
     if let Some(once) = once
         && let Some(before) = authority.replayed(once).await?
     {
         return Ok(replay(&before));
     }
-    match (enrol().await, once) {
+    match (enroll().await, once) {
         // Of two that came at once the other one may have been faster.
         (Err(refused), Some(once)) if refused.status() == StatusCode::CONFLICT.as_u16() => {
             let before = authority.replayed(once).await?;

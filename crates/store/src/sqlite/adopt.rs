@@ -38,7 +38,7 @@ const TASKS: [&str; 13] = [
     "quarantine_expiry",
 ];
 
-/// Its times of enrolments have several forms. Those of a row that has not the one of `Stamp` are written so, because
+/// Its times of enrollments have several forms. Those of a row that has not the one of `Stamp` are written so, because
 /// statements compare them as text; what is no time stays.
 const SAME_TIMES: &str = "UPDATE pending_enrollments SET \
     created_at = strftime('%Y-%m-%dT%H:%M:%f', created_at) || '000+00:00', \
