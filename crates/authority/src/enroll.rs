@@ -10,6 +10,7 @@ mod spiffe;
 use mastio_core::{
     AgentId, AgentName, Event, Jkt, PrincipalKind, SpiffeId, Stamp, Thumbprint, event::catalogue,
 };
+use mastio_jose::Jwk;
 use mastio_pki::{KeyPair, profile};
 use mastio_store::{
     Rejection, Statement, Unit, WriteError,
@@ -43,6 +44,8 @@ pub struct Candidate {
     pub capabilities: Vec<String>,
     /// Whether it is published to a Court.
     pub federated: bool,
+    /// Its public DPoP key.
+    pub dpop_jwk: Option<Value>,
     /// How long the certificates live that are made here for it; 365 days when not given.
     pub lifetime: Option<Lifetime>,
     /// What the request is called, when it may be sent again.
@@ -50,14 +53,48 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    fn dpop_key(&self) -> Result<Option<Jwk>, EnrollError> {
+        self.dpop_jwk.as_ref().map(Jwk::from_value).transpose().map_err(EnrollError::DpopKey)
+    }
+
     /// What its unit writes beside the agent, so that the request can be sent again.
     fn remembering(&self, id: &AgentId, thumbprint: Thumbprint, at: Stamp) -> Option<Statement> {
         self.once.as_ref().map(|once| once.remember(id, thumbprint, at))
     }
 
+    /// Its row as a new agent with `certificates` in PEM, of which `leaf` is the first, at `at`.
+    fn row<'a>(
+        &'a self,
+        id: &'a AgentId,
+        (certificates, leaf): (&'a str, &'a PinnedLeaf),
+        method: Method,
+        dpop_jkt: Option<Jkt>,
+        spiffe_id: Option<&'a SpiffeId>,
+        at: Stamp,
+    ) -> NewAgent<'a> {
+        NewAgent {
+            id,
+            display_name: self.name_shown(id),
+            capabilities: &self.capabilities,
+            certificates,
+            leaf,
+            method,
+            dpop_jkt,
+            spiffe_id,
+            federated: self.federated,
+            device_info: None,
+            kind: PrincipalKind::Agent,
+            at,
+        }
+    }
+
     fn name_shown<'a>(&'a self, id: &'a AgentId) -> &'a str {
         if self.display_name.is_empty() { id.name() } else { &self.display_name }
     }
+}
+
+fn keep_jwk(jwk: &Jwk) -> Statement {
+    agents::keep_jwk(jwk.thumbprint(), &jwk.to_value())
 }
 
 /// An agent that came in.
@@ -67,6 +104,8 @@ pub struct Enrolled {
     pub id: AgentId,
     /// Whether it was here before, and only its certificate is new.
     pub re_pinned: bool,
+    /// Whether it is published to a Court.
+    pub federated: bool,
     /// What people call it.
     pub display_name: String,
     /// Its capabilities.
@@ -98,6 +137,8 @@ impl Authority {
         escrow: bool,
         operator: &Operator,
     ) -> Result<Enrolled, EnrollError> {
+        let dpop = candidate.dpop_key()?;
+        let dpop_jkt = dpop.as_ref().map(Jwk::thumbprint);
         let trust = self.trust();
         if let Some(halt) = &trust.halt {
             return Err(halt.clone().into());
@@ -113,7 +154,8 @@ impl Authority {
         let certificates = trust.chain_of(&leaf);
         let pem = key.to_pkcs8_pem();
         let pin = pinned_leaf(&leaf);
-        let row = self.new_agent(&id, candidate, (&certificates, &pin), Method::Admin, None, Some(&spiffe));
+        let pinned = (certificates.as_str(), &pin);
+        let row = candidate.row(&id, pinned, Method::Admin, dpop_jkt, Some(&spiffe), now);
         let event = catalogue::AgentCreated {
             source: "admin_api",
             method: Method::Admin.as_str(),
@@ -121,11 +163,14 @@ impl Authority {
             capabilities: candidate.capabilities.clone(),
             cert_thumbprint: leaf.thumbprint(),
             spiffe_id: Some(spiffe.clone()),
+            dpop_jkt,
             not_after: leaf.not_after(),
             key_escrowed: escrow,
             by: operator.fingerprint.clone(),
         };
-        let mut unit = Unit::of(Event::new(&event).about(id.as_str())).write_all(row.insert());
+        let mut unit = Unit::of(Event::new(&event).about(id.as_str()))
+            .write_all(row.insert())
+            .write_all(dpop.as_ref().map(keep_jwk));
         if candidate.lifetime.is_some() {
             unit = unit.write(agents::keep_lifetime(&id, lifetime));
         }
@@ -141,39 +186,15 @@ impl Authority {
             thumbprint: leaf.thumbprint(),
             key: Some(pem),
             spiffe_id: Some(spiffe),
-            dpop_jkt: None,
-            dpop_jwk: None,
+            dpop_jkt,
+            dpop_jwk: dpop.as_ref().map(Jwk::to_value),
             not_after: leaf.not_after(),
             re_pinned: false,
+            federated: candidate.federated,
             display_name: candidate.name_shown(&id).to_owned(),
             capabilities: candidate.capabilities.clone(),
             id,
         })
-    }
-
-    fn new_agent<'a>(
-        &self,
-        id: &'a AgentId,
-        candidate: &'a Candidate,
-        (certificates, leaf): (&'a str, &'a PinnedLeaf),
-        method: Method,
-        dpop_jkt: Option<Jkt>,
-        spiffe_id: Option<&'a SpiffeId>,
-    ) -> NewAgent<'a> {
-        NewAgent {
-            id,
-            display_name: candidate.name_shown(id),
-            capabilities: &candidate.capabilities,
-            certificates,
-            leaf,
-            method,
-            dpop_jkt,
-            spiffe_id,
-            federated: candidate.federated,
-            device_info: None,
-            kind: PrincipalKind::Agent,
-            at: self.clock.now(),
-        }
     }
 
     /// Commits a unit whose first statement inserts the agent.

@@ -205,6 +205,9 @@ impl Authority {
         operator: &Operator,
     ) -> Result<Jkt, LifecycleError> {
         const GONE: &str = "agent not found or inactive";
+        if jwk.as_object().is_none_or(serde_json::Map::is_empty) {
+            return Err(LifecycleError::NoDpopKey);
+        }
         let jwk = Jwk::from_value(jwk).map_err(LifecycleError::DpopKey)?;
         let jkt = jwk.thumbprint();
         for _ in 0..ATTEMPTS {

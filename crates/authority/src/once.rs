@@ -35,10 +35,11 @@ impl Once {
         Self { key_sha256: hex::encode(sha256(&named)), request_sha256: hex::encode(sha256(request)) }
     }
 
+    /// `at` is also when the agent was made, if it was.
     pub(crate) fn remember(&self, agent: &AgentId, thumbprint: Thumbprint, at: Stamp) -> Statement {
         let request_sha256 = self.request_sha256.clone();
-        let remembered = Remembered { request_sha256, agent: agent.clone(), thumbprint };
-        idempotency::remember(&self.key_sha256, &remembered, at)
+        let remembered = Remembered { request_sha256, agent: agent.clone(), thumbprint, at };
+        idempotency::remember(&self.key_sha256, &remembered)
     }
 }
 
@@ -47,10 +48,14 @@ impl Once {
 pub struct Replayed {
     /// The agent as it is now.
     pub agent: AgentRow,
+    /// Whether it was here before, and only its certificate was new.
+    pub re_pinned: bool,
     /// The certificate that it came in with.
     pub thumbprint: Thumbprint,
     /// That certificate and what followed it, in PEM, if it is still the pinned one.
     pub certificates: Option<String>,
+    /// When that certificate ends.
+    pub not_after: Option<Stamp>,
     /// Its key in PEM, if it is in escrow.
     pub key: Option<SecretString>,
     /// Its public DPoP key as JSON, if it is known.
@@ -109,14 +114,19 @@ impl Authority {
         }
         let row = agents::find(&self.store, &remembered.agent).await.map_err(Outage::from)?;
         let agent = row.ok_or(OnceError::Gone)?;
-        let pinned = current_leaf(&agent).is_some_and(|leaf| leaf.thumbprint() == remembered.thumbprint);
-        let (certificates, key) =
-            if pinned { (agent.certificates.clone(), self.escrowed(&agent.id).await?) } else { (None, None) };
+        let Remembered { thumbprint, at, .. } = remembered;
+        let pinned = current_leaf(&agent).filter(|leaf| leaf.thumbprint() == thumbprint);
+        let (certificates, key) = match &pinned {
+            Some(_) => (agent.certificates.clone(), self.escrowed(&agent.id).await?),
+            None => (None, None),
+        };
         let dpop_jwk = match agent.dpop_jkt {
             Some(jkt) => agents::jwk(&self.store, jkt).await.map_err(Outage::from)?,
             None => None,
         };
-        Ok(Some(Replayed { agent, thumbprint: remembered.thumbprint, certificates, key, dpop_jwk }))
+        let not_after = pinned.map(|leaf| leaf.not_after());
+        let re_pinned = agent.created_at != at;
+        Ok(Some(Replayed { agent, re_pinned, thumbprint, certificates, not_after, key, dpop_jwk }))
     }
 
     async fn escrowed(&self, id: &AgentId) -> Result<Option<SecretString>, Outage> {

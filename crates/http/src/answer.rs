@@ -263,12 +263,15 @@ pub(crate) async fn read_body(body: axum::body::Body) -> Result<Bytes, ApiError>
     })
 }
 
-/// A JSON body that must not be empty.
+/// A JSON object, which must not be left out. serde would take an array for the members in their order.
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if bytes.is_empty() {
-        return Err(ApiError::unprocessable(vec![Invalid::body("missing", "Field required")]));
-    }
-    serde_json::from_slice(bytes).map_err(|error| ApiError::unprocessable(vec![Invalid::of(&error)]))
+    let parsed = match bytes.trim_ascii_start().first() {
+        None => return Err(ApiError::unprocessable(vec![Invalid::body("missing", "Field required")])),
+        Some(b'{') => serde_json::from_slice(bytes),
+        Some(_) => serde_json::from_slice::<Value>(bytes)
+            .and_then(|_| Err(serde::de::Error::custom("the body must be a JSON object"))),
+    };
+    parsed.map_err(|error| ApiError::unprocessable(vec![Invalid::of(&error)]))
 }
 
 /// A query string: a bad one is answered like a bad body.

@@ -18,6 +18,8 @@ pub struct Remembered {
     pub agent: AgentId,
     /// The certificate that it came in with.
     pub thumbprint: Thumbprint,
+    /// When.
+    pub at: Stamp,
 }
 
 /// What the request with the key of this hash (hex) led to, if that is less than [`KEPT`] ago.
@@ -25,7 +27,7 @@ pub struct Remembered {
 /// # Errors
 /// When the database cannot be read.
 pub async fn find(store: &Store, key_sha256: &str, now: Stamp) -> Result<Option<Remembered>, ReadError> {
-    let sql = "SELECT key_sha256, request_sha256, agent_id, thumbprint FROM idempotency_keys \
+    let sql = "SELECT key_sha256, request_sha256, agent_id, thumbprint, created_at FROM idempotency_keys \
         WHERE key_sha256 = ?1 AND created_at > ?2";
     let query = Query::new("idempotency_keys", sql, vec![key_sha256.into(), now.minus(KEPT).into()]);
     let read = |row: &Row| {
@@ -33,6 +35,7 @@ pub async fn find(store: &Store, key_sha256: &str, now: Stamp) -> Result<Option<
             request_sha256: row.text("request_sha256")?.to_owned(),
             agent: row.parse("agent_id", AgentId::parse)?,
             thumbprint: row.parse("thumbprint", Thumbprint::parse)?,
+            at: row.stamp("created_at")?,
         })
     };
     Ok(store.rows(query).await?.first().map(read).transpose()?)
@@ -40,7 +43,7 @@ pub async fn find(store: &Store, key_sha256: &str, now: Stamp) -> Result<Option<
 
 /// Remembers a key; touches no row when it is remembered already.
 #[must_use]
-pub fn remember(key_sha256: &str, remembered: &Remembered, now: Stamp) -> Statement {
+pub fn remember(key_sha256: &str, remembered: &Remembered) -> Statement {
     Statement::one(
         "INSERT INTO idempotency_keys (key_sha256, request_sha256, agent_id, thumbprint, created_at) \
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (key_sha256) DO UPDATE SET \
@@ -51,8 +54,8 @@ pub fn remember(key_sha256: &str, remembered: &Remembered, now: Stamp) -> Statem
             remembered.request_sha256.as_str().into(),
             (&remembered.agent).into(),
             remembered.thumbprint.into(),
-            now.into(),
-            now.minus(KEPT).into(),
+            remembered.at.into(),
+            remembered.at.minus(KEPT).into(),
         ],
     )
 }

@@ -17,6 +17,7 @@ use mastio_store::{
     audit, config, crl,
     dashboard::{self, SessionRow},
     idempotency::{self, Remembered},
+    pending,
     spiffe::{self, Bundle},
     sqlite::Database,
 };
@@ -381,6 +382,34 @@ async fn databases_of_the_python_implementation_are_adopted() {
     }
 }
 
+#[tokio::test]
+async fn enrollments_of_an_adopted_database_end_at_their_own_time() {
+    let place = Place::with_fixture("adopted-plain.db");
+    let waits = [
+        ("2026-11-22 08:00:00", "2026-11-22 08:30:00"),
+        ("2026-11-22 08:00:00.123456+00:00", "2026-11-22 08:30:00.000000+00:00"),
+        ("2026-11-22T08:00:00+00:00", "2026-11-22T08:30:00+00:00"),
+        ("2026-11-22T08:00:00Z", "2026-11-22T10:30:00+02:00"),
+    ];
+    for (number, (created, expires)) in waits.iter().enumerate() {
+        let id = format!("{number}{}", "A".repeat(31));
+        place
+            .sql(&format!(
+                "INSERT INTO pending_enrollments (session_id, pubkey_pem, pubkey_fingerprint, requester_name, \
+                 requester_email, created_at, expires_at) VALUES ('{id}', 'x', 'x', 'x', 'x', '{created}', '{expires}')"
+            ))
+            .unwrap();
+    }
+    place.sql("INSERT INTO pending_enrollments VALUES ('x', 'x', 'x', 'x', 'x', NULL, NULL, 'rejected', 'once', 'later', \
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'agent')").unwrap();
+    let store = place.store();
+    let waiting = async |text| pending::count_waiting(&store, Stamp::parse(text).unwrap()).await.unwrap();
+    assert_eq!(waiting("2026-11-22T08:29:59Z").await, 4);
+    assert_eq!(waiting("2026-11-22T08:30:00Z").await, 0);
+    let listed = pending::waiting(&store, Stamp::parse("2026-11-22T08:29:59Z").unwrap(), 9).await.unwrap();
+    assert_eq!(listed.len(), 4);
+}
+
 #[test]
 fn what_cannot_be_adopted_is_refused_and_left_alone() {
     let refuse = |prepare: &dyn Fn(&Place), says: &str| {
@@ -495,22 +524,23 @@ async fn numbers_of_revocation_lists_follow_each_other() {
 async fn a_used_key_is_taken_until_its_day_is_over() {
     let place = Place::new();
     let store = place.store();
-    let remembered = |request: &str| Remembered {
+    let remembered = |request: &str, at| Remembered {
         request_sha256: request.into(),
         agent: alice(),
         thumbprint: Thumbprint::of(b""),
+        at,
     };
     let (now, later) = (Stamp::from_unix(10), Stamp::from_unix(10).plus(idempotency::KEPT));
     let remember = async |request, at| {
-        store.submit(Unit::default().write(idempotency::remember("key", &remembered(request), at))).await
+        store.submit(Unit::default().write(idempotency::remember("key", &remembered(request, at)))).await
     };
     remember("one", now).await.unwrap();
     assert!(matches!(remember("two", now).await, Err(WriteError::Rejected(_))));
-    assert_eq!(idempotency::find(&store, "key", now).await.unwrap(), Some(remembered("one")));
+    assert_eq!(idempotency::find(&store, "key", now).await.unwrap(), Some(remembered("one", now)));
     assert_eq!(idempotency::find(&store, "key", later).await.unwrap(), None);
     remember("two", later).await.unwrap();
     store.submit(Unit::default().write(idempotency::purge(later))).await.unwrap();
-    assert_eq!(idempotency::find(&store, "key", later).await.unwrap(), Some(remembered("two")));
+    assert_eq!(idempotency::find(&store, "key", later).await.unwrap(), Some(remembered("two", later)));
 }
 
 #[tokio::test]

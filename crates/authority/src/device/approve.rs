@@ -180,6 +180,7 @@ impl Authority {
             capabilities: approval.capabilities.clone(),
             cert_thumbprint: leaf.thumbprint(),
             spiffe_id: leaf.spiffe_id().cloned(),
+            dpop_jkt: row.dpop_jkt,
             not_after: leaf.not_after(),
             key_escrowed: false,
             by: operator.fingerprint.clone(),

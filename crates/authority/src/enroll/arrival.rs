@@ -1,6 +1,6 @@
 //! Writing down an agent whose certificate was judged: as a new one, or in place of the certificate it had.
 
-use mastio_core::{AgentId, Event, Jkt, SpiffeId};
+use mastio_core::{AgentId, Event, Jkt, SpiffeId, Stamp};
 use mastio_jose::Jwk;
 use mastio_pki::{Certificate, Group, pem};
 use mastio_store::{
@@ -9,7 +9,7 @@ use mastio_store::{
     spiffe as bindings,
 };
 
-use super::{Candidate, EnrollError, Enrolled, spiffe};
+use super::{Candidate, EnrollError, Enrolled, keep_jwk, spiffe};
 use crate::{
     Authority, Outage,
     admin::Operator,
@@ -40,13 +40,17 @@ impl Arrival<'_> {
     /// What is answered; `before` is the agent as it was, if it was here.
     fn enrolled(&self, before: Option<AgentRow>) -> Enrolled {
         let (re_pinned, kept_jkt) = (before.is_some(), before.as_ref().and_then(|agent| agent.dpop_jkt));
-        let (display_name, capabilities) = match before {
-            Some(agent) => (agent.display_name, agent.capabilities),
-            None => (self.candidate.name_shown(&self.id).to_owned(), self.candidate.capabilities.clone()),
+        let (display_name, capabilities, federated) = match before {
+            Some(agent) => (agent.display_name, agent.capabilities, agent.federated),
+            None => {
+                let new = self.candidate;
+                (new.name_shown(&self.id).to_owned(), new.capabilities.clone(), new.federated)
+            }
         };
         Enrolled {
             id: self.id.clone(),
             re_pinned,
+            federated,
             display_name,
             capabilities,
             certificates: self.certificates.clone(),
@@ -76,17 +80,18 @@ impl Authority {
             let before = agents::find(&self.store, &arrival.id).await.map_err(Outage::from)?;
             let unit = Unit::of(tell(before.as_ref()).about(arrival.id.as_str()));
             let unit = self.growing(unit, arrival).await?;
+            let now = self.clock.now();
             let unit = match &before {
                 None => {
                     self.refuse_lookalike(&arrival.id).await?;
-                    self.adding(unit, arrival)
+                    adding(unit, arrival, now)
                 }
                 Some(agent) => {
                     self.may_replace(agent, arrival)?;
-                    self.replacing(unit, agent, arrival)
+                    self.replacing(unit, agent, arrival, now)
                 }
             };
-            let (thumbprint, now) = (arrival.leaf.thumbprint(), self.clock.now());
+            let thumbprint = arrival.leaf.thumbprint();
             let unit = unit.write_all(arrival.candidate.remembering(&arrival.id, thumbprint, now));
             match self.commit(unit).await {
                 Ok(_) => return Ok(arrival.enrolled(before)),
@@ -97,21 +102,8 @@ impl Authority {
         Err(Outage::Contended.into())
     }
 
-    fn adding(&self, unit: Unit, arrival: &Arrival<'_>) -> Unit {
-        let pin = pinned_leaf(&arrival.leaf);
-        let row = self.new_agent(
-            &arrival.id,
-            arrival.candidate,
-            (&arrival.certificates, &pin),
-            arrival.method,
-            arrival.dpop_jkt(),
-            arrival.spiffe_id.as_ref(),
-        );
-        bound(unit.write_all(row.insert()), arrival)
-    }
-
     /// An agent keeps its name, capabilities and way of coming in; its certificate, tokens and key of before end.
-    fn replacing(&self, unit: Unit, agent: &AgentRow, arrival: &Arrival<'_>) -> Unit {
+    fn replacing(&self, unit: Unit, agent: &AgentRow, arrival: &Arrival<'_>, now: Stamp) -> Unit {
         let leaf = &arrival.leaf;
         let facts = pinned_leaf(leaf);
         let pin = NewPin {
@@ -120,7 +112,7 @@ impl Authority {
             spiffe_id: arrival.spiffe_id.as_ref(),
             dpop: arrival.dpop_jkt().map_or(DpopChange::Keep, |jkt| DpopChange::Replace(Some(jkt))),
             grace: None,
-            at: self.clock.now(),
+            at: now,
         };
         let unit = unit
             .write_all(agents::re_pin(agent, &pin))
@@ -178,10 +170,16 @@ impl Authority {
     }
 }
 
+fn adding(unit: Unit, arrival: &Arrival<'_>, now: Stamp) -> Unit {
+    let leaf = pinned_leaf(&arrival.leaf);
+    let (pinned, spiffe) = ((arrival.certificates.as_str(), &leaf), arrival.spiffe_id.as_ref());
+    let row = arrival.candidate.row(&arrival.id, pinned, arrival.method, arrival.dpop_jkt(), spiffe, now);
+    bound(unit.write_all(row.insert()), arrival)
+}
+
 /// What goes with an arrival whether it was here before or not.
 fn bound(unit: Unit, arrival: &Arrival<'_>) -> Unit {
-    let keep = |jwk: &Jwk| agents::keep_jwk(jwk.thumbprint(), &jwk.to_value());
-    let unit = unit.write_all(arrival.dpop.as_ref().map(keep)).touch(Touch::Agent(arrival.id.clone()));
+    let unit = unit.write_all(arrival.dpop.as_ref().map(keep_jwk)).touch(Touch::Agent(arrival.id.clone()));
     match &arrival.spiffe_id {
         Some(id) if arrival.method == Method::Spiffe => spiffe::binding(unit, id, &arrival.id),
         _ => unit,

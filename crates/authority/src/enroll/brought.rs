@@ -1,9 +1,7 @@
 //! What an agent brings along: its certificate, and proof that it holds the key.
 
-use mastio_jose::Jwk;
 use mastio_pki::{Certificate, KeyPair, SigningRequest, pem};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 
 use super::error::{EnrollError, Fields};
 use crate::possession::HeldKey;
@@ -15,8 +13,6 @@ pub struct Brought {
     pub certificates: String,
     /// That it holds the leaf's key.
     pub possession: Possession,
-    /// Its public DPoP key.
-    pub dpop_jwk: Option<Value>,
     /// Whether an agent of this name gets the certificate in place of the one it has.
     pub update_existing: bool,
 }
@@ -74,9 +70,5 @@ impl Brought {
             return Err(EnrollError::SecondLeaf(fields));
         }
         Ok(Presented { leaf, above })
-    }
-
-    pub(super) fn dpop_key(&self) -> Result<Option<Jwk>, EnrollError> {
-        self.dpop_jwk.as_ref().map(Jwk::from_value).transpose().map_err(EnrollError::DpopKey)
     }
 }

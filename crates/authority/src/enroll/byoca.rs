@@ -24,7 +24,7 @@ impl Authority {
         brought: &Brought,
         operator: &Operator,
     ) -> Result<Enrolled, EnrollError> {
-        let dpop = brought.dpop_key()?;
+        let dpop = candidate.dpop_key()?;
         let id = AgentId::new(&self.trust().org, &candidate.name);
         let (Presented { leaf, above }, path) = self.judge_byoca(&id, brought)?;
         let arrival = Arrival {

@@ -36,7 +36,7 @@ impl Authority {
         trust_bundle: Option<&str>,
         operator: &Operator,
     ) -> Result<Enrolled, EnrollError> {
-        let dpop = brought.dpop_key()?;
+        let dpop = candidate.dpop_key()?;
         let id = AgentId::new(&self.trust().org, &candidate.name);
         let presented = brought.read(Fields::Spiffe)?;
         let spiffe = self.spiffe_id_of(&id, &presented.leaf)?;

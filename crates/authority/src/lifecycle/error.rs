@@ -7,7 +7,7 @@ use mastio_jose::JwkError;
 use mastio_pki::{CsrError, PublicKeyError};
 
 use super::KeyTrouble;
-use crate::{Outage, Refusal, enroll::jwk_detail, limits::OverLimit, trust::Halt};
+use crate::{Outage, Refusal, limits::OverLimit, trust::Halt};
 
 /// Why an agent's credentials were not changed. Nothing was.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,9 @@ pub enum LifecycleError {
         /// The most, in hours.
         most: u64,
     },
+    /// No DPoP key at all.
+    #[error("jwk must be a non-empty object")]
+    NoDpopKey,
     /// The DPoP key.
     #[error("{}", jwk_detail(.0))]
     DpopKey(JwkError),
@@ -80,6 +83,19 @@ pub enum LifecycleError {
     /// Something of ours.
     #[error(transparent)]
     Outage(#[from] Outage),
+}
+
+/// As the route words it that is sent nothing but a JWK (contract `enrollment.md` §4).
+fn jwk_detail(error: &JwkError) -> String {
+    match error {
+        JwkError::PrivateMaterial => {
+            "private key material ('d') rejected — send the public members only".into()
+        }
+        JwkError::UnsupportedKeyType(kty) => {
+            format!("unsupported kty '{kty}' — expected 'EC' (P-256) or 'RSA'")
+        }
+        JwkError::Malformed(what) => format!("malformed JWK: {what}"),
+    }
 }
 
 impl Refusal for LifecycleError {
@@ -98,6 +114,7 @@ impl Refusal for LifecycleError {
             | Self::Possession
             | Self::TwoKeys
             | Self::Grace { .. }
+            | Self::NoDpopKey
             | Self::DpopKey(_) => 400,
             Self::OverLimit(over) => over.status(),
             Self::NoIssuer | Self::Halted(_) => 503,
@@ -119,7 +136,7 @@ impl Refusal for LifecycleError {
             Self::Possession => "possession_not_proved",
             Self::TwoKeys => "two_keys",
             Self::Grace { .. } => "grace_too_long",
-            Self::DpopKey(_) => "dpop_jwk_invalid",
+            Self::NoDpopKey | Self::DpopKey(_) => "dpop_jwk_invalid",
             Self::NoIssuer => "no_issuer",
             Self::Halted(_) => "signing_halted",
             Self::OverLimit(over) => over.reason(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use mastio_authority::{
     Authority, Refusal,
-    enroll::{Brought, EnrollError, Enrolled, Possession},
+    enroll::{Brought, Candidate, EnrollError, Enrolled, Possession},
+    once::Once,
     possession::possession_message,
 };
 use mastio_core::{AgentId, Clock};
@@ -158,8 +159,7 @@ async fn weak_keys_are_not_enrolled() {
     let pem = String::from_utf8(made.stdout).unwrap();
     let signature = Possession::Signature("AAAA".into());
     for possession in [Possession::Key(pem.clone().into()), signature] {
-        let brought =
-            Brought { certificates: pem.clone(), possession, dpop_jwk: None, update_existing: false };
+        let brought = Brought { certificates: pem.clone(), possession, update_existing: false };
         let said = setting.refused(&brought).await;
         assert!(said.contains("too weak") || said.contains("not a private key"), "{said}");
     }
@@ -291,4 +291,21 @@ async fn a_revoked_agent_comes_back_with_another_key_only() {
     assert!(setting.gets_in(&next).await && !setting.gets_in(&first).await);
     authority.revoke(&setting.id("alice"), None, &operator()).await.unwrap();
     assert!(!setting.gets_in(&next).await, "it can be revoked again");
+}
+
+#[tokio::test]
+async fn a_repeated_request_that_replaced_a_certificate_did_not_make_the_agent() {
+    let setting = Setting::new().await;
+    let once = Once::new("byoca", b"key", b"request");
+    enroll(&setting.authority, "alice", &setting.agent("alice").brought()).await.unwrap();
+    setting.world.clock.advance(Duration::from_secs(1));
+    let keyed = Candidate { once: Some(once.clone()), ..candidate("alice") };
+    let next = setting.agent("alice").update();
+    let replaced = setting.authority.enroll_byoca(&keyed, &next, &operator()).await.unwrap();
+    let again = setting.authority.replayed(&once).await.unwrap().unwrap();
+    assert!(replaced.re_pinned && again.re_pinned);
+    assert_eq!(
+        (again.not_after, again.certificates),
+        (Some(replaced.not_after), Some(replaced.certificates))
+    );
 }

@@ -63,7 +63,7 @@ async fn a_short_lived_certificate_is_not_old_when_it_is_new() {
     let issuer = trust.issuer.as_ref().unwrap();
     let leaf = profile::agent(issuer, &alice, &spiffe, key.spki_der(), 3 * DAY, now, &SystemRng).unwrap();
     let possession = Possession::Key(key.to_pkcs8_pem());
-    let brought = Brought { certificates: leaf.pem(), possession, dpop_jwk: None, update_existing: false };
+    let brought = Brought { certificates: leaf.pem(), possession, update_existing: false };
     authority.enroll_byoca(&candidate("alice"), &brought, &operator()).await.unwrap();
     world.clock.advance(DAY);
     assert_eq!(warnings(&authority, AGENT).await, 0);

@@ -142,7 +142,6 @@ impl Holder {
         Brought {
             certificates: self.pem(),
             possession: Possession::Key(self.key.to_pkcs8_pem()),
-            dpop_jwk: None,
             update_existing: false,
         }
     }

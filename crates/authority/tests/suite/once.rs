@@ -26,6 +26,8 @@ async fn a_repeated_request_finds_the_agent_that_it_made() {
     assert_eq!(again.certificates, Some(made.certificates.clone()));
     let key = |key: &Option<secrecy::SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
     assert_eq!(key(&again.key), key(&made.key), "it is in escrow");
+    assert!(!again.re_pinned, "it made the agent");
+    assert_eq!(again.not_after, Some(made.not_after));
 
     let other = Once::new("create", b"key", b"another request");
     assert!(matches!(authority.replayed(&other).await, Err(OnceError::OtherRequest)));

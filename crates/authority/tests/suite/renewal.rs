@@ -279,12 +279,8 @@ pub(crate) async fn brought(authority: &Authority, world: &World, name: &str) ->
         profile::agent(issuer, &id, &spiffe, key.spki_der(), 999 * HOUR, world.clock.now(), &SystemRng);
     let chain = vec![leaf.unwrap(), issuer.certificate().clone()];
     let certificates = mastio_pki::issued_chain(&chain[0], &chain[1..]);
-    let brought = Brought {
-        certificates,
-        possession: Possession::Key(key.to_pkcs8_pem()),
-        dpop_jwk: None,
-        update_existing: false,
-    };
+    let brought =
+        Brought { certificates, possession: Possession::Key(key.to_pkcs8_pem()), update_existing: false };
     authority.enroll_byoca(&candidate, &brought, &operator()).await.unwrap();
     Holder { id: id.to_string(), chain, key }
 }

@@ -112,7 +112,7 @@ async fn a_leaf_of_the_root_is_in_the_document_and_in_no_list() {
     let spiffe = SpiffeId::parse(&format!("spiffe://cullis.local/{}/alice", trust.org)).unwrap();
     let leaf = profile::agent(&root, &alice, &spiffe, key.spki_der(), HOUR, now, &SystemRng).unwrap();
     let possession = Possession::Key(key.to_pkcs8_pem());
-    let brought = Brought { certificates: leaf.pem(), possession, dpop_jwk: None, update_existing: false };
+    let brought = Brought { certificates: leaf.pem(), possession, update_existing: false };
     authority.enroll_byoca(&candidate("alice"), &brought, &operator()).await.unwrap();
     authority.revoke(&alice, None, &operator()).await.unwrap();
     authority.keep_crl().await;

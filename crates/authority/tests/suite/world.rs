@@ -85,6 +85,7 @@ pub(crate) fn candidate(name: &str) -> Candidate {
         display_name: name.to_owned(),
         capabilities: vec![],
         federated: false,
+        dpop_jwk: None,
         lifetime: None,
         once: None,
     }

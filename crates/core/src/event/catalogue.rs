@@ -42,7 +42,7 @@ events! {
     "admin.auth_denied" Denied AdminAuthDenied { reason: &'static str, source: String, count: u64, since: Stamp }
 
     /// An agent was made by an operator, key included, or an operator approved its enrollment by device code.
-    "agent.create" Ok AgentCreated { source: &'static str, method: &'static str, session_id: Option<EnrollmentId>, capabilities: Vec<String>, cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, not_after: Stamp, key_escrowed: bool, by: String }
+    "agent.create" Ok AgentCreated { source: &'static str, method: &'static str, session_id: Option<EnrollmentId>, capabilities: Vec<String>, cert_thumbprint: Thumbprint, spiffe_id: Option<SpiffeId>, dpop_jkt: Option<Jkt>, not_after: Stamp, key_escrowed: bool, by: String }
 
     /// An operator rejected an enrollment by device code.
     "enrollment.rejected" Ok EnrollmentRejected { reason: String, pubkey_sha256: String, by: String }

@@ -56,6 +56,7 @@ impl World {
             display_name: format!("The {name}"),
             capabilities: vec!["order.read".into()],
             federated: false,
+            dpop_jwk: None,
             lifetime: None,
             once: None,
         };

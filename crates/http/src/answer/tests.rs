@@ -75,6 +75,10 @@ async fn a_bad_body_is_a_422_that_says_where() {
         (r#"{"name":"x"}{}"#, "json_invalid", json!(["body", 13])),
         ("{}", "missing", json!(["body", "name"])),
         (r#"{"name": 1}"#, "value_error", json!(["body"])),
+        (r#"["x", 2]"#, "value_error", json!(["body"])),
+        (" [\"x\"]", "value_error", json!(["body"])),
+        ("null", "value_error", json!(["body"])),
+        (" ", "missing", json!(["body"])),
         ("\"\u{e9}\\ud800\"", "json_invalid", json!(["body", 10])),
     ];
     for (body, kind, loc) in cases {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     answer::StrictPath,
+    plain::is_plain,
     routes::{
         Shared,
         lifecycle::{REASON, agent_id},
@@ -45,7 +46,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
     let reason = fields.reason.trim();
-    if reason.chars().count() > REASON || reason.chars().any(char::is_control) {
+    if reason.chars().count() > REASON || !is_plain(reason) {
         let text = format!("the reason is at most {REASON} characters on one line");
         return Ok(go(&session, &format!("/proxy/agents/{id}"), "error", &text));
     }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     answer::StrictPath,
+    plain::is_plain,
     routes::{App, Shared, lifecycle::agent_id},
 };
 
@@ -98,10 +99,12 @@ pub(super) async fn create(State(app): Shared, submitted: Submitted<Create>) -> 
 }
 
 fn candidate(fields: &Create) -> Result<Candidate, String> {
-    let name = AgentName::parse(fields.agent_name.trim()).map_err(|error| format!("agent name: {error}"))?;
+    // In this form only (contract `enrollment.md` §1): people write names as they speak them.
+    let name = fields.agent_name.trim().to_ascii_lowercase().replace(' ', "_");
+    let name = AgentName::parse(&name).map_err(|error| format!("agent name: {error}"))?;
     let display_name = fields.display_name.trim();
-    if display_name.chars().count() > 256 {
-        return Err("the display name is at most 256 characters".to_owned());
+    if display_name.chars().count() > 256 || !is_plain(display_name) {
+        return Err("the display name is at most 256 characters on one line".to_owned());
     }
     let capabilities = text::list(&fields.capabilities);
     if capabilities.len() > 256 || capabilities.iter().any(|capability| capability.len() > 256) {
@@ -112,8 +115,9 @@ fn candidate(fields: &Create) -> Result<Candidate, String> {
         display_name: display_name.to_owned(),
         capabilities,
         federated: false,
-        once: None,
+        dpop_jwk: None,
         lifetime: None,
+        once: None,
     })
 }
 

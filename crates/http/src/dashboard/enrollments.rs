@@ -1,15 +1,17 @@
 //! `/proxy/enrollments`: who waits to become an agent, and deciding it (contract `enrollment.md` §3.3).
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::{
-    extract::{RawQuery, State},
+    extract::{FromRequest, RawQuery, Request, State},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode};
 use mastio_authority::{Outage, dashboard, device::Approval};
 use mastio_core::Stamp;
 use mastio_store::pending::{self, PendingRow};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     page::{Frame, PageError, Said, go, go_with, render, sealed, sentence, wants_page},
@@ -19,7 +21,7 @@ use super::{
 };
 use crate::{
     answer::{ApiError, StrictPath},
-    routes::{Shared, enrollment},
+    routes::{App, Shared, enrollment},
 };
 
 const HERE: &str = "/proxy/enrollments";
@@ -108,6 +110,28 @@ pub(super) async fn list(
     })
 }
 
+/// A form that decides. One that cannot be read is told to a script like any other mistake.
+pub(super) struct Decision<T>(Submitted<T>);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Decision<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
+        let wants_page = wants_page(request.headers());
+        Submitted::from_request(request, app).await.map(Self).map_err(|error| match error {
+            PageError::Refused(error) if error.status == StatusCode::UNPROCESSABLE_ENTITY && !wants_page => {
+                told(error)
+            }
+            error => error.into_response(),
+        })
+    }
+}
+
+/// What a script reads that asked for something wrong (contract `enrollment.md` §3.3).
+fn told(error: ApiError) -> Response {
+    ApiError { status: StatusCode::BAD_REQUEST, ..error }.into_response()
+}
+
 #[derive(Deserialize)]
 pub(super) struct Approve {
     #[serde(default)]
@@ -124,9 +148,8 @@ pub(super) async fn approve(
     State(app): Shared,
     StrictPath(id): StrictPath,
     headers: HeaderMap,
-    submitted: Submitted<Approve>,
+    Decision(Submitted { session, fields }): Decision<Approve>,
 ) -> Result<Response, PageError> {
-    let Submitted { session, fields } = submitted;
     let before = replace::present(&app, fields.agent_id.trim()).await?;
     if let Some(agent) = &before
         && wants_page(&headers)
@@ -171,9 +194,8 @@ pub(super) async fn reject(
     State(app): Shared,
     StrictPath(id): StrictPath,
     headers: HeaderMap,
-    submitted: Submitted<Reject>,
+    Decision(Submitted { session, fields }): Decision<Reject>,
 ) -> Result<Response, PageError> {
-    let Submitted { session, fields } = submitted;
     let decide = async || {
         let reason = enrollment::checked_reason(fields.reason.trim())?;
         let id = enrollment::session(&id)?;
@@ -201,6 +223,6 @@ fn answer(
             Ok(go_with(session, HERE, &[&[("error", text.as_str())], typed].concat()))
         }
         Err(error) if error.status.is_server_error() => Ok(error.into_response()),
-        Err(error) => Ok(ApiError { status: StatusCode::BAD_REQUEST, ..error }.into_response()),
+        Err(error) => Ok(told(error)),
     }
 }

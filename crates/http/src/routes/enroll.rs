@@ -2,16 +2,15 @@
 //! (contract `enrollment.md` §4, §5).
 
 use axum::{extract::State, response::Response};
-use http::StatusCode;
 use mastio_authority::{
-    enroll::{Brought, Candidate, EnrollError, Enrolled, Possession},
+    enroll::{Brought, Candidate, EnrollError, Possession},
     lifetime::Lifetime,
     once::Once,
 };
 use mastio_core::AgentName;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Shared,
@@ -19,7 +18,10 @@ use super::{
     enrollment::unfit,
     once::{Repeatable, answer_once},
 };
-use crate::answer::{ApiError, Invalid};
+use crate::{
+    answer::{ApiError, Invalid},
+    plain::not_plain,
+};
 
 /// What any of these routes may be sent.
 #[derive(Deserialize)]
@@ -51,7 +53,9 @@ impl NewAgent {
             let problem = Invalid::member("display_name", "too_long", "at most 256 characters allowed");
             return Err(ApiError::unprocessable(vec![problem]));
         }
-        if let Some(problem) = unfit("capabilities", &self.capabilities) {
+        let unfit =
+            not_plain("display_name", &self.display_name).or(unfit("capabilities", &self.capabilities));
+        if let Some(problem) = unfit {
             return Err(ApiError::unprocessable(vec![problem]));
         }
         if self.cert_lifetime_seconds.is_some() && (self.cert_pem.is_some() || self.svid_pem.is_some()) {
@@ -64,6 +68,7 @@ impl NewAgent {
             display_name: self.display_name.clone(),
             capabilities: self.capabilities.clone(),
             federated: self.federated,
+            dpop_jwk: self.dpop_jwk.clone().filter(|jwk| !jwk.is_null()),
             lifetime: self.cert_lifetime_seconds,
             once,
         })
@@ -79,21 +84,36 @@ impl NewAgent {
             (Some(key), None, None) => Ok(Possession::Key(key)),
             (None, Some(request), None) => Ok(Possession::Request(request)),
             (None, None, Some(signature)) => Ok(Possession::Signature(signature)),
-            (None, None, None) => Err(missing(key_name)),
-            _ => {
+            (key, request, signature) => {
+                let nothing = key.is_none() && request.is_none() && signature.is_none();
+                let kind = if nothing { "missing" } else { "value_error" };
                 let msg = format!("send one of {key_name}, csr_pem and pop_signature");
-                Err(ApiError::unprocessable(vec![Invalid::member(key_name, "value_error", msg)]))
+                Err(ApiError::unprocessable(vec![Invalid::member(key_name, kind, msg)]))
             }
         }
     }
 
-    fn brought(self, certificates: String, possession: Possession) -> Brought {
-        Brought {
-            certificates,
-            possession,
-            dpop_jwk: self.dpop_jwk.filter(|jwk| !jwk.is_null()),
-            update_existing: self.update_existing,
+    /// What is brought along where nothing has to be: then key and certificate are made here.
+    fn brought_if_any(&mut self) -> Result<Option<Brought>, ApiError> {
+        let proofs = [("csr_pem", self.csr_pem.is_some()), ("pop_signature", self.pop_signature.is_some())];
+        let mut proofs = proofs.into_iter().filter(|(_, sent)| *sent).peekable();
+        match (self.cert_pem.take(), self.private_key_pem.is_some()) {
+            (Some(certificates), has_key) if has_key || proofs.peek().is_some() => {
+                let possession = self.possession("private_key_pem")?;
+                Ok(Some(self.brought(certificates, possession)))
+            }
+            (Some(_), _) | (None, true) => Err(EnrollError::HalfPair.into()),
+            (None, false) if proofs.peek().is_none() => Ok(None),
+            (None, false) => {
+                let msg = "only beside cert_pem: leave it out, and the key is made here";
+                let problems = proofs.map(|(name, _)| Invalid::member(name, "value_error", msg));
+                Err(ApiError::unprocessable(problems.collect()))
+            }
         }
+    }
+
+    fn brought(&self, certificates: String, possession: Possession) -> Brought {
+        Brought { certificates, possession, update_existing: self.update_existing }
     }
 }
 
@@ -108,20 +128,10 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let (once, authority) = (key.once("agents.create"), &app.authority);
     let candidate = body.candidate(once.clone())?;
-    let enrolled = answer_once(authority, once.as_ref(), async || {
-        let enrolled = match (body.cert_pem.take(), body.private_key_pem.take()) {
-            (None, None) => {
-                authority.create_agent(&candidate, body.escrow.unwrap_or(true), &operator).await?
-            }
-            (Some(certificates), Some(key)) => {
-                let brought = body.brought(certificates, Possession::Key(key));
-                authority.enroll_byoca(&candidate, &brought, &operator).await?
-            }
-            _ => return Err(EnrollError::HalfPair.into()),
-        };
-        let (status, mut answer) = answer(&enrolled);
-        answer["federated"] = candidate.federated.into();
-        Ok((status, answer))
+    let brought = body.brought_if_any()?;
+    let enrolled = answer_once(authority, once.as_ref(), async || match &brought {
+        None => authority.create_agent(&candidate, body.escrow.unwrap_or(true), &operator).await,
+        Some(brought) => authority.enroll_byoca(&candidate, brought, &operator).await,
     });
     enrolled.await
 }
@@ -137,7 +147,7 @@ pub(crate) async fn byoca(
     let possession = body.possession("private_key_pem")?;
     let brought = body.brought(certificates, possession);
     let enrolled = answer_once(authority, once.as_ref(), async || {
-        Ok(answer(&authority.enroll_byoca(&candidate, &brought, &operator).await?))
+        authority.enroll_byoca(&candidate, &brought, &operator).await
     });
     enrolled.await
 }
@@ -154,31 +164,7 @@ pub(crate) async fn spiffe(
     let bundle = body.trust_bundle_pem.take().filter(|text| !text.trim().is_empty());
     let brought = body.brought(certificates, possession);
     let enrolled = answer_once(authority, once.as_ref(), async || {
-        let enrolled = authority.enroll_spiffe(&candidate, &brought, bundle.as_deref(), &operator);
-        Ok(answer(&enrolled.await?))
+        authority.enroll_spiffe(&candidate, &brought, bundle.as_deref(), &operator).await
     });
     enrolled.await
-}
-
-/// 201 for a new agent, 200 for one that got another certificate.
-fn answer(enrolled: &Enrolled) -> (StatusCode, Value) {
-    let status = if enrolled.re_pinned { StatusCode::OK } else { StatusCode::CREATED };
-    (status, enrolled_body(enrolled))
-}
-
-fn enrolled_body(enrolled: &Enrolled) -> Value {
-    let key = enrolled.key.as_ref().map(ExposeSecret::expose_secret);
-    json!({
-        "agent_id": enrolled.id,
-        "display_name": enrolled.display_name,
-        "capabilities": enrolled.capabilities,
-        "cert_pem": enrolled.certificates,
-        "key_pem": key,
-        "private_key_pem": key,
-        "dpop_jwk": enrolled.dpop_jwk,
-        "dpop_jkt": enrolled.dpop_jkt,
-        "cert_thumbprint": enrolled.thumbprint,
-        "spiffe_id": enrolled.spiffe_id,
-        "not_after": enrolled.not_after,
-    })
 }

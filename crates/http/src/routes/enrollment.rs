@@ -24,11 +24,12 @@ use super::{
     refuse,
 };
 use crate::{
-    answer::{ApiError, Invalid, StrictJson, StrictPath, StrictQuery},
+    answer::{ApiError, Invalid, StrictJson, StrictPath},
     dashboard::{
         self,
         session::{Mutation, NotLoggedIn, Session},
     },
+    plain::not_plain,
 };
 
 /// Most capabilities, most groups, and the longest of them in bytes.
@@ -110,6 +111,15 @@ impl StartBody {
         .into_iter()
         .filter_map(|(name, text, least, most)| length(name, text?, least, most))
         .collect();
+        // What a person wrote into a field of several lines, or a program printed, may have them.
+        let in_one_line = |text: &String| text.replace(['\n', '\r', '\t'], " ");
+        let shown = [
+            ("requester_name", Some(self.requester_name.clone())),
+            ("requester_email", Some(self.requester_email.clone())),
+            ("reason", self.reason.as_ref().map(in_one_line)),
+            ("device_info", self.device_info.as_ref().map(in_one_line)),
+        ];
+        problems.extend(shown.into_iter().filter_map(|(name, text)| not_plain(name, &text?)));
         if !is_email(&self.requester_email) {
             problems.push(Invalid::member("requester_email", "value_error", "not an e-mail address"));
         }
@@ -173,18 +183,19 @@ pub(crate) async fn start(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-#[derive(Deserialize)]
-pub(crate) struct StatusQuery {
-    /// How long the answer may wait for a decision, in seconds.
-    #[serde(default)]
-    wait: u32,
+/// How long the answer may wait for a decision: `wait` in seconds. What is no such number is no wish to wait.
+fn wait(query: Option<&str>) -> Duration {
+    let pairs = query.and_then(|text| serde_urlencoded::from_str::<Vec<(String, String)>>(text).ok());
+    let pairs = pairs.unwrap_or_default();
+    let seconds =
+        pairs.iter().find(|(name, _)| name == "wait").and_then(|(_, text)| text.parse::<u32>().ok());
+    Duration::from_secs(seconds.unwrap_or_default().into())
 }
 
 /// Clients give up on any answer but 200: a session that is known gets nothing else, whatever is the matter.
 pub(crate) async fn status(
     State(app): Shared,
     StrictPath(id): StrictPath,
-    StrictQuery(query): StrictQuery<StatusQuery>,
     parts: Parts,
 ) -> Result<Json<Value>, ApiError> {
     let (authority, address) = (&app.authority, peer(&parts).address);
@@ -203,8 +214,7 @@ pub(crate) async fn status(
     let is_known = known.is_some();
     let id = id.ok_or(DeviceError::NotFound)?;
     let proof = parts.headers.get("x-enrollment-proof").and_then(|value| value.to_str().ok());
-    let wait = Duration::from_secs(query.wait.into());
-    match authority.enrollment_status(&id, proof, wait).await {
+    match authority.enrollment_status(&id, proof, wait(parts.uri.query())).await {
         Ok(found) => Ok(Json(outcome(&id, &found, POLL_EVERY))),
         Err(error) if is_known && error.unavailable().is_some() => {
             tracing::error!(%error, "an enrolment could not be looked up; its device is told to ask again");
@@ -287,9 +297,9 @@ pub(crate) fn checked(approval: Approval) -> Result<Approval, ApiError> {
     if problems.is_empty() { Ok(approval) } else { Err(ApiError::unprocessable(problems)) }
 }
 
-/// The reason of a rejection, if it is neither empty nor too long.
+/// The reason of a rejection, if it is neither empty nor too long, and plain.
 pub(crate) fn checked_reason(reason: &str) -> Result<&str, ApiError> {
-    match length("reason", reason, 1, 500) {
+    match length("reason", reason, 1, 500).or_else(|| not_plain("reason", reason)) {
         Some(problem) => Err(ApiError::unprocessable(vec![problem])),
         None => Ok(reason),
     }
@@ -347,6 +357,21 @@ mod tests {
         for bad in ["", "a", "@b.c", "a@b", "a@.c", "a@c.", "a@b@c.d", "a b@c.d", "a@b.c\n"] {
             assert!(!is_email(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_no_time_to_wait_is_none() {
+        for (query, seconds) in
+            [("wait=25", 25), ("a=b&wait=3&wait=4", 3), ("wait=4294967295", 4_294_967_295)]
+        {
+            assert_eq!(wait(Some(query)), Duration::from_secs(seconds), "{query}");
+        }
+        for query in
+            ["", "wait", "wait=", "wait=abc", "wait=-1", "wait=1.5", "wait=99999999999999999999", "wait=%FF"]
+        {
+            assert_eq!(wait(Some(query)), Duration::ZERO, "{query}");
+        }
+        assert_eq!(wait(None), Duration::ZERO);
     }
 
     #[test]

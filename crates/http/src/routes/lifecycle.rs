@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{App, Shared, caller::Admin, fleet};
-use crate::answer::{ApiError, Invalid, OptionalJson, StrictJson, StrictPath};
+use crate::{
+    answer::{ApiError, Invalid, OptionalJson, StrictJson, StrictPath},
+    plain::is_plain,
+};
 
 /// The longest reason of a revocation, in characters: the column's bound.
 pub(crate) const REASON: usize = 128;
@@ -36,7 +39,7 @@ impl RevokeBody {
     pub(super) fn reason(&self) -> Result<Option<&str>, ApiError> {
         let reason = self.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
         match reason {
-            Some(text) if text.chars().count() > REASON || text.chars().any(char::is_control) => {
+            Some(text) if text.chars().count() > REASON || !is_plain(text) => {
                 let msg = format!("at most {REASON} characters on one line");
                 Err(ApiError::unprocessable(vec![Invalid::member("reason", "value_error", msg)]))
             }

@@ -8,11 +8,12 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use mastio_authority::{
-    Authority,
+    Authority, Refusal,
+    enroll::{EnrollError, Enrolled},
     once::{Once, Replayed},
 };
-use mastio_core::canonical;
-use secrecy::ExposeSecret;
+use mastio_core::{AgentId, Jkt, SpiffeId, Stamp, Thumbprint, canonical};
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -69,45 +70,107 @@ fn is_key(key: &[u8]) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
 }
 
-/// What `enrol` returns, or 201 with the agent that the same request brought in before.
+/// The agent that `enroll` brings in, or the one that the same request brought in before.
 pub(crate) async fn answer_once(
     authority: &Authority,
     once: Option<&Once>,
-    enrol: impl AsyncFnOnce() -> Result<(StatusCode, Value), ApiError>,
+    enroll: impl AsyncFnOnce() -> Result<Enrolled, EnrollError>,
 ) -> Result<Response, ApiError> {
-    let Some(once) = once else { return enrol().await.map(answer) };
-    if let Some(before) = authority.replayed(once).await? {
+    if let Some(once) = once
+        && let Some(before) = authority.replayed(once).await?
+    {
         return Ok(replay(&before));
     }
-    match enrol().await {
+    match (enroll().await, once) {
         // Of two that came at once the other one may have been faster.
-        Err(refused) if refused.status == StatusCode::CONFLICT => {
-            authority.replayed(once).await?.map(|before| replay(&before)).ok_or(refused)
+        (Err(refused), Some(once)) if refused.status() == StatusCode::CONFLICT.as_u16() => {
+            let before = authority.replayed(once).await?;
+            before.map(|before| replay(&before)).ok_or_else(|| refused.into())
         }
-        enrolled => enrolled.map(answer),
+        (enrolled, _) => Ok(Shown::from(&enrolled?).into_response()),
     }
-}
-
-fn answer((status, body): (StatusCode, Value)) -> Response {
-    (status, Json(body)).into_response()
 }
 
 fn replay(before: &Replayed) -> Response {
-    let (agent, key) = (&before.agent, before.key.as_ref().map(ExposeSecret::expose_secret));
-    let body = json!({
-        "agent_id": agent.id,
-        "display_name": agent.display_name,
-        "capabilities": agent.capabilities,
-        "federated": agent.federated,
-        "cert_pem": before.certificates,
-        "key_pem": key,
-        "private_key_pem": key,
-        "dpop_jwk": before.dpop_jwk.as_deref().and_then(|jwk| serde_json::from_str::<Value>(jwk).ok()),
-        "dpop_jkt": agent.dpop_jkt,
-        "cert_thumbprint": before.thumbprint,
-        "spiffe_id": agent.spiffe_id,
-    });
-    let mut response = answer((StatusCode::CREATED, body));
+    let mut response = Shown::from(before).into_response();
     response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     response
+}
+
+/// An agent that came in, as every answer tells it.
+struct Shown<'a> {
+    id: &'a AgentId,
+    re_pinned: bool,
+    display_name: &'a str,
+    capabilities: &'a [String],
+    federated: bool,
+    certificates: Option<&'a str>,
+    thumbprint: Thumbprint,
+    key: Option<&'a SecretString>,
+    spiffe_id: Option<&'a SpiffeId>,
+    dpop_jkt: Option<Jkt>,
+    dpop_jwk: Option<Value>,
+    not_after: Option<Stamp>,
+}
+
+impl<'a> From<&'a Enrolled> for Shown<'a> {
+    fn from(enrolled: &'a Enrolled) -> Self {
+        Self {
+            id: &enrolled.id,
+            re_pinned: enrolled.re_pinned,
+            display_name: &enrolled.display_name,
+            capabilities: &enrolled.capabilities,
+            federated: enrolled.federated,
+            certificates: Some(&enrolled.certificates),
+            thumbprint: enrolled.thumbprint,
+            key: enrolled.key.as_ref(),
+            spiffe_id: enrolled.spiffe_id.as_ref(),
+            dpop_jkt: enrolled.dpop_jkt,
+            dpop_jwk: enrolled.dpop_jwk.clone(),
+            not_after: Some(enrolled.not_after),
+        }
+    }
+}
+
+impl<'a> From<&'a Replayed> for Shown<'a> {
+    fn from(before: &'a Replayed) -> Self {
+        let agent = &before.agent;
+        Self {
+            id: &agent.id,
+            re_pinned: before.re_pinned,
+            display_name: &agent.display_name,
+            capabilities: &agent.capabilities,
+            federated: agent.federated,
+            certificates: before.certificates.as_deref(),
+            thumbprint: before.thumbprint,
+            key: before.key.as_ref(),
+            spiffe_id: agent.spiffe_id.as_ref(),
+            dpop_jkt: agent.dpop_jkt,
+            dpop_jwk: before.dpop_jwk.as_deref().and_then(|jwk| serde_json::from_str(jwk).ok()),
+            not_after: before.not_after,
+        }
+    }
+}
+
+impl IntoResponse for Shown<'_> {
+    /// 201 for a new agent, 200 for one that got another certificate.
+    fn into_response(self) -> Response {
+        let status = if self.re_pinned { StatusCode::OK } else { StatusCode::CREATED };
+        let key = self.key.map(ExposeSecret::expose_secret);
+        let body = json!({
+            "agent_id": self.id,
+            "display_name": self.display_name,
+            "capabilities": self.capabilities,
+            "federated": self.federated,
+            "cert_pem": self.certificates,
+            "key_pem": key,
+            "private_key_pem": key,
+            "dpop_jwk": self.dpop_jwk,
+            "dpop_jkt": self.dpop_jkt,
+            "cert_thumbprint": self.thumbprint,
+            "spiffe_id": self.spiffe_id,
+            "not_after": self.not_after,
+        });
+        (status, Json(body)).into_response()
+    }
 }

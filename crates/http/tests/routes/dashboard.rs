@@ -83,6 +83,17 @@ async fn enrolment(world: &World, name: &str) -> String {
     answer.body["session_id"].as_str().unwrap().to_owned()
 }
 
+/// Connectors give up at the first answer that is not a 200.
+#[tokio::test]
+async fn a_known_session_is_answered_whatever_it_says_of_waiting() {
+    let world = World::new().await;
+    let session = enrolment(&world, "Mario").await;
+    for query in ["", "?wait=abc", "?wait=-1", "?wait=99999999999999999999", "?wait=0&wait=0", "?wait=%FF"] {
+        let answer = world.get(&format!("/v1/enrollment/{session}/status{query}")).await;
+        assert_eq!((answer.status, &answer.body["status"]), (StatusCode::OK, &json!("pending")), "{query}");
+    }
+}
+
 #[tokio::test]
 async fn nobody_sees_a_page_or_changes_anything_without_a_session() {
     let world = World::new().await;
@@ -227,6 +238,16 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     let told = operator.ask(script, "agent_id=not%20a%20name".into()).await;
     assert_eq!(told.status, StatusCode::BAD_REQUEST);
     assert!(told.body["detail"].is_array(), "{told:?}");
+    let reject = format!("/proxy/enrollments/{second}/reject");
+    for (path, twice) in [(&approve, "agent_id=a&agent_id=b"), (&reject, "reason=a&reason=b")] {
+        let script = operator.request(Method::POST, path).header("x-csrf-token", &operator.token);
+        let told = operator.ask(script, twice.into()).await;
+        assert_eq!(told.status, StatusCode::BAD_REQUEST);
+        assert!(told.body["detail"].is_array(), "{told:?}");
+        assert_eq!(operator.submit(path, twice).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let forged = operator.ask(operator.request(Method::POST, path), twice.into()).await;
+        assert_eq!(forged.status, StatusCode::FORBIDDEN);
+    }
 
     let fields = "agent_id=mario&capabilities=crm.read,%20kyc&groups=a";
     let done = operator.is_sent_to(&approve, fields).await;
@@ -236,7 +257,6 @@ async fn an_enrolment_is_approved_or_rejected_by_form() {
     let agent = operator.get("/proxy/agents/acme::mario").await.text;
     assert!(agent.contains("crm.read") && agent.contains("Connector"), "{agent}");
 
-    let reject = format!("/proxy/enrollments/{second}/reject");
     let empty = operator.is_sent_to(&reject, "reason=").await;
     assert!(empty.starts_with("/proxy/enrollments?error="), "{empty}");
     let done = operator.is_sent_to(&reject, "reason=who%20are%20you").await;
@@ -335,6 +355,16 @@ async fn new_credentials_are_in_one_answer_only() {
     assert_ne!(field(&page, "thumbprint"), pin);
     assert_eq!(page.matches("<code>agent.cert_rotated</code>").count(), 1, "a reload rotated nothing");
     assert!(!page.contains("base64,"));
+}
+
+#[tokio::test]
+async fn the_form_makes_a_name_of_what_people_write() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    let made = operator.submit("/proxy/agents/create", "agent_name=%20My%20Agent%20").await;
+    assert!(made.status == StatusCode::OK && made.text.contains("acme::my_agent"), "{made:?}");
+    let wrong = operator.is_sent_to("/proxy/agents/create", "agent_name=My%20%C3%85gent").await;
+    assert!(wrong.starts_with("/proxy/agents?error=agent%20name"), "{wrong}");
 }
 
 #[tokio::test]

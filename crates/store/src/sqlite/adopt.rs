@@ -38,6 +38,14 @@ const TASKS: [&str; 13] = [
     "quarantine_expiry",
 ];
 
+/// Its times of enrollments have several forms. Those of a row that has not the one of `Stamp` are written so, because
+/// statements compare them as text; what is no time stays.
+const SAME_TIMES: &str = "UPDATE pending_enrollments SET \
+    created_at = strftime('%Y-%m-%dT%H:%M:%f', created_at) || '000+00:00', \
+    expires_at = strftime('%Y-%m-%dT%H:%M:%f', expires_at) || '000+00:00' \
+    WHERE strftime('%s', created_at) IS NOT NULL AND strftime('%s', expires_at) IS NOT NULL \
+    AND NOT (created_at GLOB '*T*.??????+00:00' AND expires_at GLOB '*T*.??????+00:00')";
+
 /// How much newer than its write-ahead log a database may be: a checkpoint follows its commit at once.
 const WAL_TOLERANCE: Duration = Duration::from_secs(5);
 
@@ -188,6 +196,7 @@ fn extend(
         transaction.execute_batch(step)?;
     }
     transaction.execute_batch(schema::AUDIT_GUARDS)?;
+    transaction.execute_batch(SAME_TIMES)?;
     transaction.execute(
         "INSERT INTO cullis_schema (id, version, created_at, adopted_from, adoption_sealed) VALUES (1, ?1, ?2, ?3, 0)",
         params![schema::VERSION, options.now.to_string(), format!("{revision} {}", backup.display())],
