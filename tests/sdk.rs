@@ -65,10 +65,10 @@ async fn byoca_pins_once_and_does_not_undo_a_revocation() {
     // Neither the revoked certificate nor a fresh one brings a revoked agent back by itself.
     let path = format!("/registry/agents/{agent}/revoke");
     assert_eq!(server.operator(Method::POST, &path, &json!({})).await.status, 200);
-    for folder in [&first, &second] {
+    for (folder, said) in [(&first, "revoked or superseded"), (&second, "update_existing")] {
         let refused = enroll_via_byoca(&server, agent, folder.path());
         let text = refused["refused"].as_str().unwrap_or_else(|| panic!("{refused}"));
-        assert!(text.contains("HTTP 409") && text.contains("update_existing"), "{text}");
+        assert!(text.contains("HTTP 409") && text.contains(said), "{text}");
     }
     place.verify_audit();
 }

@@ -1,13 +1,15 @@
-//! A request body that ends with an error when it grows over its limit, declared or not.
+//! A request body that ends with an error when it grows over its limit, declared or not, and whose rest is read when a
+//! handler answers without it.
 
 use std::{
     error::Error,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::body::{Body, HttpBody};
@@ -27,13 +29,33 @@ impl TooLarge {
     }
 }
 
-/// Whether a body was cut: an extractor or handler that met the error may have answered something else.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Cut(Arc<AtomicBool>);
+/// How much of an unread body is read before the answer goes out, and for how long at most.
+const REST: usize = 64 << 10;
+const REST_TIME: Duration = Duration::from_secs(1);
 
-impl Cut {
-    pub(crate) fn happened(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+/// What became of a body.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fate(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    cut: AtomicBool,
+    unread: Mutex<Option<Body>>,
+}
+
+impl Fate {
+    /// Whether it was cut: an extractor or handler that met the error may have answered something else.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.0.cut.load(Ordering::Relaxed)
+    }
+
+    /// Reads what the handler left. A client that is still sending when its stream is reset or its connection closed
+    /// may never see the answer: curl reports a framing error over HTTP/2, others a connection that ended.
+    pub(crate) async fn read_rest(&self) {
+        let unread = self.0.unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(unread) = unread {
+            let _ = tokio::time::timeout(REST_TIME, axum::body::to_bytes(unread, REST)).await;
+        }
     }
 }
 
@@ -43,12 +65,21 @@ pub(crate) struct Capped {
     inner: Body,
     limit: u64,
     left: u64,
-    cut: Cut,
+    fate: Fate,
 }
 
 impl Capped {
-    pub(crate) fn new(inner: Body, limit: u64, cut: Cut) -> Self {
-        Self { inner, limit, left: limit, cut }
+    pub(crate) fn new(inner: Body, limit: u64, fate: Fate) -> Self {
+        Self { inner, limit, left: limit, fate }
+    }
+}
+
+impl Drop for Capped {
+    fn drop(&mut self) {
+        if !self.inner.is_end_stream() && !self.fate.was_cut() {
+            let unread = std::mem::take(&mut self.inner);
+            *self.fate.0.unread.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
+        }
     }
 }
 
@@ -71,7 +102,7 @@ impl HttpBody for Capped {
                 Poll::Ready(frame)
             }
             None => {
-                self.cut.0.store(true, Ordering::Relaxed);
+                self.fate.0.cut.store(true, Ordering::Relaxed);
                 Poll::Ready(Some(Err(axum::Error::new(TooLarge(self.limit)))))
             }
         }

@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use crate::{
     answer::{self, ApiError, Reason, SHED_REASON},
-    body::{Capped, Cut},
+    body::{Capped, Fate},
     bucket::{Bucket, Rate},
     metrics::HttpMetrics,
 };
@@ -109,7 +109,7 @@ impl Middleware {
         let echo = HeaderValue::from_str(&id.0);
         request.extensions_mut().insert(id);
         let mut response = match self.admit(request) {
-            Ok((request, cut)) => self.secured(request, cut, next).await,
+            Ok((request, body)) => self.secured(request, body, next).await,
             Err(refusal) => refusal.into_response(),
         };
         if let Ok(echo) = echo {
@@ -120,11 +120,11 @@ impl Middleware {
     }
 
     /// Lets a request in, with its body capped, or says why it is shed.
-    fn admit(&self, mut request: Request) -> Result<(Request, Cut), ApiError> {
-        let cut = Cut::default();
+    fn admit(&self, mut request: Request) -> Result<(Request, Fate), ApiError> {
+        let fate = Fate::default();
         strip_own(request.headers_mut());
         if is_exempt(request.uri().path()) {
-            return Ok((request, cut));
+            return Ok((request, fate));
         }
         if declared_length(request.headers()).is_some_and(|length| length > self.body_limit) {
             return Err(ApiError::body_too_large(self.body_limit));
@@ -133,18 +133,19 @@ impl Middleware {
             let (detail, shed) = ("Global rate limit exceeded: retry in a second.", "global_rate_limit");
             return Err(ApiError::unavailable(detail, "global_rate_limit_exceeded", 1, shed));
         }
-        let capped = request.map(|body| Body::new(Capped::new(body, self.body_limit, cut.clone())));
-        Ok((capped, cut))
+        let capped = request.map(|body| Body::new(Capped::new(body, self.body_limit, fate.clone())));
+        Ok((capped, fate))
     }
 
     /// The handler's answer, or what replaces it, with the security headers.
-    async fn secured(&self, request: Request, cut: Cut, next: Next) -> Response {
+    async fn secured(&self, request: Request, body: Fate, next: Next) -> Response {
         let answered = unpanicked(next.run(request)).await;
         let mut response = answered.unwrap_or_else(|panic| {
             tracing::error!(panic = panic_text(&*panic), "a handler panicked");
             ApiError::internal().into_response()
         });
-        if cut.happened() {
+        body.read_rest().await;
+        if body.was_cut() {
             response = ApiError::body_too_large(self.body_limit).into_response();
         }
         for (name, value) in SECURITY {
