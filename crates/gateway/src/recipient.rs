@@ -160,7 +160,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_prints_to_the_same_principal(org in "[a-z][a-z0-9]{0,8}", name in "[a-z._-]{1,9}") {
+        fn what_is_read_prints_to_the_same_principal(org in "[a-z][a-z0-9]{0,8}", name in "[a-z][a-z._-]{0,8}") {
             let recipient = read(&format!("{org}::{name}")).unwrap();
             prop_assert_eq!(read(&recipient.principal.to_string()).unwrap(), recipient);
         }
