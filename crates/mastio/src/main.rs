@@ -14,10 +14,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-// The C library's allocator takes up to a tenth of the server's CPU (docs/performance.md).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The trust authority of an organisation's AI agents, self-hosted.
 #[derive(Parser)]
 #[command(name = "mastio", version, propagate_version = true)]
