@@ -125,7 +125,7 @@ pub enum AuthError {
     #[error("API keys are not accepted; authenticate with the agent's client certificate (mTLS)")]
     ApiKey,
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -215,12 +215,5 @@ impl Refusal for AuthError {
         detail.insert("hint".into(), self.to_string().into());
         detail.insert("docs".into(), "docs/troubleshooting.md".into());
         Value::Object(detail)
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
-        }
     }
 }

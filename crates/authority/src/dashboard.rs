@@ -107,7 +107,7 @@ pub enum SessionError {
     #[error("there is no such session any more")]
     NotFound,
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -123,13 +123,6 @@ impl Refusal for SessionError {
         match self {
             Self::NotFound => "session_not_found",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::NotFound => None,
-            Self::Outage(outage) => outage.unavailable(),
         }
     }
 }

@@ -91,7 +91,7 @@ pub enum LoginError {
     #[error("agent credentials not available on proxy")]
     NoKey,
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -117,13 +117,6 @@ impl Refusal for LoginError {
             Self::Pin => "client_cert_pin_mismatch",
             Self::NoKey => "agent_key_not_kept",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
         }
     }
 }

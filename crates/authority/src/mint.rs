@@ -53,7 +53,7 @@ pub enum MintError {
     #[error("local issuer not initialized: no active signing key; see the start of the log")]
     NoSigner,
     /// The database, or signing failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -83,14 +83,6 @@ impl Refusal for MintError {
         match self {
             Self::Auth(error) => error.detail(),
             other => Value::String(other.to_string()),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            Self::Auth(error) => error.unavailable(),
-            _ => None,
         }
     }
 }

@@ -72,7 +72,7 @@ pub enum OnceError {
     #[error("the agent that this Idempotency-Key brought in is gone; use another key")]
     Gone,
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -90,13 +90,6 @@ impl Refusal for OnceError {
             Self::OtherRequest => "idempotency_key_reused",
             Self::Gone => "not_found",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
         }
     }
 }

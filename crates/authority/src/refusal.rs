@@ -23,9 +23,9 @@ pub trait Refusal: std::error::Error + Send + Sync + 'static {
         None
     }
 
-    /// The 503 of a database that cannot answer, if that is what this is.
+    /// The failure of ours that is behind it, if there is one. Errors that wrap an [`Outage`] name it as their source.
     fn unavailable(&self) -> Option<&Outage> {
-        None
+        std::iter::successors(self.source(), |error| error.source()).find_map(|error| error.downcast_ref())
     }
 }
 

@@ -53,7 +53,7 @@ pub enum PeersError {
     #[error("q has more than {MAX_NEEDLE} characters; search for less")]
     Needle,
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -69,13 +69,6 @@ impl Refusal for PeersError {
         match self {
             Self::Needle => "q_too_long",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            Self::Needle => None,
         }
     }
 }
@@ -112,7 +105,7 @@ pub enum ResolveError {
     #[error(transparent)]
     NotFound(#[from] UnknownRecipient),
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -132,13 +125,6 @@ impl Refusal for ResolveError {
             Self::Reach(_) => ReachDenied::REASON,
             Self::NotFound(_) => "recipient_unknown",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
         }
     }
 }
@@ -162,7 +148,7 @@ pub enum CertificateError {
     #[error("intra-org agent not found: {0}")]
     NotFound(String),
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -180,13 +166,6 @@ impl Refusal for CertificateError {
             Self::Id(_) => "agent_id_invalid",
             Self::NotFound(_) => "not_found",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
         }
     }
 }
@@ -213,7 +192,7 @@ pub enum PublicKeyError {
     #[error("agent not found")]
     NotFound,
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -229,13 +208,6 @@ impl Refusal for PublicKeyError {
         match self {
             Self::NotFound => "not_found",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            Self::NotFound => None,
         }
     }
 }

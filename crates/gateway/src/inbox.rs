@@ -60,7 +60,7 @@ pub enum AckError {
     #[error("message_not_found")]
     NotFound,
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -76,13 +76,6 @@ impl Refusal for AckError {
         match self {
             Self::NotFound => "message_not_found",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            Self::NotFound => None,
         }
     }
 }

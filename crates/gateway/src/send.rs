@@ -71,7 +71,7 @@ pub enum SendError {
     #[error("nonce already used")]
     NonceReused,
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -106,13 +106,6 @@ impl Refusal for SendError {
             Self::Signature(_) => "signature_invalid",
             Self::NonceReused => "nonce_reused",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
         }
     }
 }

@@ -40,7 +40,7 @@ pub enum LoginError {
     #[error("too many logins at once: try again in a few seconds")]
     Busy,
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -73,13 +73,6 @@ impl Refusal for LoginError {
             Self::LockedOut(left) => Some(*left),
             Self::OverLimit(over) => Some(over.retry_after),
             Self::Busy => Some(Duration::from_secs(3)),
-            _ => None,
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => outage.unavailable(),
             _ => None,
         }
     }

@@ -115,11 +115,4 @@ impl Refusal for DeviceError {
             error => error.to_string().into(),
         }
     }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Agent(error) => error.unavailable(),
-            _ => None,
-        }
-    }
 }

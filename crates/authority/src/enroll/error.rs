@@ -175,7 +175,7 @@ pub enum EnrollError {
     #[error(transparent)]
     Halted(#[from] Halt),
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -245,13 +245,6 @@ impl Refusal for EnrollError {
             Self::NoIssuer => "no_issuer",
             Self::Halted(_) => "signing_halted",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
         }
     }
 }

@@ -81,7 +81,7 @@ pub enum LifecycleError {
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -147,13 +147,6 @@ impl Refusal for LifecycleError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::OverLimit(over) => over.retry_after(),
-            _ => None,
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
             _ => None,
         }
     }

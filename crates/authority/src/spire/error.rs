@@ -36,7 +36,7 @@ pub enum BundleError {
     #[error("no SPIRE bundle for the trust domain {0}")]
     NotFound(TrustDomain),
     /// Something of ours.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -58,13 +58,6 @@ impl Refusal for BundleError {
             Self::Expired => "bundle_expired",
             Self::NotFound(_) => "not_found",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
         }
     }
 }
