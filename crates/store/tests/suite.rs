@@ -65,6 +65,14 @@ impl Place {
     fn sql(&self, sql: &str) -> rusqlite::Result<()> {
         rusqlite::Connection::open(self.path())?.execute_batch(sql)
     }
+
+    /// Every table, index and trigger with the text that made it.
+    fn schema(&self) -> Vec<(String, Option<String>)> {
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        let mut statement = connection.prepare("SELECT name, sql FROM sqlite_master ORDER BY name").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
 }
 
 fn told(by: &str) -> Event {
@@ -214,7 +222,7 @@ async fn the_audit_log_refuses_what_would_break_it() {
         "INTO local_audit (id, timestamp, event_type, org_id, result, chain_seq, previous_hash, entry_hash)";
     for (sql, says) in [
         ("UPDATE local_audit SET result = 'denied'".to_owned(), "append-only"),
-        ("DELETE FROM local_audit WHERE ts < '2099-01-01'".to_owned(), "archive command"),
+        ("DELETE FROM local_audit WHERE ts < '2099-01-01'".to_owned(), "cullis-proxy audit archive"),
         (
             format!("INSERT OR REPLACE {insert} VALUES (1, 't', 'e', 'acme', 'ok', 4, 'x', 'y')"),
             "append-only",
@@ -313,22 +321,30 @@ async fn closing_commits_what_is_queued() {
 
 #[test]
 fn a_database_of_an_older_version_takes_the_missing_steps() {
+    /// What the first version had, but for what every table of the existing system has.
+    const FIRST: &str = "('cullis_schema', 'cullis_writer', 'cullis_config', 'agent_epochs', 'message_keys', \
+        'proxy_config', 'internal_agents', 'mastio_keys', 'pki_key_store', 'local_audit', 'local_messages')";
     let place = Place::new();
     drop(place.open().unwrap());
-    // What the first version had not.
-    place.sql("DROP TABLE revoked_agent_certs; DROP TABLE agent_certs; DROP TABLE crl_numbers; DROP TABLE dpop_jwks; DROP TABLE enrollment_jwks;
-        DROP TABLE agent_lifetimes; DROP TABLE spiffe_bindings; DROP TABLE spiffe_floors; DROP TABLE spiffe_bundles;
-        DROP TABLE dashboard_sessions;
-        DROP TABLE idempotency_keys; DROP TABLE expiry_notices; DROP TABLE pending_enrollments;
-        DROP TABLE user_sessions; DROP TABLE local_agent_resource_bindings;
-        DROP INDEX cullis_messages_waiting; DROP INDEX cullis_messages_past;
-        UPDATE cullis_schema SET version = 1").unwrap();
-    drop(place.open().unwrap());
-    place.sql("SELECT spki_sha256 FROM revoked_agent_certs; SELECT status FROM pending_enrollments").unwrap();
+    let fresh = place.schema();
     let connection = rusqlite::Connection::open(place.path()).unwrap();
-    let version: i64 =
-        connection.query_row("SELECT version FROM cullis_schema", [], |row| row.get(0)).unwrap();
-    assert!(version > 1, "{version}");
+    let list = format!(
+        "SELECT type, name FROM sqlite_master WHERE type = 'table' AND name NOT IN {FIRST} \
+         UNION ALL SELECT type, name FROM sqlite_master WHERE name LIKE 'cullis_messages_%' OR name = 'local_audit_no_delete'"
+    );
+    let mut statement = connection.prepare(&list).unwrap();
+    let later: Vec<String> = statement
+        .query_map([], |row| Ok(format!("DROP {} {};", row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    drop(statement);
+    assert!(later.len() > 20, "{later:?}");
+    connection.execute_batch(&later.concat()).unwrap();
+    connection.execute_batch("UPDATE cullis_schema SET version = 1").unwrap();
+    drop(connection);
+    drop(place.open().unwrap());
+    assert_eq!(place.schema(), fresh);
 }
 
 #[test]

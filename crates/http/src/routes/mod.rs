@@ -34,6 +34,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use mastio_authority::{Authority, registry::Agent};
 use mastio_core::Stamp;
 use mastio_gateway::Gateway;
+use mastio_ledger::Ledger;
 
 use crate::{
     Rate,
@@ -48,6 +49,7 @@ use crate::{
 pub struct App {
     pub(crate) authority: Arc<Authority>,
     gateway: Gateway,
+    ledger: Ledger,
     draining: AtomicBool,
 }
 
@@ -60,6 +62,7 @@ impl App {
     pub fn new(authority: Arc<Authority>) -> Arc<Self> {
         Arc::new(Self {
             gateway: Gateway::new(Arc::clone(&authority)),
+            ledger: Ledger::new(Arc::clone(&authority)),
             authority,
             draining: AtomicBool::new(false),
         })
@@ -79,6 +82,12 @@ impl App {
     #[must_use]
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
+    }
+
+    /// The audit log's evidence, for the tasks around it.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// What the TLS listener and a proxy's listener serve; the latter also `/metrics`.

@@ -1,12 +1,16 @@
 //! The tables. A fresh database has those of the existing system that we use, under their names and columns, so that
 //! operators' SQL works; everything of our own is in new tables (design §6).
 
+mod evidence;
+
+use evidence::EVIDENCE_TABLES;
+
 /// What `cullis_schema` says when every step was taken.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version out of the one before it. A fresh and an adopted database take all steps, one of ours those
 /// that it lacks. Steps only add, and never change once they are released.
-pub(super) const STEPS: [&str; 3] = [FIRST_TABLES, AGENT_TABLES, MESSAGE_INDEXES];
+pub(super) const STEPS: [&str; 4] = [FIRST_TABLES, AGENT_TABLES, MESSAGE_INDEXES, EVIDENCE_TABLES];
 
 /// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`, without two
 /// indexes on `local_audit` (time, session): each costs every audited request a page, and no query uses one.
@@ -288,11 +292,8 @@ CREATE INDEX cullis_messages_past ON local_messages (enqueued_at) WHERE is_onesh
 "#;
 
 /// Guards of the audit log and the alias column `ts` that the runbook's SQL names. They go onto adopted tables too.
+/// What may be deleted is decided beside the marks of the archive, in [`EVIDENCE_TABLES`].
 pub(super) const AUDIT_GUARDS: &str = r#"
-DROP TRIGGER IF EXISTS local_audit_no_delete;
-CREATE TRIGGER local_audit_no_delete BEFORE DELETE ON local_audit FOR EACH ROW BEGIN
-    SELECT RAISE(ABORT, 'local_audit is append-only (CRIT-3): DELETE not permitted; entries leave only through the archive command, see: cullis-proxy audit --help');
-END;
 CREATE TRIGGER local_audit_guard BEFORE INSERT ON local_audit FOR EACH ROW BEGIN
     SELECT RAISE(ABORT, 'local_audit is append-only: an entry with this id exists')
         WHERE NEW.id > 0 AND EXISTS (SELECT 1 FROM local_audit WHERE id = NEW.id);

@@ -1,0 +1,122 @@
+//! The tables of the proofs: tree, checkpoints, time stamps, archive, witness.
+
+/// What makes the audit log provable to others (design decisions 17 to 19), and what makes it searchable.
+pub(super) const EVIDENCE_TABLES: &str = r#"
+-- The Merkle tree over the chain that we write: leaf `chain_seq - base_seq` is its `entry_hash`.
+CREATE TABLE audit_tree (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    base_seq INTEGER NOT NULL CHECK (base_seq > 0),
+    size INTEGER NOT NULL CHECK (size >= 0)
+) STRICT;
+-- C2SP tlog-tiles: up to 256 hashes of 32 bytes. A tile only grows; a full one never changes.
+CREATE TABLE audit_tiles (
+    level INTEGER NOT NULL,
+    tile INTEGER NOT NULL,
+    hashes BLOB NOT NULL CHECK (length(hashes) BETWEEN 32 AND 8192 AND length(hashes) % 32 = 0),
+    PRIMARY KEY (level, tile)
+) STRICT;
+-- Under which name and key checkpoints are signed. An accepted restore starts the next generation.
+CREATE TABLE audit_origins (
+    generation INTEGER PRIMARY KEY CHECK (generation > 0),
+    origin TEXT NOT NULL UNIQUE,
+    vkey TEXT NOT NULL,
+    log_key TEXT NOT NULL, -- PKCS#8 PEM of an Ed25519 key, sealed as other keys are
+    announcement TEXT NOT NULL, -- JWS by the Mastio's signing key over origin, key and base
+    started_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE audit_checkpoints (
+    id INTEGER PRIMARY KEY,
+    origin TEXT NOT NULL,
+    tree_size INTEGER NOT NULL CHECK (tree_size > 0),
+    root_hash TEXT NOT NULL, -- hex
+    note TEXT NOT NULL, -- the signed note, with the log's signature alone
+    signed_at TEXT NOT NULL,
+    UNIQUE (origin, tree_size)
+) STRICT;
+CREATE TABLE audit_cosignatures (
+    origin TEXT NOT NULL,
+    tree_size INTEGER NOT NULL,
+    witness TEXT NOT NULL,
+    line TEXT NOT NULL, -- the signature line, without its newline
+    received_at TEXT NOT NULL,
+    PRIMARY KEY (origin, tree_size, witness)
+) STRICT, WITHOUT ROWID;
+-- Named and framed as the Court's (contract audit-and-database.md 1.9): the token is `T1|` and the DER.
+CREATE TABLE audit_tsa_anchors (
+    id INTEGER PRIMARY KEY,
+    org_id TEXT NOT NULL,
+    chain_seq INTEGER NOT NULL,
+    row_hash TEXT NOT NULL,
+    tsa_token BLOB NOT NULL,
+    tsa_url TEXT NOT NULL,
+    tsa_cert_chain TEXT,
+    created_at TEXT NOT NULL,
+    UNIQUE (org_id, chain_seq)
+) STRICT;
+-- Up to where entries left for an archive. The chain goes on from here.
+CREATE TABLE audit_marks (
+    org_id TEXT NOT NULL,
+    archived_through INTEGER NOT NULL CHECK (archived_through >= first_seq),
+    first_seq INTEGER NOT NULL CHECK (first_seq > 0),
+    head_hash TEXT NOT NULL,
+    file TEXT NOT NULL,
+    bundle_sha256 TEXT NOT NULL,
+    marked_at TEXT NOT NULL,
+    PRIMARY KEY (org_id, archived_through)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER audit_marks_guard BEFORE INSERT ON audit_marks FOR EACH ROW BEGIN
+    SELECT RAISE(ABORT, 'audit_marks: a mark follows the one before it')
+        WHERE NEW.first_seq <> coalesce((SELECT max(archived_through) + 1 FROM audit_marks WHERE org_id = NEW.org_id),
+            (SELECT min(chain_seq) FROM local_audit WHERE org_id = NEW.org_id));
+    SELECT RAISE(ABORT, 'audit_marks: a mark names an entry that is there and not the newest, with its hash')
+        WHERE NOT EXISTS (SELECT 1 FROM local_audit WHERE org_id = NEW.org_id AND chain_seq = NEW.archived_through
+                AND entry_hash = NEW.head_hash)
+            OR NEW.archived_through >= (SELECT max(chain_seq) FROM local_audit WHERE org_id = NEW.org_id);
+END;
+CREATE TRIGGER audit_marks_no_update BEFORE UPDATE ON audit_marks FOR EACH ROW BEGIN
+    SELECT RAISE(ABORT, 'audit_marks is append-only: UPDATE not permitted');
+END;
+CREATE TRIGGER audit_marks_no_delete BEFORE DELETE ON audit_marks FOR EACH ROW BEGIN
+    SELECT RAISE(ABORT, 'audit_marks is append-only: DELETE not permitted');
+END;
+DROP TRIGGER IF EXISTS local_audit_no_delete;
+CREATE TRIGGER local_audit_no_delete BEFORE DELETE ON local_audit FOR EACH ROW
+    WHEN OLD.chain_seq IS NULL OR OLD.chain_seq >
+        coalesce((SELECT max(archived_through) FROM audit_marks WHERE org_id = OLD.org_id), 0)
+BEGIN
+    SELECT RAISE(ABORT, 'local_audit is append-only (CRIT-3): DELETE not permitted; old entries leave for an archive with: cullis-proxy audit archive --before DATE --out DIR');
+END;
+-- Archived entries that were brought back for a search. Not the log: drop them when done.
+CREATE TABLE restored_audit (
+    id INTEGER NOT NULL,
+    timestamp TEXT NOT NULL,
+    agent_id TEXT,
+    event_type TEXT NOT NULL,
+    details TEXT,
+    previous_hash TEXT,
+    entry_hash TEXT NOT NULL,
+    session_id TEXT,
+    org_id TEXT NOT NULL,
+    result TEXT NOT NULL,
+    chain_seq INTEGER NOT NULL,
+    hash_format TEXT,
+    PRIMARY KEY (org_id, chain_seq)
+) STRICT, WITHOUT ROWID;
+-- Logs that this Mastio is a witness of (C2SP tlog-witness).
+CREATE TABLE witnessed_logs (
+    origin TEXT PRIMARY KEY,
+    tree_size INTEGER NOT NULL CHECK (tree_size >= 0),
+    root_hash TEXT NOT NULL, -- hex
+    note TEXT NOT NULL,
+    seen_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+-- Agents that were deleted; their ids are not issued again unless an operator insists.
+CREATE TABLE agent_tombstones (
+    agent_id TEXT PRIMARY KEY,
+    deleted_at TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    first_seq INTEGER NOT NULL, -- of the entries that tell the end
+    last_seq INTEGER NOT NULL,
+    receipt TEXT NOT NULL -- JWS by the Mastio's signing key
+) STRICT, WITHOUT ROWID;
+"#;
