@@ -21,4 +21,6 @@ pub use entry::{Draft, Sealed};
 pub use problem::{Break, Problem};
 pub use row::{AdminRow, LocalRow};
 pub use unchained::{Unchained, UnchainedReport};
-pub use verify::{Admin, AdminVerifier, ChainReport, Local, LocalVerifier, Verifier};
+pub use verify::{
+    Admin, AdminVerifier, CLOCK_TOLERANCE, ChainReport, Local, LocalVerifier, SetBack, Verifier,
+};

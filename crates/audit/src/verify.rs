@@ -1,6 +1,6 @@
 //! Streaming verification of stored chains.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, time::Duration};
 
 use mastio_core::{Stamp, sha256};
 
@@ -24,6 +24,20 @@ pub type LocalVerifier = Verifier<Local>;
 /// Verifies the chain in `audit_log`.
 pub type AdminVerifier = Verifier<Admin>;
 
+/// Entries dated this much before an earlier one are told. The Python implementation dated them before queueing.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// A clock that was set back while a chain grew. The order of the entries is proved, their times are only stated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetBack {
+    /// The first entry that is dated more than [`CLOCK_TOLERANCE`] before an earlier one.
+    pub seq: u64,
+    /// How many such entries there are.
+    pub entries: u64,
+    /// The furthest of them from the newest date before it.
+    pub by: Duration,
+}
+
 /// Walks the rows of one chain in the order of `chain_seq`, each by its own hash format.
 ///
 /// Memory is constant (the longest row seen) and nothing is allocated for a row, except for one whose timestamp has
@@ -37,6 +51,8 @@ pub struct Verifier<Table> {
     ambiguous: u64,
     first_seq: Option<u64>,
     last_timestamp: String,
+    newest_timestamp: String,
+    set_back: Option<SetBack>,
     canonical: Vec<u8>,
     table: PhantomData<Table>,
 }
@@ -52,6 +68,8 @@ pub struct ChainReport {
     pub first_seq: Option<u64>,
     /// Timestamp of the last row as stored. Within a chain that the Python implementation wrote, times may go back.
     pub last_timestamp: Option<String>,
+    /// Whether the clock was set back meanwhile.
+    pub set_back: Option<SetBack>,
     /// Rows that hold the separator `|` outside their details. Their hash is right, but it is also right for the same
     /// text cut into columns elsewhere. Mastio never writes such a row.
     pub ambiguous: u64,
@@ -93,6 +111,8 @@ impl<Table> From<Head> for Verifier<Table> {
             ambiguous: 0,
             first_seq: None,
             last_timestamp: String::new(),
+            newest_timestamp: String::new(),
+            set_back: None,
             canonical: Vec::new(),
             table: PhantomData,
         }
@@ -121,6 +141,7 @@ impl<Table> Verifier<Table> {
             first_seq: self.first_seq,
             last_timestamp: (self.rows > 0).then_some(self.last_timestamp),
             ambiguous: self.ambiguous,
+            set_back: self.set_back,
         }
     }
 
@@ -155,9 +176,25 @@ impl<Table> Verifier<Table> {
         self.rows += 1;
         self.ambiguous += u64::from(row.is_ambiguous());
         self.first_seq.get_or_insert(self.head.seq);
-        self.last_timestamp.clear();
-        self.last_timestamp.push_str(link.timestamp);
+        replace(&mut self.last_timestamp, link.timestamp);
+        self.watch_clock(link.timestamp);
         Ok(())
+    }
+
+    /// What we write sorts as text, so times are read only where the text goes back.
+    fn watch_clock(&mut self, timestamp: &str) {
+        if timestamp >= self.newest_timestamp.as_str() {
+            replace(&mut self.newest_timestamp, timestamp);
+            return;
+        }
+        let (Ok(newest), Ok(this)) = (Stamp::parse(&self.newest_timestamp), Stamp::parse(timestamp)) else {
+            return;
+        };
+        let by = newest.since(this);
+        if by > CLOCK_TOLERANCE {
+            let known = self.set_back.unwrap_or(SetBack { seq: self.head.seq, entries: 0, by });
+            self.set_back = Some(SetBack { entries: known.entries + 1, by: known.by.max(by), ..known });
+        }
     }
 
     /// The hash of `row`, if it is the next link of this chain.
@@ -199,6 +236,11 @@ impl<Table> Verifier<Table> {
             })
             .ok_or(Problem::Hash)
     }
+}
+
+fn replace(text: &mut String, with: &str) {
+    text.clear();
+    text.push_str(with);
 }
 
 /// The text as Python parses and writes it: in UTC, without a fraction when that is zero.

@@ -199,28 +199,34 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     start: i64,
     micros: AtomicI64,
+    set_back: AtomicI64,
 }
 
 impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub fn at(start: Stamp) -> Self {
-        Self { start: start.0, micros: AtomicI64::new(start.0) }
+        Self { start: start.0, micros: AtomicI64::new(start.0), set_back: AtomicI64::new(0) }
     }
 
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
         self.micros.fetch_add(i64::try_from(by.as_micros()).unwrap_or(0), Ordering::Relaxed);
     }
+
+    /// Sets the wall clock back, as people do. Durations are not touched.
+    pub fn set_back(&self, by: Duration) {
+        self.set_back.fetch_add(i64::try_from(by.as_micros()).unwrap_or(0), Ordering::Relaxed);
+    }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Stamp {
-        Stamp(self.micros.load(Ordering::Relaxed))
+        Stamp(self.micros.load(Ordering::Relaxed) - self.set_back.load(Ordering::Relaxed))
     }
 
     fn elapsed(&self) -> Duration {
-        self.now().since(Stamp(self.start))
+        Stamp(self.micros.load(Ordering::Relaxed)).since(Stamp(self.start))
     }
 }
 

@@ -4,9 +4,13 @@
 //! when it fails nothing that agents do waits for it. [`Ledger`] is the whole; each use case is a module that adds
 //! methods to it.
 
+mod clock;
+
 use std::sync::Arc;
 
 use mastio_authority::Authority;
+
+pub use clock::ClockWatch;
 
 /// The audit log as seen from outside: what is proved of it, and what is handed out.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use mastio_audit::SetBack;
 use mastio_config::{Database, Settings, Source};
 use mastio_store::audit::{ChainFinding, verify_file};
 use serde_json::json;
@@ -86,14 +87,23 @@ fn report(findings: &[ChainFinding], as_json: bool) {
         };
         match &finding.result {
             Ok(report) => println!(
-                "ok      {}: {} entries, last {}{unchained}",
+                "ok      {}: {} entries, last {}{unchained}{}",
                 finding.chain,
                 report.rows,
                 report.head.hash.map_or_else(|| "none".to_owned(), hex::encode),
+                report.set_back.as_ref().map(clock_words).unwrap_or_default(),
             ),
             Err(broken) => println!("BROKEN  {}: {broken}{unchained}", finding.chain),
         }
     }
+}
+
+fn clock_words(set_back: &SetBack) -> String {
+    let SetBack { seq, entries, by } = set_back;
+    format!(
+        "\n        the clock was set back: {entries} entries from {seq} on are dated up to {} s before an earlier one",
+        by.as_secs()
+    )
 }
 
 fn in_json(finding: &ChainFinding) -> serde_json::Value {
@@ -104,6 +114,11 @@ fn in_json(finding: &ChainFinding) -> serde_json::Value {
             "last_seq": report.head.seq,
             "last_hash": report.head.hash.map(hex::encode),
             "last_timestamp": report.last_timestamp,
+            "clock_set_back": report.set_back.map(|set_back| json!({
+                "seq": set_back.seq,
+                "entries": set_back.entries,
+                "seconds": set_back.by.as_secs(),
+            })),
         }),
         Err(broken) => json!({
             "intact": false,

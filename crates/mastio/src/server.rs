@@ -15,6 +15,7 @@ use mastio_http::{
     metrics::ConnectionMetrics,
     tls::{ServerTls, TlsError},
 };
+use mastio_ledger::ClockWatch;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -119,6 +120,7 @@ impl Server {
         }
         tasks.spawn(publish_revocations(Arc::clone(&authority), stopping.clone()));
         tasks.spawn(watch_expiry(Arc::clone(&authority), stopping.clone()));
+        tasks.spawn(watch_clock(Arc::clone(&app), stopping.clone()));
         tasks.spawn(sweep(Arc::clone(&app), stopping));
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
     }
@@ -209,6 +211,22 @@ async fn watch_expiry(authority: Arc<Authority>, mut stopping: watch::Receiver<b
         if wait(&mut stopping, TEND_EVERY).await {
             return;
         }
+    }
+}
+
+/// A clock that is set back makes the dates of entries doubtful, and the log says so.
+async fn watch_clock(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+    let ledger = app.ledger();
+    let mut clock = ClockWatch::start(ledger.authority().clock().as_ref());
+    let mut told = ledger.check_clock_at_start().await;
+    loop {
+        if let Err(error) = told {
+            tracing::warn!(%error, "whether the clock was set back could not be told");
+        }
+        if wait(&mut stopping, TEND_EVERY).await {
+            return;
+        }
+        told = ledger.watch_clock(&mut clock).await;
     }
 }
 

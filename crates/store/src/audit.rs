@@ -10,7 +10,7 @@ use mastio_audit::{
 use mastio_core::event::{Details, catalogue};
 use rusqlite::{Connection, Row, types::ValueRef};
 
-pub use about::{Entry, Head, about, head};
+pub use about::{Entry, Head, about, head, newest_time};
 
 use crate::{
     Query, ReadError,

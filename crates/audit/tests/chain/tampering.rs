@@ -1,6 +1,8 @@
 //! Every way to change a stored chain is noticed, at the right row.
 
-use mastio_audit::{AdminVerifier, Break, ChainReport, Draft, Head, LocalVerifier, Problem};
+use std::time::Duration;
+
+use mastio_audit::{AdminVerifier, Break, ChainReport, Draft, Head, LocalVerifier, Problem, SetBack};
 use mastio_core::{OrgId, Stamp, sha256};
 use serde_json::{Value, json};
 
@@ -219,4 +221,19 @@ fn a_shifted_separator_is_counted() {
         row["row_hash"] = json!(hex::encode(hash));
         assert_eq!(verify_admin(&[row]).unwrap().ambiguous, ambiguous);
     }
+}
+
+/// The order is proved and the times are not: a clock that was set back shows, small steps do not.
+#[test]
+fn a_clock_that_was_set_back_is_told() {
+    let seconds = [1000, 1100, 1041, 1039, 700, 1200];
+    let mut head = Head::GENESIS;
+    let org = OrgId::parse("acme").unwrap();
+    let entry =
+        |seconds: i64| Draft::new(&event("tick", "ok", None, None, None), &org, Stamp::from_unix(seconds));
+    let rows: Vec<Value> =
+        seconds.iter().zip(1..).map(|(at, id)| stored(&head.append(entry(*at)), id)).collect();
+    let expected = SetBack { seq: 4, entries: 2, by: Duration::from_secs(400) };
+    assert_eq!(verify_local(&rows).unwrap().set_back, Some(expected));
+    assert_eq!(verify_local(&rows[..3]).unwrap().set_back, None);
 }

@@ -154,4 +154,7 @@ events! {
 
     /// The recipient acknowledged a one-shot message; it is not delivered again.
     "oneshot_delivered" Ok OneshotDelivered { msg_id: String, correlation_id: String, sender_agent_id: String }
+
+    /// The machine's clock was set back: entries from here on are dated before earlier ones.
+    "system.clock_set_back" Error ClockSetBack { expected: Stamp, now: Stamp, seconds: u64, noticed: &'static str }
 }

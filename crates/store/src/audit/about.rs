@@ -1,6 +1,6 @@
 //! What the audit log says about one agent, and how far the chain has got.
 
-use mastio_core::{AgentId, OrgId};
+use mastio_core::{AgentId, OrgId, Stamp};
 
 use crate::{Query, ReadError, Row, RowError, Store};
 
@@ -78,4 +78,15 @@ pub async fn head(store: &Store, org: &OrgId) -> Result<Option<Head>, ReadError>
         })
     };
     Ok(rows.first().map(read).transpose()?)
+}
+
+/// When the newest entry of the chain of `org` is dated; `None` while it is empty.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn newest_time(store: &Store, org: &OrgId) -> Result<Option<Stamp>, ReadError> {
+    let sql = "SELECT chain_seq, timestamp FROM local_audit \
+        WHERE org_id = ?1 AND chain_seq IS NOT NULL ORDER BY chain_seq DESC LIMIT 1";
+    let rows = store.rows(Query::new(TABLE, sql, vec![org.as_str().into()])).await?;
+    Ok(rows.first().map(|row| row.stamp("timestamp")).transpose()?)
 }
