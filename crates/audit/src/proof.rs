@@ -58,14 +58,22 @@ impl InclusionProof {
     /// # Errors
     /// When it is not.
     pub fn verify(&self, entry_hash: &Hash, head: &TreeHead) -> Result<(), ProofError> {
+        self.verify_leaf(&leaf_hash(entry_hash), head)
+    }
+
+    /// The same for whoever has the leaf, but not the entry any more.
+    ///
+    /// # Errors
+    /// When it is not in the tree of `head` at this place.
+    pub fn verify_leaf(&self, leaf: &Hash, head: &TreeHead) -> Result<(), ProofError> {
         if self.size != head.size {
             return Err(ProofError::OtherSize { proved: self.size, expected: head.size });
         }
         if self.index >= self.size || self.size > MAX_SIZE || self.path.len() > MAX_PATH {
             return Err(ProofError::NotIncluded);
         }
-        let leaf = tlog::Hash(leaf_hash(entry_hash));
-        tlog::check_record(&hashes(&self.path), self.size, tlog::Hash(head.root), self.index, leaf)
+        let (root, leaf) = (tlog::Hash(head.root), tlog::Hash(*leaf));
+        tlog::check_record(&hashes(&self.path), self.size, root, self.index, leaf)
             .map_err(|_| ProofError::NotIncluded)
     }
 }

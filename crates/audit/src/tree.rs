@@ -215,6 +215,19 @@ impl<'a, S: Tiles> Tree<'a, S> {
         Ok(TreeHead { size: self.size, root: root.0 })
     }
 
+    /// The hash of leaf `index`.
+    ///
+    /// # Errors
+    /// When there is no such leaf, or the tiles cannot be read.
+    pub fn leaf(&self, index: u64) -> Result<Hash, TreeError<S::Error>> {
+        if index >= self.size {
+            return Err(TreeError::Outside { size: self.size, asked: index });
+        }
+        let place = [tlog::stored_hash_index(0, index)];
+        let hashes = self.reading(|reader| reader.read_hashes(&place))?;
+        hashes.first().map(|hash| hash.0).ok_or(TreeError::Inconsistent)
+    }
+
     /// Proves that leaf `index` is in it.
     ///
     /// # Errors

@@ -156,6 +156,12 @@ impl Authority {
         &self.clock
     }
 
+    /// Where private keys live.
+    #[must_use]
+    pub fn custody(&self) -> &Arc<dyn Custody> {
+        &self.custody
+    }
+
     /// The source of randomness.
     #[must_use]
     pub fn rng(&self) -> &Arc<dyn Rng> {

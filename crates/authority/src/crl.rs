@@ -238,6 +238,23 @@ fn numbering(lists: &Lists) -> Unit {
 }
 
 impl Draft {
+    /// Whether what is published says `content`, is not old, and has the numbers that are stored: they are raised after
+    /// a restore, and then the lists are signed again under the new ones.
+    fn is_fresh(
+        database: &Database,
+        before: Option<&Lists>,
+        content: &[u8; 32],
+        now: Stamp,
+    ) -> Result<bool, ReadError> {
+        let Some(before) = before else { return Ok(false) };
+        for list in &before.lists {
+            if numbers::number(database, &list.issuer_key_id)? != list.number {
+                return Ok(false);
+            }
+        }
+        Ok(before.content == *content && before.this_update.plus(RESIGN_AFTER) > now)
+    }
+
     fn make(
         database: &Database,
         trust: &Trust,
@@ -251,8 +268,7 @@ impl Draft {
             .map(|issuer| (hex::encode(issuer.certificate().key_id().unwrap_or_default()), issuer))
             .collect();
         let content = document::content(issuers.iter().map(|(key_id, _)| key_id.as_str()), &revoked);
-        let fresh = |before: &Lists| before.content == content && before.this_update.plus(RESIGN_AFTER) > now;
-        if trust.halt.is_some() || before.is_some_and(fresh) {
+        if trust.halt.is_some() || Self::is_fresh(database, before, &content, now)? {
             return Ok(Self { revoked: document, lists: None });
         }
         let (mut pem, mut lists) = (String::new(), Vec::new());

@@ -1,9 +1,11 @@
 //! What is counted. Names are those of contract `operations.md` §6.
 
+mod evidence;
 mod fleet;
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
+pub use evidence::EvidenceMetrics;
 pub use fleet::FleetMetrics;
 
 /// The counters and gauges of trust, registered once.
@@ -39,6 +41,8 @@ pub struct Metrics {
     pub server_cert_seconds_left: IntGauge,
     /// Revocation, expiry, enrolment.
     pub fleet: FleetMetrics,
+    /// The proofs of the audit log.
+    pub evidence: EvidenceMetrics,
 }
 
 impl Metrics {
@@ -88,6 +92,7 @@ impl Metrics {
                 "seconds until the TLS server certificate ends",
             )?,
             fleet: FleetMetrics::register(&registry)?,
+            evidence: EvidenceMetrics::register(&registry)?,
             registry,
         })
     }

@@ -19,8 +19,8 @@ pub mod variable;
 pub use problem::{Problem, Problems};
 pub use reference::reference_markdown;
 pub use settings::{
-    Custody, Dashboard, Database, Dpop, EgressDpop, Environment, Expiry, GlobalLimit, Limits, Listen, Loaded,
-    LogFormat, Settings, WarnDays,
+    Audit, Custody, Dashboard, Database, Dpop, EgressDpop, Environment, Expiry, GlobalLimit, Limits, Listen,
+    Loaded, LogFormat, Settings, WarnDays,
 };
 pub use show::show;
 pub use source::Source;

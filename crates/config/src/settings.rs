@@ -1,6 +1,7 @@
 //! Everything that is set, typed and checked.
 
 mod access;
+mod audit;
 mod dashboard;
 mod database;
 mod expiry;
@@ -24,6 +25,7 @@ use url::Url;
 use crate::{Problem, Problems, Source, reader::Reader, variable::variable};
 
 pub use access::{Dpop, EgressDpop};
+pub use audit::Audit;
 pub use dashboard::Dashboard;
 pub use database::Database;
 pub use expiry::{Expiry, WarnDays};
@@ -88,6 +90,8 @@ pub struct Settings {
     pub grace_sweep_every: Option<Duration>,
     /// When the ends of certificates are told.
     pub expiry: Expiry,
+    /// How the audit log is made provable.
+    pub audit: Audit,
     /// What is too much.
     pub limits: Limits,
     /// How log lines look.
@@ -184,6 +188,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
     let agent_cert_grace = read.duration(variable!("MCP_PROXY_AGENT_CERT_GRACE_PERIOD_HOURS"), 3600);
     let grace_sweep_every = access::grace_sweep_every(read);
     let expiry = expiry::expiry(read);
+    let audit = audit::audit(read);
     let limits = limits::limits(read);
     let log_format = process::log_format(read);
     let workers = read.integer(variable!("MASTIO_WORKERS")).and_then(NonZeroUsize::new);
@@ -216,6 +221,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
         agent_cert_grace: agent_cert_grace?,
         grace_sweep_every: grace_sweep_every?,
         expiry: expiry?,
+        audit: audit?,
         limits: limits?,
         log_format: log_format?,
         workers,

@@ -90,6 +90,7 @@ pub(crate) const SECTIONS: &[(&str, &[Variable])] = &[
     ("Storage and keys", built::STORAGE),
     ("Tokens and proofs", built::ACCESS),
     ("Expiry", built::EXPIRY),
+    ("Audit log", built::AUDIT),
     ("Limits", built::LIMITS),
     ("Process", built::PROCESS),
 ];

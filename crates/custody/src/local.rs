@@ -163,7 +163,7 @@ impl Custody for Local {
         for bare in keys::bare(&self.database)? {
             let certificate = match &bare {
                 BareKey::Config { key, .. } => self.certificate_beside(key)?,
-                BareKey::Signing { .. } => None,
+                BareKey::Signing { .. } | BareKey::Log { .. } => None,
             };
             let sealed = self.seal(bare.name(), bare.pem(), certificate.as_deref().unwrap_or_default())?;
             statements.push(bare.replace(&sealed));

@@ -4,11 +4,21 @@
 //! when it fails nothing that agents do waits for it. [`Ledger`] is the whole; each use case is a module that adds
 //! methods to it.
 
+pub mod checkpoint_file;
+pub mod checkpoints;
 mod clock;
+mod keep;
+pub mod log_key;
+pub mod proofs;
+pub mod rewind;
+pub mod tree;
 
 use std::sync::Arc;
 
-use mastio_authority::Authority;
+use mastio_authority::{Authority, Outage};
+use mastio_store::sqlite::Database;
+
+use checkpoint_file::CheckpointFile;
 
 pub use clock::ClockWatch;
 
@@ -16,18 +26,52 @@ pub use clock::ClockWatch;
 #[derive(Debug, Clone)]
 pub struct Ledger {
     authority: Arc<Authority>,
+    log: Arc<Log>,
+}
+
+/// What is kept in memory of the log. Clones of a [`Ledger`] share it.
+#[derive(Debug)]
+struct Log {
+    file: CheckpointFile,
+    key: log_key::KeyCell,
+    growing: tokio::sync::Mutex<Option<tree::Growing>>,
+    signing: tokio::sync::Mutex<()>,
+    rewind: rewind::RewindCell,
+    pace: keep::Pace,
 }
 
 impl Ledger {
     /// The audit log of `authority`.
     #[must_use]
     pub fn new(authority: Arc<Authority>) -> Self {
-        Self { authority }
+        let log = Log {
+            file: CheckpointFile::beside(authority.store().database().path()),
+            key: log_key::KeyCell::default(),
+            growing: tokio::sync::Mutex::default(),
+            signing: tokio::sync::Mutex::default(),
+            rewind: rewind::RewindCell::default(),
+            pace: keep::Pace::default(),
+        };
+        Self { authority, log: Arc::new(log) }
     }
 
     /// Whose log it is.
     #[must_use]
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
+    }
+
+    /// Reads the database off the threads that serve.
+    async fn reading<T, E>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Outage> + Send + 'static,
+    {
+        let database = Arc::clone(self.authority.store().database());
+        let read = tokio::task::spawn_blocking(move || read(&database)).await;
+        read.unwrap_or_else(|join| Err(Outage::internal(join).into()))
     }
 }

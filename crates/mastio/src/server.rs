@@ -121,7 +121,8 @@ impl Server {
         tasks.spawn(publish_revocations(Arc::clone(&authority), stopping.clone()));
         tasks.spawn(watch_expiry(Arc::clone(&authority), stopping.clone()));
         tasks.spawn(watch_clock(Arc::clone(&app), stopping.clone()));
-        tasks.spawn(sweep(Arc::clone(&app), stopping));
+        tasks.spawn(sweep(Arc::clone(&app), stopping.clone()));
+        tasks.spawn(keep_log(Arc::clone(&app), stopping));
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
     }
 
@@ -139,6 +140,9 @@ impl Server {
         let settle = self.authority.store().submit(mastio_store::Unit::default());
         if let Err(error) = settle.await {
             tracing::error!(%error, "the store could not be settled at the end");
+        }
+        if let Err(error) = self.app.ledger().checkpoint_now().await {
+            tracing::warn!(%error, "the last entries are in no checkpoint yet");
         }
     }
 }
@@ -186,6 +190,16 @@ async fn sweep(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
     while !wait(&mut stopping, SWEEP_EVERY).await {
         if let Err(error) = app.gateway().sweep().await {
             tracing::warn!(%error, "messages that ran out could not be swept");
+        }
+    }
+}
+
+/// The tree over the audit log, and its checkpoints.
+async fn keep_log(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        app.ledger().keep_log().await;
+        if wait(&mut stopping, TEND_EVERY).await {
+            return;
         }
     }
 }

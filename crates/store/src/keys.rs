@@ -166,6 +166,13 @@ pub enum BareKey {
         /// The PEM.
         pem: SecretString,
     },
+    /// A row of `audit_origins`.
+    Log {
+        /// The origin.
+        origin: String,
+        /// The PEM.
+        pem: SecretString,
+    },
 }
 
 impl BareKey {
@@ -175,6 +182,7 @@ impl BareKey {
         match self {
             Self::Config { key, .. } => key,
             Self::Signing { kid, .. } => kid,
+            Self::Log { origin, .. } => origin,
         }
     }
 
@@ -182,7 +190,7 @@ impl BareKey {
     #[must_use]
     pub fn pem(&self) -> &SecretString {
         match self {
-            Self::Config { pem, .. } | Self::Signing { pem, .. } => pem,
+            Self::Config { pem, .. } | Self::Signing { pem, .. } | Self::Log { pem, .. } => pem,
         }
     }
 
@@ -199,11 +207,15 @@ impl BareKey {
                 "UPDATE mastio_keys SET privkey_pem = ?2 WHERE kid = ?1 AND privkey_pem = ?3",
                 values,
             ),
+            Self::Log { .. } => Statement::one(
+                "UPDATE audit_origins SET log_key = ?2 WHERE origin = ?1 AND log_key = ?3",
+                values,
+            ),
         }
     }
 }
 
-/// Every private key that lies readable in `proxy_config` or `mastio_keys`.
+/// Every private key that lies readable in `proxy_config`, `mastio_keys` or `audit_origins`.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -212,6 +224,7 @@ pub fn bare(database: &Database) -> Result<Vec<BareKey>, ReadError> {
         WHERE (\"key\" IN ('org_ca_key', 'mastio_ca_key') OR \"key\" LIKE 'agent_key:%') AND value LIKE '-----BEGIN%'";
     let signing =
         "SELECT kid AS name, privkey_pem AS pem FROM mastio_keys WHERE privkey_pem LIKE '-----BEGIN%'";
+    let log = "SELECT origin AS name, log_key AS pem FROM audit_origins WHERE log_key LIKE '-----BEGIN%'";
     let rows = |table, sql| database.rows_now(&Query::new(table, sql, vec![]));
     let read = |row: &Row| Ok((row.text("name")?.to_owned(), row.text("pem")?.into()));
     let mut found = Vec::new();
@@ -222,6 +235,10 @@ pub fn bare(database: &Database) -> Result<Vec<BareKey>, ReadError> {
     for row in rows("mastio_keys", signing)? {
         let (kid, pem) = read(&row).map_err(|error: RowError| error)?;
         found.push(BareKey::Signing { kid, pem });
+    }
+    for row in rows("audit_origins", log)? {
+        let (origin, pem) = read(&row).map_err(|error: RowError| error)?;
+        found.push(BareKey::Log { origin, pem });
     }
     Ok(found)
 }

@@ -267,6 +267,28 @@ pub(crate) const EXPIRY: &[Variable] = &[
     ),
 ];
 
+pub(crate) const AUDIT: &[Variable] = &[
+    Variable::built(
+        "MCP_PROXY_AUDIT_ORIGIN",
+        Kind::Text("visible characters without blanks and `+`, at most 200"),
+        "",
+        "the name of the audit log in its checkpoints, kept once the log has one; unset: the public host and \
+         `/audit`, or the organisation id and `/audit`",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_CHECKPOINT_INTERVAL_SECONDS",
+        Kind::Integer { min: 1, max: 86_400 },
+        "60",
+        "how often a checkpoint of the audit log is signed, if there are new entries",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_PUBLIC_LOG",
+        Kind::Boolean,
+        "false",
+        "serve checkpoints and hashes of the audit log to everybody, at `/audit/log`: never the entries themselves",
+    ),
+];
+
 pub(crate) const LIMITS: &[Variable] = &[
     Variable::built(
         "MCP_PROXY_RATE_LIMIT_PER_MINUTE",

@@ -157,4 +157,13 @@ events! {
 
     /// The machine's clock was set back: entries from here on are dated before earlier ones.
     "system.clock_set_back" Error ClockSetBack { expected: Stamp, now: Stamp, seconds: u64, noticed: &'static str }
+
+    /// A key that signs the checkpoints of this log was made. The announcement is signed by the key that signs tokens.
+    "audit.log_key_announced" Ok LogKeyAnnounced { origin: String, vkey: String, base_seq: u64, announcement: String }
+
+    /// The log is behind a checkpoint that it published, or contradicts it: an older copy of the database was restored, or history was rewritten. No checkpoints are signed until `mastio audit accept-restore`.
+    "audit.rolled_back" Error LogRolledBack { origin: String, reason: &'static str, seen_in: String, entries: u64, last_known_entries: u64, last_known_root: String }
+
+    /// An operator accepted that the database is an older copy. The entries named here are lost; checkpoints go on under a new origin.
+    "audit.restored" Ok LogRestored { origin: String, new_origin: String, lost_first: u64, lost_last: u64, last_checkpoint: String, last_checkpoint_at: Option<Stamp> }
 }

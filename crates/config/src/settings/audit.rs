@@ -1,0 +1,43 @@
+//! How the audit log is made provable to others (design decisions 17 to 19).
+
+use std::time::Duration;
+
+use crate::{reader::Reader, variable::variable};
+
+/// How the audit log is made provable to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The name of a log that has none yet; `None`: one of the public address, or of the organisation.
+    pub origin: Option<String>,
+    /// How often a checkpoint is signed, if there are new entries.
+    pub checkpoint_every: Duration,
+    /// Whether everybody may read checkpoints and hashes.
+    pub public_log: bool,
+}
+
+pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
+    let origin = read.parse(variable!("MCP_PROXY_AUDIT_ORIGIN"), origin);
+    let checkpoint_every = read.duration(variable!("MCP_PROXY_AUDIT_CHECKPOINT_INTERVAL_SECONDS"), 1);
+    let public_log = read.boolean(variable!("MCP_PROXY_AUDIT_PUBLIC_LOG"));
+    Some(Audit { origin, checkpoint_every: checkpoint_every?, public_log: public_log? })
+}
+
+/// What C2SP signed-note permits as the name of a key, with room for the number of a generation.
+fn origin(text: &str) -> Option<String> {
+    let fits = |unit: char| !unit.is_whitespace() && !unit.is_control() && unit != '+';
+    ((1..=200).contains(&text.len()) && text.chars().all(fits)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_fits_a_checkpoint() {
+        for (text, fits) in [("mastio.example.com/audit", true), ("a b", false), ("a+b", false), ("", false)]
+        {
+            assert_eq!(origin(text).is_some(), fits, "{text}");
+        }
+        assert!(origin(&"a".repeat(201)).is_none());
+    }
+}

@@ -1,0 +1,100 @@
+//! The pace of the log: when the tree grows and when a checkpoint is signed.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use mastio_audit::tree::TILE_WIDTH;
+use mastio_authority::Outage;
+use mastio_store::audit::origins;
+
+use crate::{Ledger, checkpoints::CheckpointError};
+
+/// How long to wait after a failure.
+const BACK_OFF: Duration = Duration::from_secs(5);
+
+/// When things were done last, on the monotonic clock.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(Mutex<Moments>);
+
+#[derive(Debug, Clone, Default)]
+struct Moments {
+    /// When to look at checkpoints next; `None`: now.
+    checkpoint_at: Option<Duration>,
+    /// When to try again after a failure.
+    again_at: Option<Duration>,
+    /// Why it failed last, to say it once.
+    trouble: Option<String>,
+}
+
+impl Pace {
+    fn change<T>(&self, change: impl FnOnce(&mut Moments) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_backing_off(&self, now: Duration) -> bool {
+        self.change(|moments| moments.again_at.is_some_and(|at| now < at))
+    }
+
+    fn wants_checkpoint(&self, now: Duration) -> bool {
+        self.change(|moments| moments.checkpoint_at.is_none_or(|at| at <= now))
+    }
+
+    /// Whether this failure is another one than the last.
+    fn failed(&self, error: &CheckpointError, now: Duration) -> bool {
+        let text = error.to_string();
+        self.change(|moments| {
+            moments.again_at = Some(now + BACK_OFF);
+            let new = moments.trouble.as_ref() != Some(&text);
+            moments.trouble = Some(text);
+            new
+        })
+    }
+}
+
+impl Ledger {
+    /// Looks after tree and checkpoints. Call it every second or so.
+    pub async fn keep_log(&self) {
+        let now = self.authority.clock().elapsed();
+        if self.log.pace.is_backing_off(now) {
+            return;
+        }
+        match self.keep_up(now).await {
+            Ok(()) => self.log.pace.change(|moments| moments.trouble = None),
+            Err(error) => {
+                if self.log.pace.failed(&error, now) {
+                    tracing::warn!(%error, "the audit log has no new checkpoint; it is tried again");
+                }
+            }
+        }
+    }
+
+    async fn keep_up(&self, now: Duration) -> Result<(), CheckpointError> {
+        let key = self.log_key().await?;
+        let newest = self.reading(|database| Ok::<_, Outage>(origins::newest_generation(database)?)).await?;
+        if newest != key.generation {
+            // An operator accepted a restore beside us.
+            self.log.key.forget();
+            self.log.pace.change(|moments| moments.checkpoint_at = None);
+        }
+        if self.log.pace.wants_checkpoint(now) {
+            let _one = self.log.signing.lock().await;
+            let key = self.log_key().await?;
+            match self.sign(&key).await {
+                // A rewind was told when it was found; the tree has grown all the same.
+                Ok(_) | Err(CheckpointError::Empty | CheckpointError::RolledBack) => {}
+                Err(error) => return Err(error),
+            }
+            let next = now + self.authority.settings.audit.checkpoint_every;
+            self.log.pace.change(|moments| moments.checkpoint_at = Some(next));
+            return Ok(());
+        }
+        // Whole tiles are written as they fill: a little more often than needed would write each of them many times.
+        let size = u64::try_from(self.authority.metrics.evidence.tree_size.get()).unwrap_or(0);
+        if self.last_seq().await? >= key.base_seq + size + TILE_WIDTH as u64 {
+            self.grow().await?;
+        }
+        Ok(())
+    }
+}

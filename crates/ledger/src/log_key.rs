@@ -1,0 +1,289 @@
+//! The log's name and the key that signs its checkpoints (design decision 17).
+//!
+//! Both are made at the first start and kept. The key is not the one that signs tokens: verifiers of the log know it
+//! for years, and a rotation of the other leaves it alone. The other vouches for it once, in the announcement.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use mastio_audit::note::{KeyKind, Name, NoteError, NoteKey, NoteSigner};
+use mastio_authority::{Outage, Refusal, trust::Signer};
+use mastio_config::Settings;
+use mastio_core::{Event, OrgId, Rng, Stamp, event::catalogue};
+use mastio_custody::{Custody, CustodyError};
+use mastio_jose::{SigningError, jws};
+use mastio_pki::pem;
+use mastio_store::{
+    ReadError, Unit,
+    audit::{
+        origins::{self, OriginRow},
+        tree,
+    },
+    sqlite::Database,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::Ledger;
+
+/// What custody calls the key in its errors.
+const WHAT: &str = "audit-log-key";
+
+/// The `typ` of an announcement.
+pub const ANNOUNCEMENT_TYPE: &str = "mastio-log-key+jwt";
+
+/// Why there is no key to sign checkpoints with.
+#[derive(Debug, thiserror::Error)]
+pub enum LogKeyError {
+    /// The stored one does not open.
+    #[error("{0}")]
+    Custody(#[from] CustodyError),
+    /// The stored one is not what its row says, or the origin cannot be one.
+    #[error("the key or the origin of the audit log cannot be used: {0}")]
+    Note(#[from] NoteError),
+    /// It cannot be announced.
+    #[error("the key of the audit log cannot be announced: {0}")]
+    Announce(#[from] SigningError),
+    /// There is no key that could announce it.
+    #[error(
+        "the audit log has no key yet, because there is no signing key to announce it; see the start of the log"
+    )]
+    NoSigner,
+    /// The tree is not begun although there is a key.
+    #[error("audit_origins has a key, but audit_tree has no row; restore the newest backup")]
+    NoTree,
+    /// Something of ours.
+    #[error("{0}")]
+    Outage(#[from] Outage),
+}
+
+impl From<ReadError> for LogKeyError {
+    fn from(error: ReadError) -> Self {
+        Self::Outage(error.into())
+    }
+}
+
+impl Refusal for LogKeyError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::NoSigner => 503,
+            Self::Outage(outage) => outage.status(),
+            _ => 500,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSigner => "no_signing_key",
+            Self::Outage(outage) => outage.reason(),
+            _ => "log_key_unusable",
+        }
+    }
+}
+
+/// A generation of the log: under which name and key checkpoints are signed.
+pub struct LogKey {
+    /// From 1; each accepted restore begins the next.
+    pub generation: u64,
+    /// The `chain_seq` of the tree's first leaf.
+    pub base_seq: u64,
+    /// Compact JWS by the signing key of then: `{iss, origin, vkey, base_seq, iat}`.
+    pub announcement: String,
+    /// Since when it signs.
+    pub started_at: Stamp,
+    signer: NoteSigner,
+}
+
+impl fmt::Debug for LogKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogKey").field("vkey", &self.vkey().to_string()).finish_non_exhaustive()
+    }
+}
+
+impl LogKey {
+    /// The public key.
+    #[must_use]
+    pub fn vkey(&self) -> &NoteKey {
+        self.signer.key()
+    }
+
+    /// The name of the log.
+    #[must_use]
+    pub fn origin(&self) -> &Name {
+        self.vkey().name()
+    }
+
+    /// What signs checkpoints.
+    pub(crate) fn signer(&self) -> &NoteSigner {
+        &self.signer
+    }
+
+    /// The generation that `origin` is of this log; `None` when it is another log's.
+    #[must_use]
+    pub fn generation_of(&self, origin: &Name) -> Option<u64> {
+        let rest = origin.as_str().strip_prefix(first_name(self.origin(), self.generation))?;
+        match rest.strip_prefix('/') {
+            None => rest.is_empty().then_some(1),
+            Some(number) => mastio_audit::proof::decimal(number).filter(|number| *number > 1),
+        }
+    }
+
+    /// The newest generation that is stored; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn stored(database: &Database, custody: &dyn Custody) -> Result<Option<Self>, LogKeyError> {
+        let Some(row) = origins::all(database)?.into_iter().next() else { return Ok(None) };
+        let pem = custody.unwrap(WHAT, &row.log_key)?;
+        let der = pem::private_key(pem.expose_secret()).map_err(|_| NoteError::Key)?;
+        let signer = NoteSigner::from_pkcs8(KeyKind::Log, row.vkey.name().clone(), der.secret_der())?;
+        if *signer.key() != row.vkey {
+            return Err(NoteError::Key.into());
+        }
+        let tree = tree::stored(database)?.ok_or(LogKeyError::NoTree)?;
+        Ok(Some(Self {
+            generation: row.generation,
+            base_seq: tree.base_seq,
+            announcement: row.announcement,
+            started_at: row.started_at,
+            signer,
+        }))
+    }
+}
+
+/// The name of the first generation, out of that of another.
+fn first_name(origin: &Name, generation: u64) -> &str {
+    let own = format!("/{generation}");
+    origin.as_str().strip_suffix(own.as_str()).filter(|_| generation > 1).unwrap_or(origin.as_str())
+}
+
+/// The name of generation `generation` of the log that `key` is of.
+pub(crate) fn name_of(key: &LogKey, generation: u64) -> Result<Name, NoteError> {
+    Name::parse(&format!("{}/{generation}", first_name(key.origin(), key.generation)))
+}
+
+/// What a log is called that has no name yet.
+fn origin_of(settings: &Settings, org: &OrgId) -> Result<Name, NoteError> {
+    if let Some(origin) = &settings.audit.origin {
+        return Name::parse(origin);
+    }
+    let host = settings.public_url.as_ref().and_then(|url| {
+        let host = url.host_str()?;
+        Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    });
+    Name::parse(&format!("{}/audit", host.as_deref().unwrap_or(org.as_str())))
+}
+
+/// What a new generation is made with.
+pub(crate) struct Maker<'a> {
+    pub(crate) org: &'a OrgId,
+    pub(crate) signer: &'a Signer,
+    pub(crate) custody: &'a dyn Custody,
+    pub(crate) rng: &'a dyn Rng,
+    pub(crate) now: Stamp,
+}
+
+impl Maker<'_> {
+    /// A unit that begins a generation with a fresh key and tells it.
+    pub(crate) fn begin(&self, generation: u64, origin: Name, base_seq: u64) -> Result<Unit, LogKeyError> {
+        let key = NoteSigner::generate(KeyKind::Log, origin, self.rng)?;
+        let pem: SecretString = pem::encode("PRIVATE KEY", &key.to_pkcs8()?).into();
+        let row = OriginRow {
+            generation,
+            vkey: key.key().clone(),
+            log_key: self.custody.wrap(WHAT, &pem)?,
+            announcement: self.announce(key.key(), base_seq)?,
+            started_at: self.now,
+        };
+        let event = Event::new(&catalogue::LogKeyAnnounced {
+            origin: row.vkey.name().to_string(),
+            vkey: row.vkey.to_string(),
+            base_seq,
+            announcement: row.announcement.clone(),
+        });
+        Ok(Unit::of(event).write(row.insert()))
+    }
+
+    fn announce(&self, vkey: &NoteKey, base_seq: u64) -> Result<String, SigningError> {
+        let header = json!({ "alg": "ES256", "kid": self.signer.kid, "typ": ANNOUNCEMENT_TYPE });
+        let claims = json!({
+            "iss": self.org,
+            "origin": vkey.name().as_str(),
+            "vkey": vkey.to_string(),
+            "base_seq": base_seq,
+            "iat": self.now.unix(),
+        });
+        jws::sign(&self.signer.key, &header, &claims)
+    }
+}
+
+/// The key of the newest generation, once it was loaded.
+#[derive(Debug, Default)]
+pub(crate) struct KeyCell {
+    loaded: ArcSwapOption<LogKey>,
+    making: tokio::sync::Mutex<()>,
+}
+
+impl KeyCell {
+    pub(crate) fn get(&self) -> Option<Arc<LogKey>> {
+        self.loaded.load_full()
+    }
+
+    /// Somebody else may have begun another generation: it is loaded when it is needed next.
+    pub(crate) fn forget(&self) {
+        self.loaded.store(None);
+    }
+}
+
+impl Ledger {
+    /// The key of the newest generation. The first time of all it is made.
+    ///
+    /// # Errors
+    /// When the stored one cannot be used, or none can be made.
+    pub async fn log_key(&self) -> Result<Arc<LogKey>, LogKeyError> {
+        if let Some(key) = self.log.key.get() {
+            return Ok(key);
+        }
+        let _one = self.log.key.making.lock().await;
+        if let Some(key) = self.log.key.get() {
+            return Ok(key);
+        }
+        let key = match self.stored_key().await? {
+            Some(key) => key,
+            None => {
+                self.make_first_key().await?;
+                self.stored_key().await?.ok_or(LogKeyError::NoTree)?
+            }
+        };
+        let key = Arc::new(key);
+        self.log.key.loaded.store(Some(Arc::clone(&key)));
+        Ok(key)
+    }
+
+    async fn stored_key(&self) -> Result<Option<LogKey>, LogKeyError> {
+        let custody = Arc::clone(self.authority.custody());
+        self.reading(move |database| LogKey::stored(database, custody.as_ref())).await
+    }
+
+    async fn make_first_key(&self) -> Result<(), LogKeyError> {
+        let (authority, trust) = (&self.authority, self.authority.trust());
+        let maker = Maker {
+            org: &trust.org,
+            signer: trust.signer.as_deref().ok_or(LogKeyError::NoSigner)?,
+            custody: authority.custody().as_ref(),
+            rng: authority.rng().as_ref(),
+            now: authority.clock().now(),
+        };
+        let org = trust.org.clone();
+        let bounds =
+            self.reading(move |database| Ok::<_, LogKeyError>(tree::bounds(database, &org)?)).await?;
+        let base_seq = bounds.map_or(1, |(first, _)| first);
+        let origin = origin_of(&authority.settings, &trust.org)?;
+        let unit = maker.begin(1, origin, base_seq)?.write(tree::begin(base_seq));
+        match authority.commit(unit).await.map_err(Outage::from) {
+            // Another process made one at the same time: that one counts.
+            Ok(_) | Err(Outage::Contended) => Ok(()),
+            Err(outage) => Err(outage.into()),
+        }
+    }
+}

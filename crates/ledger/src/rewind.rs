@@ -1,0 +1,231 @@
+//! Whether the log is behind what it published: an older copy of the database was put back, or history was rewritten
+//! (design decision 18).
+//!
+//! The newest checkpoint is kept where a restore does not reach: in the file beside the database, and at witnesses. If
+//! the tree is smaller than one of them or has another root at its size, no checkpoint is signed under that origin any
+//! more; everything else is served. `mastio audit accept-restore` begins the next origin.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use mastio_audit::tree::{Tree, TreeError};
+use mastio_authority::Outage;
+use mastio_core::{Event, event::catalogue};
+use mastio_store::{
+    ReadError, Touch, Unit,
+    audit::{checkpoints, tree::StoredTiles},
+    config, crl,
+    sqlite::Database,
+};
+
+use crate::{
+    Ledger,
+    checkpoint_file::{CheckpointFile, Known},
+    checkpoints::CheckpointError,
+    log_key::LogKey,
+};
+
+/// Under which of our own names it is kept which rewind was told.
+const TOLD: &str = "audit_rolled_back";
+
+/// How the log contradicts a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It has fewer entries.
+    Behind,
+    /// It has other entries.
+    Rewritten,
+    /// The checkpoint is of this log, but of a key that the database does not know.
+    UnknownKey,
+}
+
+impl Reason {
+    /// A stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Behind => "behind",
+            Self::Rewritten => "rewritten",
+            Self::UnknownKey => "unknown_key",
+        }
+    }
+}
+
+/// A checkpoint that the log published and that its database contradicts.
+#[derive(Debug, Clone)]
+pub struct Rewind {
+    /// How.
+    pub reason: Reason,
+    /// The checkpoint.
+    pub known: Known,
+    /// Who has it: the file's name, or a witness.
+    pub seen_in: String,
+    /// How many entries the tree had when this was found.
+    pub entries: u64,
+}
+
+/// The rewind that was found, until it is accepted.
+#[derive(Debug, Default)]
+pub(crate) struct RewindCell(ArcSwapOption<Rewind>);
+
+impl RewindCell {
+    pub(crate) fn is_clear(&self) -> bool {
+        self.0.load().is_none()
+    }
+}
+
+/// Compares the tree of `size` leaves with a checkpoint that was published. `None`: the one continues the other, or the
+/// checkpoint is of another log or of a generation that is over.
+///
+/// # Errors
+/// When the tree cannot be read.
+pub fn judge(
+    database: &Database,
+    key: &LogKey,
+    size: u64,
+    known: &Known,
+) -> Result<Option<Reason>, TreeError<ReadError>> {
+    let said = known.note.unverified();
+    match key.generation_of(&said.origin) {
+        None => return Ok(None),
+        Some(generation) if generation < key.generation => return Ok(None),
+        Some(generation) if generation > key.generation => return Ok(Some(Reason::UnknownKey)),
+        Some(_) => {}
+    }
+    if known.note.verify(key.vkey()).is_err() {
+        return Ok(Some(Reason::UnknownKey));
+    }
+    if said.head.size > size {
+        return Ok(Some(Reason::Behind));
+    }
+    let tiles = StoredTiles(database);
+    let tree = Tree::new(size, &tiles);
+    let continued = tree.consistency(said.head.size)?.verify(&said.head, &tree.head()?);
+    Ok(continued.is_err().then_some(Reason::Rewritten))
+}
+
+/// What the log published last, by what is kept in the database and beside it.
+fn published(
+    database: &Database,
+    file: &CheckpointFile,
+    key: &LogKey,
+) -> Result<Vec<(String, Known)>, ReadError> {
+    let stored = checkpoints::newest(database, key.origin())?;
+    let stored = stored.map(|row| ("database".to_owned(), Known { note: row.note, at: Some(row.signed_at) }));
+    // A file that cannot be read is no reason to stop: the witnesses are still there.
+    let filed = file.last().unwrap_or_else(|error| {
+        tracing::warn!(%error, path = %file.path().display(), "the file of checkpoints cannot be read");
+        Vec::new()
+    });
+    let newest = |known: &Known| {
+        let said = known.note.unverified();
+        key.generation_of(&said.origin).map(|generation| (generation, said.head.size))
+    };
+    let filed = filed.into_iter().filter(|known| newest(known).is_some()).max_by_key(newest);
+    let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(filed.map(|known| (name, known)).into_iter().chain(stored).collect())
+}
+
+/// The first contradiction between the tree of `size` leaves and what is kept beside the database and in it.
+///
+/// # Errors
+/// When something cannot be read.
+pub fn find(
+    database: &Database,
+    file: &CheckpointFile,
+    key: &LogKey,
+    size: u64,
+) -> Result<Option<Rewind>, CheckpointError> {
+    for (seen_in, known) in published(database, file, key)? {
+        if let Some(reason) = judge(database, key, size, &known)? {
+            return Ok(Some(Rewind { reason, known, seen_in, entries: size }));
+        }
+    }
+    Ok(None)
+}
+
+impl Ledger {
+    /// The checkpoint that the log contradicts, if there is one.
+    #[must_use]
+    pub fn rewind(&self) -> Option<Arc<Rewind>> {
+        self.log.rewind.0.load_full()
+    }
+
+    /// Whether the log is behind what it published, or contradicts it; then no checkpoints are signed.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> bool {
+        !self.log.rewind.is_clear()
+    }
+
+    /// Compares the log with a checkpoint of it that somebody else holds, such as a witness. A contradiction is told,
+    /// and stops checkpoints as one in the file does.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or the contradiction cannot be told.
+    pub async fn compare_with(&self, seen_in: &str, known: Known) -> Result<bool, CheckpointError> {
+        let _one = self.log.signing.lock().await;
+        let (key, size) = (self.log_key().await?, self.grow().await?);
+        let seen_in = seen_in.to_owned();
+        let judged = self.reading(move |database| {
+            let reason = judge(database, &key, size, &known)?;
+            Ok::<_, CheckpointError>(reason.map(|reason| Rewind { reason, known, seen_in, entries: size }))
+        });
+        match judged.await? {
+            None => Ok(false),
+            Some(rewind) => {
+                self.stop_signing(rewind).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether the tree of `size` leaves contradicts what was published. Once it does, only another generation helps.
+    pub(crate) async fn look_back(&self, key: &Arc<LogKey>, size: u64) -> Result<bool, CheckpointError> {
+        if let Some(known) = self.rewind() {
+            let origin = known.known.note.unverified().origin.clone();
+            if key.generation_of(&origin).is_some_and(|generation| generation >= key.generation) {
+                return Ok(true);
+            }
+            self.log.rewind.0.store(None);
+            self.authority.metrics.evidence.rolled_back.set(0);
+        }
+        let (file, key) = (self.log.file.clone(), Arc::clone(key));
+        let found = self.reading(move |database| find(database, &file, &key, size)).await?;
+        match found {
+            None => Ok(false),
+            Some(rewind) => {
+                self.stop_signing(rewind).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// From now on nothing is signed. Told once, whatever restarts come.
+    async fn stop_signing(&self, rewind: Rewind) -> Result<(), CheckpointError> {
+        let said = rewind.known.note.unverified().clone();
+        let root = hex::encode(said.head.root);
+        self.authority.metrics.evidence.rolled_back.set(1);
+        let event = catalogue::LogRolledBack {
+            origin: said.origin.to_string(),
+            reason: rewind.reason.as_str(),
+            seen_in: rewind.seen_in.clone(),
+            entries: rewind.entries,
+            last_known_entries: said.head.size,
+            last_known_root: root.clone(),
+        };
+        self.log.rewind.0.store(Some(Arc::new(rewind)));
+        let mark = format!("{} {} {root}", said.origin, said.head.size);
+        let told = self.reading(|database| Ok::<_, Outage>(config::own(database, TOLD)?)).await?;
+        if told.as_deref() == Some(&mark) {
+            tracing::warn!(origin = %said.origin, "the audit log is behind or contradicts its last known checkpoint: no checkpoints are signed until mastio audit accept-restore");
+            return Ok(());
+        }
+        let unit = Unit::of(Event::new(&event))
+            .write(config::put_own(TOLD, &mark))
+            // What an older copy would number again was published under these numbers already.
+            .write(crl::raise_numbers(self.authority.clock().now()))
+            .touch(Touch::Trust);
+        self.authority.commit(unit).await.map_err(Outage::from)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Growing the tree over committed entries.
+//!
+//! One task takes the entries that the tree lacks, in pieces, and writes what they add to the tiles through the one
+//! writer. Every piece is whole or not there, so a crash leaves a smaller tree and nothing to repair.
+
+use std::sync::Arc;
+
+use mastio_audit::tree::{Edge, Hash, TreeError};
+use mastio_authority::{Outage, Refusal};
+use mastio_core::OrgId;
+use mastio_store::{
+    ReadError, Unit,
+    audit::tree::{self, StoredTiles},
+    sqlite::Database,
+};
+
+use crate::{Ledger, log_key::LogKeyError};
+
+/// How many entries one unit takes into the tree: about half a megabyte of tiles. After a long backlog other units
+/// come between these.
+const PIECE: u64 = 16_384;
+
+/// Why the tree does not grow. What it has stays true.
+#[derive(Debug, thiserror::Error)]
+pub enum GrowError {
+    /// There is no log yet.
+    #[error("{0}")]
+    Key(#[from] LogKeyError),
+    /// What is stored cannot be continued.
+    #[error("{0}")]
+    Tree(#[from] TreeError<ReadError>),
+    /// The next entry is not there, or does not link to the one before it.
+    #[error(
+        "the audit tree ends at entry {0}, because the entry after it is missing or does not link to it; run mastio audit verify"
+    )]
+    Broken(u64),
+    /// Something of ours.
+    #[error("{0}")]
+    Outage(#[from] Outage),
+}
+
+impl From<ReadError> for GrowError {
+    fn from(error: ReadError) -> Self {
+        Self::Outage(error.into())
+    }
+}
+
+impl Refusal for GrowError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Key(error) => error.status(),
+            Self::Tree(TreeError::Source(error)) => Outage::from(error.clone()).status(),
+            Self::Tree(_) | Self::Broken(_) => 500,
+            Self::Outage(outage) => outage.status(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Key(error) => error.reason(),
+            Self::Tree(_) => "audit_tree_unreadable",
+            Self::Broken(_) => "audit_chain_broken",
+            Self::Outage(outage) => outage.reason(),
+        }
+    }
+}
+
+/// The right edge of the stored tree.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    base_seq: u64,
+    edge: Edge,
+    /// The hash of the last entry in it.
+    last: Option<Hash>,
+}
+
+impl Growing {
+    fn load(database: &Database, org: &OrgId) -> Result<Self, GrowError> {
+        let stored = tree::stored(database)?.ok_or(LogKeyError::NoTree)?;
+        let edge = Edge::load(stored.size, &StoredTiles(database))?;
+        let last = match stored.size {
+            0 => None,
+            size => {
+                let seq = stored.base_seq + size - 1;
+                Some(tree::entry_hash(database, org, seq)?.ok_or(GrowError::Broken(seq))?)
+            }
+        };
+        Ok(Self { base_seq: stored.base_seq, edge, last })
+    }
+
+    fn next_seq(&self) -> u64 {
+        self.base_seq + self.edge.size()
+    }
+
+    /// Takes the next entries in memory, and says how to store them. `None` when there are none.
+    fn advance(&mut self, database: &Database, org: &OrgId) -> Result<Option<Unit>, GrowError> {
+        let from = self.edge.size();
+        for leaf in tree::leaves(database, org, self.next_seq(), PIECE)? {
+            let links = self.last.is_none_or(|last| leaf.previous_hash == Some(last));
+            if leaf.seq != self.next_seq() || !links {
+                return Err(GrowError::Broken(self.next_seq() - 1));
+            }
+            self.edge.append(&leaf.entry_hash);
+            self.last = Some(leaf.entry_hash);
+        }
+        let to = self.edge.size();
+        let grown = to > from;
+        Ok(grown.then(|| Unit::default().write_all(tree::grow(from, to, self.edge.take_growth()))))
+    }
+}
+
+impl Ledger {
+    /// Takes every entry into the tree that is committed now, and returns how many there are in it.
+    ///
+    /// # Errors
+    /// When the tree cannot be continued or stored; what was stored counts.
+    pub async fn grow(&self) -> Result<u64, GrowError> {
+        self.log_key().await?;
+        let mut held = self.log.growing.lock().await;
+        // Taken out: after any failure the edge in memory may be ahead of the stored one, and is loaded anew.
+        let mut growing = held.take();
+        loop {
+            let org = self.authority.trust().org.clone();
+            let step = self.reading(move |database| {
+                let mut growing = match growing {
+                    Some(growing) => growing,
+                    None => Growing::load(database, &org)?,
+                };
+                let unit = growing.advance(database, &org)?;
+                Ok::<_, GrowError>((growing, unit))
+            });
+            let (next, unit) = step.await?;
+            let size = next.edge.size();
+            self.authority.metrics.evidence.tree_size.set(size.cast_signed());
+            let Some(unit) = unit else {
+                *held = Some(next);
+                return Ok(size);
+            };
+            self.authority.commit(unit).await.map_err(Outage::from)?;
+            growing = Some(next);
+        }
+    }
+
+    /// The last entry of our chain that is committed; 0 while there is none.
+    pub(crate) async fn last_seq(&self) -> Result<u64, Outage> {
+        let org = Arc::clone(&self.authority).trust().org.clone();
+        let bounds = self.reading(move |database| Ok::<_, Outage>(tree::bounds(database, &org)?)).await?;
+        Ok(bounds.map_or(0, |(_, last)| last))
+    }
+}

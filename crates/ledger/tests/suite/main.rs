@@ -1,0 +1,6 @@
+//! The audit log's evidence over a real authority and database.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod checkpoints;
+mod rewind;
+mod world;
