@@ -79,7 +79,7 @@ fn sha256_imprint(imprint: AnyRef<'_>) -> der::Result<Option<[u8; 32]>> {
 /// `YYYYMMDDhhmmss[.f…]Z`: unlike certificates, time stamps may tell fractions of a second.
 fn generalized_time(element: AnyRef<'_>) -> der::Result<Stamp> {
     element.tag().assert_eq(Tag::GeneralizedTime)?;
-    let bad = || der::Error::from(Tag::GeneralizedTime.value_error());
+    let bad = || Tag::GeneralizedTime.value_error();
     let text = std::str::from_utf8(element.value()).map_err(|_| bad())?;
     let (Some(digits), Some(fraction)) =
         (text.get(..14), text.get(14..).and_then(|rest| rest.strip_suffix('Z')))
@@ -107,7 +107,7 @@ fn generalized_time(element: AnyRef<'_>) -> der::Result<Stamp> {
 
 fn accuracy(element: AnyRef<'_>) -> der::Result<Duration> {
     let fields = elements(element.value())?;
-    let seconds = field(&fields, Tag::Integer).map(|seconds| seconds.decode_as::<u32>()).transpose()?;
+    let seconds = field(&fields, Tag::Integer).map(AnyRef::decode_as::<u32>).transpose()?;
     let thousandths = |tag| -> der::Result<u64> {
         // IMPLICIT (1..999): the content of an INTEGER of one or two bytes.
         field(&fields, tag).map_or(Ok(0), |number| match number.value() {
