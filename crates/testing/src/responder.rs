@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 /// One answer.
@@ -74,6 +74,7 @@ struct State {
 pub struct Responder {
     address: SocketAddr,
     state: Arc<State>,
+    listening: Option<JoinHandle<()>>,
 }
 
 impl Responder {
@@ -89,7 +90,7 @@ impl Responder {
             silent: Mutex::default(),
         });
         let serving = Arc::clone(&state);
-        thread::spawn(move || {
+        let listening = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if serving.ended.load(Ordering::Relaxed) {
                     return;
@@ -99,7 +100,7 @@ impl Responder {
                 thread::spawn(move || drop(serving.serve(stream)));
             }
         });
-        Self { address, state }
+        Self { address, state, listening: Some(listening) }
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -159,6 +160,8 @@ impl Drop for Responder {
         self.state.ended.store(true, Ordering::Relaxed);
         // Wakes the loop, which sees that it has ended.
         drop(TcpStream::connect(self.address));
+        // Its port is free when it has ended.
+        drop(self.listening.take().map(JoinHandle::join));
         self.state.silent.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

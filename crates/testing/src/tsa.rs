@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use tempfile::TempDir;
@@ -75,6 +76,8 @@ const FAR: &str = "20991231235959Z";
 #[derive(Debug)]
 pub struct Tsa {
     dir: TempDir,
+    /// OpenSSL counts serial numbers in a file, one at a time.
+    stamping: Mutex<()>,
 }
 
 impl Tsa {
@@ -88,7 +91,7 @@ impl Tsa {
     /// (`YYYYMMDDhhmmssZ`).
     #[must_use]
     pub fn certified(key: Key, extensions: &str, end: &str) -> Self {
-        let tsa = Self { dir: TempDir::new().unwrap() };
+        let tsa = Self { dir: TempDir::new().unwrap(), stamping: Mutex::default() };
         fs::write(tsa.file("openssl.cnf"), CONFIGURATION).unwrap();
         fs::write(tsa.file("index.txt"), "").unwrap();
         fs::write(tsa.file("tsa-serial"), "01").unwrap();
@@ -128,6 +131,7 @@ impl Tsa {
     /// What the authority answers to a TimeStampReq: a TimeStampResp, now.
     #[must_use]
     pub fn reply(&self, query: &[u8]) -> Vec<u8> {
+        let _one = self.stamping.lock().unwrap_or_else(PoisonError::into_inner);
         self.through(&["ts", "-reply", "-config", "openssl.cnf", "-section", "tsa"], "-queryfile", query)
     }
 
@@ -160,6 +164,14 @@ impl Tsa {
     pub fn verifies(&self, digest: &str, response: &Path) -> bool {
         let response = response.to_str().unwrap();
         self.run(&["ts", "-verify", "-digest", digest, "-in", response, "-CAfile", "root.pem"]).is_ok()
+    }
+
+    /// The same for a bare TimeStampToken.
+    #[must_use]
+    pub fn verifies_token(&self, digest: &str, token: &Path) -> bool {
+        let token = token.to_str().unwrap();
+        let verify = ["ts", "-verify", "-token_in", "-digest", digest, "-in", token, "-CAfile", "root.pem"];
+        self.run(&verify).is_ok()
     }
 
     /// Runs OpenSSL with `input` in a file that `option` names, and returns what it wrote to `-out`.
