@@ -32,5 +32,6 @@ mod revocation;
 mod sdk;
 mod seeds;
 mod spiffe;
+mod time_stamps;
 mod walk;
 mod webdriver;

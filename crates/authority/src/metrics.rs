@@ -1,10 +1,12 @@
 //! What is counted. Names are those of contract `operations.md` §6.
 
+mod anchors;
 mod evidence;
 mod fleet;
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
+pub use anchors::AnchorMetrics;
 pub use evidence::EvidenceMetrics;
 pub use fleet::FleetMetrics;
 
@@ -39,6 +41,8 @@ pub struct Metrics {
     pub audit_writable: IntGauge,
     /// Seconds until the TLS server certificate ends.
     pub server_cert_seconds_left: IntGauge,
+    /// Time stamps.
+    pub anchors: AnchorMetrics,
     /// Revocation, expiry, enrolment.
     pub fleet: FleetMetrics,
     /// The proofs of the audit log.
@@ -91,6 +95,7 @@ impl Metrics {
                 "cullis_server_cert_seconds_left",
                 "seconds until the TLS server certificate ends",
             )?,
+            anchors: AnchorMetrics::register(&registry)?,
             fleet: FleetMetrics::register(&registry)?,
             evidence: EvidenceMetrics::register(&registry)?,
             registry,

@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod network;
 mod process;
+mod tsa;
 
 use std::{
     net::SocketAddr,
@@ -33,6 +34,7 @@ pub use keys::Custody;
 pub use limits::{GlobalLimit, Limits};
 pub use network::Listen;
 pub use process::LogFormat;
+pub use tsa::Tsa;
 
 /// The settings of one Mastio. Paths are absolute or relative to the working directory, like `dir` itself.
 #[derive(Debug, Clone)]

@@ -377,3 +377,31 @@ proptest! {
         let _ = Settings::load(&Source::new([], &text), Path::new(DIR));
     }
 }
+
+#[test]
+fn the_log_is_stamped_only_when_somebody_asks_for_it() {
+    let tsa = |pairs: Pairs<'_>| settings(pairs).audit.tsa;
+    assert_eq!(tsa(&[]), None);
+    assert_eq!(tsa(&[("MCP_PROXY_AUDIT_TSA_TRUST_ANCHOR_PATH", "tsa.pem")]), None);
+    let url = ("CULLIS_TSA_URL", "https://tsa.example.com/stamp");
+    let asked = tsa(&[url, ("MCP_PROXY_AUDIT_TSA_TRUST_ANCHOR_PATH", "tsa.pem")]).unwrap();
+    assert_eq!(asked.url.as_str(), url.1);
+    assert_eq!(asked.trust_anchors.as_deref(), Some(Path::new("/srv/mastio/tsa.pem")));
+    assert_eq!((asked.every.as_secs(), asked.max_skew.as_secs()), (3600, 86_400));
+    assert_eq!(tsa(&[url, ("MCP_PROXY_AUDIT_TSA_ENABLED", "false")]), None);
+    let usual = tsa(&[("MCP_PROXY_AUDIT_TSA_ENABLED", "true")]).unwrap();
+    assert_eq!(usual.url.as_str(), "http://timestamp.digicert.com/");
+    assert!(warnings(&[url])[0].contains("anybody's time stamps are believed"));
+}
+
+#[test]
+fn time_stamps_are_real_and_in_production_checked() {
+    let mock = problems(&[("MCP_PROXY_AUDIT_TSA_BACKEND", "mock")]);
+    assert!(mock[0].to_string().contains("mock, which is not offered"), "{}", mock[0]);
+    let url = ("CULLIS_TSA_URL", "http://tsa.example.com");
+    let unchecked = problems(&[PRODUCTION, &[url]].concat());
+    assert_eq!(names(&unchecked), ["MCP_PROXY_AUDIT_TSA_TRUST_ANCHOR_PATH"]);
+    let anchors = ("MCP_PROXY_AUDIT_TSA_TRUST_ANCHOR_PATH", "tsa.pem");
+    assert!(load(&[PRODUCTION, &[url, anchors]].concat()).is_ok());
+    assert_eq!(names(&problems(&[("CULLIS_TSA_URL", "ldap://tsa.example.com")])), ["CULLIS_TSA_URL"]);
+}

@@ -13,6 +13,7 @@ pub const TARGETS: &[Target] = &[
     ("x509", mastio_pki::fuzz::x509),
     ("spiffe", mastio_pki::fuzz::spiffe),
     ("path", mastio_pki::fuzz::path),
+    ("timestamp", mastio_timestamp::fuzz::timestamp),
     ("forwarded_certificate", mastio_http::fuzz::forwarded_certificate),
     ("session_cookie", mastio_http::fuzz::session_cookie),
     ("login_form", mastio_http::fuzz::login_form),

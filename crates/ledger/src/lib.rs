@@ -4,11 +4,13 @@
 //! when it fails nothing that agents do waits for it. [`Ledger`] is the whole; each use case is a module that adds
 //! methods to it.
 
+pub mod anchor;
 pub mod checkpoint_file;
 pub mod checkpoints;
 mod clock;
 mod keep;
 pub mod log_key;
+pub mod outbound;
 pub mod proofs;
 pub mod rewind;
 pub mod tree;

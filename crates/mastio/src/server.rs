@@ -15,7 +15,7 @@ use mastio_http::{
     metrics::ConnectionMetrics,
     tls::{ServerTls, TlsError},
 };
-use mastio_ledger::ClockWatch;
+use mastio_ledger::{ClockWatch, anchor::AnchorError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -38,6 +38,9 @@ pub(crate) enum ServerError {
     /// The authority.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// The roots of the time stamping authority.
+    #[error(transparent)]
+    TimeStamps(#[from] AnchorError),
     /// The TLS files.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -82,6 +85,7 @@ impl Server {
         let trust = Trust::new(settings.trusted_proxies.clone(), settings.edge_secret.clone());
         let authority = boot::start(settings, clock, rng).await?;
         let app = App::new(Arc::clone(&authority));
+        app.ledger().check_tsa_trust().await?;
         let (public, behind_proxy) =
             app.routers().map_err(|error| ServerError::Metrics(error.to_string()))?;
         let metrics = ConnectionMetrics::register(&authority.metrics.registry)
@@ -121,6 +125,7 @@ impl Server {
         tasks.spawn(publish_revocations(Arc::clone(&authority), stopping.clone()));
         tasks.spawn(watch_expiry(Arc::clone(&authority), stopping.clone()));
         tasks.spawn(watch_clock(Arc::clone(&app), stopping.clone()));
+        tasks.spawn(app.ledger().clone().keep_anchors(stopping.clone()));
         tasks.spawn(sweep(Arc::clone(&app), stopping.clone()));
         tasks.spawn(keep_log(Arc::clone(&app), stopping));
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })

@@ -230,6 +230,15 @@ impl Certificate {
         self.0.facts.extensions.extended_usage.as_ref().is_none_or(|usage| usage.server)
     }
 
+    /// Whether it is for time stamping and nothing else: its ExtendedKeyUsage is critical and names that purpose alone
+    /// (RFC 3161 §2.3), and KeyUsage is absent or allows to sign data.
+    #[must_use]
+    pub fn may_only_time_stamp(&self) -> bool {
+        let extensions = &self.0.facts.extensions;
+        extensions.extended_usage.as_ref().is_some_and(|usage| usage.only_time_stamping)
+            && extensions.key_usage.as_ref().is_none_or(|usage| usage.data_sign)
+    }
+
     /// The URI names, in order.
     #[must_use]
     pub fn uri_sans(&self) -> &[String] {

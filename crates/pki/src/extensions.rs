@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use x509_parser::{
     certificate::TbsCertificate,
-    extensions::{GeneralName, ParsedExtension, X509Extension},
+    extensions::{ExtendedKeyUsage, GeneralName, ParsedExtension, X509Extension},
 };
 
 use crate::CertificateError;
@@ -27,11 +27,14 @@ pub(crate) struct Extensions {
 pub(crate) struct KeyUsage {
     pub(crate) certificate_sign: bool,
     pub(crate) crl_sign: bool,
+    pub(crate) data_sign: bool,
 }
 
 pub(crate) struct ExtendedUsage {
     pub(crate) client: bool,
     pub(crate) server: bool,
+    /// Time stamping and nothing else, in a critical extension.
+    pub(crate) only_time_stamping: bool,
 }
 
 impl Extensions {
@@ -50,11 +53,15 @@ impl Extensions {
                     read.key_usage = Some(KeyUsage {
                         certificate_sign: usage.key_cert_sign(),
                         crl_sign: usage.crl_sign(),
+                        data_sign: usage.digital_signature() || usage.non_repudiation(),
                     });
                 }
                 ParsedExtension::ExtendedKeyUsage(usage) => {
-                    read.extended_usage =
-                        Some(ExtendedUsage { client: usage.client_auth, server: usage.server_auth });
+                    read.extended_usage = Some(ExtendedUsage {
+                        client: usage.client_auth,
+                        server: usage.server_auth,
+                        only_time_stamping: extension.critical && is_only_time_stamping(usage),
+                    });
                 }
                 ParsedExtension::SubjectAlternativeName(names) => {
                     names
@@ -94,6 +101,17 @@ impl Extensions {
         }
         Ok(())
     }
+}
+
+fn is_only_time_stamping(usage: &ExtendedKeyUsage<'_>) -> bool {
+    let others = usage.any
+        || usage.server_auth
+        || usage.client_auth
+        || usage.code_signing
+        || usage.email_protection
+        || usage.ocsp_signing
+        || !usage.other.is_empty();
+    usage.time_stamping && !others
 }
 
 /// Whether it is one of the extensions that [`Extensions::read`] understands, so that failing to read it matters.

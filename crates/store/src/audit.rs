@@ -1,6 +1,7 @@
 //! Reading the audit tables: for verification row by row, in constant memory; and what is written [`about`] an agent.
 
 mod about;
+pub mod anchors;
 pub mod checkpoints;
 pub mod origins;
 pub mod tree;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tsa::{Tsa, tsa};
 use crate::{reader::Reader, variable::variable};
 
 /// How the audit log is made provable to others.
@@ -13,13 +14,16 @@ pub struct Audit {
     pub checkpoint_every: Duration,
     /// Whether everybody may read checkpoints and hashes.
     pub public_log: bool,
+    /// Who stamps the log with the time; `None`: nobody.
+    pub tsa: Option<Tsa>,
 }
 
 pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
     let origin = read.parse(variable!("MCP_PROXY_AUDIT_ORIGIN"), origin);
     let checkpoint_every = read.duration(variable!("MCP_PROXY_AUDIT_CHECKPOINT_INTERVAL_SECONDS"), 1);
     let public_log = read.boolean(variable!("MCP_PROXY_AUDIT_PUBLIC_LOG"));
-    Some(Audit { origin, checkpoint_every: checkpoint_every?, public_log: public_log? })
+    let tsa = tsa(read);
+    Some(Audit { origin, checkpoint_every: checkpoint_every?, public_log: public_log?, tsa: tsa? })
 }
 
 /// What C2SP signed-note permits as the name of a key, with room for the number of a generation.

@@ -287,6 +287,45 @@ pub(crate) const AUDIT: &[Variable] = &[
         "false",
         "serve checkpoints and hashes of the audit log to everybody, at `/audit/log`: never the entries themselves",
     ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_TSA_ENABLED",
+        Kind::Boolean,
+        "",
+        "whether the log is stamped with the time by an authority outside (RFC 3161); unset: if it has an address. \
+         `true` without one asks `http://timestamp.digicert.com`",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_TSA_URL",
+        Kind::Url,
+        "",
+        "where the time stamping authority answers, `http` or `https`; a user and password in it are sent as Basic",
+    )
+    .or(&["CULLIS_TSA_URL"]),
+    Variable::built(
+        "MCP_PROXY_AUDIT_TSA_TRUST_ANCHOR_PATH",
+        Kind::Path,
+        "",
+        "the PEM file with the roots that the authority must lead to; its server may lead there too. Required in \
+         production when time stamps are on",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_TSA_INTERVAL_SECONDS",
+        Kind::Integer { min: 1, max: 604_800 },
+        "3600",
+        "how often the newest entry is stamped, if there are new ones",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_TSA_MAX_CLOCK_SKEW_SECONDS",
+        Kind::Integer { min: 0, max: 31_536_000 },
+        "86400",
+        "how far a time stamp may be from the clock here",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_TSA_BACKEND",
+        Kind::Choice(&["rfc3161"]),
+        "rfc3161",
+        "the kind of authority; `mock` is not offered",
+    ),
 ];
 
 pub(crate) const LIMITS: &[Variable] = &[

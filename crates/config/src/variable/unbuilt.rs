@@ -41,7 +41,6 @@ const FRONTDESK: Stage = warns("the Frontdesk's user lifecycle is not built yet"
 const DEVICES: Stage = warns("device management and attestation are not built yet");
 const ROTATION: Stage = warns("rotation of the signing key is not built yet");
 const SESSIONS: Stage = warns("sessions between agents are not built yet");
-const ANCHORS: Stage = warns("time stamps for the audit log are not built yet");
 const EXPORT: Stage = warns("audit export to other services is not built yet");
 const LICENCE: Stage = warns("there are no licensed features yet");
 const TOOLS: Stage = warns("MCP tools are not built yet");
@@ -194,12 +193,6 @@ pub(crate) const UNBUILT: &[Variable] = &[
     row("MCP_PROXY_AUDIT_CHAIN_DISABLED", Boolean, "false", QUEUE),
     row("MCP_PROXY_AUDIT_CHAIN_BACKGROUND_FAIL_DENY", Boolean, "true", QUEUE),
     row("MCP_PROXY_AUDIT_CHAIN_BACKGROUND_FAIL_OPEN", Boolean, "false", QUEUE),
-    row("MCP_PROXY_AUDIT_TSA_ENABLED", Boolean, "false", ANCHORS),
-    row("MCP_PROXY_AUDIT_TSA_BACKEND", Choice(&["mock", "rfc3161"]), "", ANCHORS),
-    row("MCP_PROXY_AUDIT_TSA_URL", Url, "", ANCHORS).or(&["CULLIS_TSA_URL"]),
-    row("MCP_PROXY_AUDIT_TSA_INTERVAL_SECONDS", NUMBER, "3600", ANCHORS),
-    row("MCP_PROXY_AUDIT_TSA_TRUST_ANCHOR_PATH", Path, "", ANCHORS),
-    row("MCP_PROXY_AUDIT_TSA_MAX_CLOCK_SKEW_SECONDS", NUMBER, "86400", ANCHORS),
     row("CULLIS_AUDIT_EXPORT_S3_BUCKET", TEXT, "", EXPORT),
     row("CULLIS_AUDIT_EXPORT_DATADOG_API_KEY", Secret, "", EXPORT),
     row("CULLIS_LOG_STRIPPED_HEADERS", TEXT, "", moot("request headers are not logged")),
