@@ -1,10 +1,12 @@
 //! What is counted. Names are those of contract `operations.md` §6.
 
+mod audit;
 mod evidence;
 mod fleet;
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
+pub use audit::AuditMetrics;
 pub use evidence::EvidenceMetrics;
 pub use fleet::FleetMetrics;
 
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub fleet: FleetMetrics,
     /// The proofs of the audit log.
     pub evidence: EvidenceMetrics,
+    /// Verification of the audit log.
+    pub audit: AuditMetrics,
 }
 
 impl Metrics {
@@ -93,6 +97,7 @@ impl Metrics {
             )?,
             fleet: FleetMetrics::register(&registry)?,
             evidence: EvidenceMetrics::register(&registry)?,
+            audit: AuditMetrics::register(&registry)?,
             registry,
         })
     }

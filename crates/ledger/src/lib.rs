@@ -11,6 +11,8 @@ mod keep;
 pub mod log_key;
 pub mod proofs;
 pub mod rewind;
+pub mod self_check;
+pub mod session;
 pub mod tree;
 
 use std::sync::Arc;

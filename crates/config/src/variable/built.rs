@@ -287,6 +287,13 @@ pub(crate) const AUDIT: &[Variable] = &[
         "false",
         "serve checkpoints and hashes of the audit log to everybody, at `/audit/log`: never the entries themselves",
     ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_SELF_CHECK_INTERVAL_SECONDS",
+        Kind::Integer { min: 0, max: 31_536_000 },
+        "21600",
+        "how often the whole audit log is verified in the background, in seconds; new entries are every minute; \
+         `0`: never",
+    ),
 ];
 
 pub(crate) const LIMITS: &[Variable] = &[

@@ -166,4 +166,13 @@ events! {
 
     /// An operator accepted that the database is an older copy. The entries named here are lost; checkpoints go on under a new origin.
     "audit.restored" Ok LogRestored { origin: String, new_origin: String, lost_first: u64, lost_last: u64, last_checkpoint: String, last_checkpoint_at: Option<Stamp> }
+
+    /// A chain that was told to be broken verifies again from its first entry or archive mark, for instance after a restore.
+    "audit.chain_break_mended" Ok ChainBreakMended { chain: String, last_seq: u64 }
+
+    /// An agent was deleted: what hung on it ended, and its id is not given to another one. A signed receipt tells the same.
+    "agent.delete" Ok AgentDeleted { reason: String, cert_thumbprint: Option<Thumbprint>, token_epoch: i64, already_revoked: bool, by: String }
+
+    /// The id of a deleted agent was given to a new one, because an operator insisted.
+    "agent.id_reused" Ok AgentIdReused { deleted_at: Stamp, last_seq: i64, by: String }
 }
