@@ -32,5 +32,6 @@ mod revocation;
 mod sdk;
 mod seeds;
 mod spiffe;
+mod trail;
 mod walk;
 mod webdriver;
