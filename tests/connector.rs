@@ -126,6 +126,10 @@ async fn connectors_enroll_and_talk_to_each_other() {
     let received = alices_tools.call("receive_oneshot", &json!({}));
     assert!(received.contains("hello alice"), "{received}");
 
+    // This tool alone sends no credential: what it asks for is told to whoever has one.
+    let trail = alices_tools.call("get_audit_trail", &json!({ "session_id": "nothing" }));
+    assert!(trail.contains("HTTP 401"), "{trail}");
+
     // A Connector that is open and served so far.
     let revoked =
         server.operator(Method::POST, &format!("/registry/agents/{alice}/revoke"), &json!({})).await;

@@ -33,5 +33,6 @@ mod sdk;
 mod seeds;
 mod spiffe;
 mod time_stamps;
+mod trail;
 mod walk;
 mod webdriver;

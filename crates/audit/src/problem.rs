@@ -69,4 +69,9 @@ pub enum Problem {
     /// The chain holds together but ends in another hash than expected.
     #[error("its hash is not that of the expected head: the chain was rebuilt; compare it with a backup")]
     Rebuilt,
+    /// Rows that no chain covers are not those that another chain sealed.
+    #[error(
+        "rows outside the chain were changed or removed since they were sealed; compare them with a backup"
+    )]
+    Unsealed,
 }

@@ -68,7 +68,7 @@ pub struct Authority {
     pub(crate) tls_files: TlsFiles,
     pub(crate) crl: Crl,
     pub(crate) rounds: Rounds,
-    chain_broken: bool,
+    chain_broken: AtomicBool,
     trust: ArcSwap<Trust>,
     generation: AtomicU64,
     reloading: Mutex<()>,
@@ -120,7 +120,7 @@ impl Authority {
             denials: Denials::default(),
             devices: Devices::default(),
             tls_files: parts.tls_files,
-            chain_broken: parts.chain_broken,
+            chain_broken: AtomicBool::new(parts.chain_broken),
             rounds: Rounds::default(),
             crl: Crl::default(),
             trust: ArcSwap::from_pointee(parts.trust),
@@ -192,10 +192,15 @@ impl Authority {
         &self.tls_files
     }
 
-    /// Whether the audit log tells of a chain that did not verify. What is broken once stays broken.
+    /// Whether a chain of the audit log did not verify when it was looked at last.
     #[must_use]
     pub fn audit_chain_is_broken(&self) -> bool {
-        self.chain_broken
+        self.chain_broken.load(Ordering::Relaxed)
+    }
+
+    /// Notes what looking at all chains has found.
+    pub fn audit_chain_found(&self, broken: bool) {
+        self.chain_broken.store(broken, Ordering::Relaxed);
     }
 
     /// The revocation lists.

@@ -126,7 +126,7 @@ pub async fn start(
         admin_secret: AdminSecret::new(&settings.admin_secret),
         dashboard: Dashboard::new(cookie_key),
         tls_files: TlsFiles::new(settings.tls_dir.clone(), settings.certs_dir.clone(), names),
-        chain_broken: audit::is_told_broken(&database)?,
+        chain_broken: !audit::told_breaks(&database)?.is_empty(),
         proofs,
         trust,
         store,
@@ -340,14 +340,16 @@ fn chain_events(finding: audit::ChainFinding, org: &OrgId) -> Vec<Event> {
             seq: broken.seq,
             problem: broken.problem.to_string(),
         })],
-        Ok(report) if chain != org.as_str() => vec![Event::new(&catalogue::LegacyChainSealed {
-            chain,
-            last_seq: report.head.seq,
-            last_hash: report.head.hash.map(hex::encode).unwrap_or_default(),
-            rows: report.rows,
-            unchained_rows: finding.unchained.rows,
-            unchained_sha256: hex::encode(finding.unchained.sha256),
-        })],
+        Ok(report) if chain != org.as_str() || finding.unchained.rows > 0 => {
+            vec![Event::new(&catalogue::LegacyChainSealed {
+                chain,
+                last_seq: report.head.seq,
+                last_hash: report.head.hash.map(hex::encode).unwrap_or_default(),
+                rows: report.rows,
+                unchained_rows: finding.unchained.rows,
+                unchained_sha256: hex::encode(finding.unchained.sha256),
+            })]
+        }
         Ok(_) => vec![],
     }
 }

@@ -48,6 +48,8 @@ pub struct Candidate {
     pub dpop_jwk: Option<Value>,
     /// How long the certificates live that are made here for it; 365 days when not given.
     pub lifetime: Option<Lifetime>,
+    /// Whether it may have the id of a deleted agent.
+    pub reuse: bool,
     /// What the request is called, when it may be sent again.
     pub once: Option<Once>,
 }
@@ -84,6 +86,7 @@ impl Candidate {
             federated: self.federated,
             device_info: None,
             kind: PrincipalKind::Agent,
+            reuse: self.reuse,
             at,
         }
     }
@@ -180,7 +183,8 @@ impl Authority {
             unit = unit.write(agents::escrow_key(&id, &sealed));
         }
         let unit = unit.write_all(candidate.remembering(&id, pin.thumbprint, now));
-        self.insert(unit, &id).await?;
+        let unit = self.giving_id(unit, &id, candidate.reuse, operator).await??;
+        self.insert(unit, &id, operator).await?;
         Ok(Enrolled {
             certificates,
             thumbprint: leaf.thumbprint(),
@@ -198,7 +202,7 @@ impl Authority {
     }
 
     /// Commits a unit whose first statement inserts the agent.
-    async fn insert(&self, unit: Unit, id: &AgentId) -> Result<(), EnrollError> {
+    async fn insert(&self, unit: Unit, id: &AgentId, operator: &Operator) -> Result<(), EnrollError> {
         let unit = unit.touch(mastio_store::Touch::Agent(id.clone()));
         match self.commit(unit).await {
             Ok(_) => Ok(()),
@@ -207,6 +211,7 @@ impl Authority {
             }
             Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => {
                 self.refuse_lookalike(id).await?;
+                self.giving_id(Unit::default(), id, false, operator).await??;
                 Err(KeyTrouble::Revoked.into())
             }
             Err(error) => Err(Outage::from(error).into()),

@@ -11,6 +11,7 @@ pub mod boot;
 pub mod contain;
 pub mod crl;
 pub mod dashboard;
+pub mod decommission;
 pub mod denials;
 pub mod device;
 pub mod enroll;

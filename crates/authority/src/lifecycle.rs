@@ -84,7 +84,8 @@ impl Authority {
         Err(Outage::Contended.into())
     }
 
-    fn revocation(&self, agent: &AgentRow, reason: &str, at: Stamp, operator: &Operator) -> Unit {
+    /// What ends with a revocation, and the revocation itself. The first statement touches no row when `agent` changed.
+    pub(crate) fn revocation(&self, agent: &AgentRow, reason: &str, at: Stamp, operator: &Operator) -> Unit {
         let leaves = known_leaves(agent);
         let facts: Vec<PinnedLeaf> = leaves.iter().map(pinned_leaf).collect();
         let event = catalogue::AgentRevoked {

@@ -1,12 +1,14 @@
 //! What is counted. Names are those of contract `operations.md` §6.
 
 mod anchors;
+mod audit;
 mod evidence;
 mod fleet;
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
 pub use anchors::AnchorMetrics;
+pub use audit::AuditMetrics;
 pub use evidence::EvidenceMetrics;
 pub use fleet::FleetMetrics;
 
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub fleet: FleetMetrics,
     /// The proofs of the audit log.
     pub evidence: EvidenceMetrics,
+    /// Verification of the audit log.
+    pub audit: AuditMetrics,
 }
 
 impl Metrics {
@@ -98,6 +102,7 @@ impl Metrics {
             anchors: AnchorMetrics::register(&registry)?,
             fleet: FleetMetrics::register(&registry)?,
             evidence: EvidenceMetrics::register(&registry)?,
+            audit: AuditMetrics::register(&registry)?,
             registry,
         })
     }

@@ -146,6 +146,7 @@ fn rows(
             federated: false,
             device_info: None,
             kind: PrincipalKind::Agent,
+            reuse: false,
             at,
         };
         unit = unit.write_all(agent.insert());

@@ -13,6 +13,8 @@ pub mod log_key;
 pub mod outbound;
 pub mod proofs;
 pub mod rewind;
+pub mod self_check;
+pub mod session;
 pub mod tree;
 
 use std::sync::Arc;

@@ -127,7 +127,8 @@ impl Server {
         tasks.spawn(watch_clock(Arc::clone(&app), stopping.clone()));
         tasks.spawn(app.ledger().clone().keep_anchors(stopping.clone()));
         tasks.spawn(sweep(Arc::clone(&app), stopping.clone()));
-        tasks.spawn(keep_log(Arc::clone(&app), stopping));
+        tasks.spawn(keep_log(Arc::clone(&app), stopping.clone()));
+        tasks.spawn(self_check(Arc::clone(&app), stopping));
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
     }
 
@@ -207,6 +208,10 @@ async fn keep_log(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
             return;
         }
     }
+}
+
+async fn self_check(app: Arc<App>, stopping: watch::Receiver<bool>) {
+    app.ledger().keep_self_checking(stopping).await;
 }
 
 /// Revocation lists: at once when something was revoked, and again when they get old.

@@ -2,25 +2,34 @@
 
 mod about;
 pub mod anchors;
+mod breaks;
 pub mod checkpoints;
+mod entries;
 pub mod origins;
+mod seal;
+mod session;
 pub mod tree;
+mod walk;
 
 use std::path::Path;
 
 use mastio_audit::{
     AdminRow, AdminVerifier, Break, ChainReport, LocalRow, LocalVerifier, Unchained, UnchainedReport,
 };
-use mastio_core::event::{Details, catalogue};
-use rusqlite::{Connection, Row, types::ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, types::ValueRef};
 
 pub use about::{Entry, Head, about, head, newest_time};
+pub use breaks::{ToldBreak, told_breaks};
+pub use entries::{ChainEntry, endings, entries};
+pub use seal::sealed_head;
+pub use session::{SessionEntry, Source, within};
+pub use walk::{Chain, Walk, chains, checkpointed, last_seq, start};
 
-use crate::{
-    Query, ReadError,
-    sqlite::{self, Database},
-    writer::Unavailable,
+use self::{
+    seal::{Seal, seal, sealed_chains},
+    walk::{reached, same},
 };
+use crate::{sqlite, writer::Unavailable};
 
 /// What verifying one stored chain found.
 #[derive(Debug)]
@@ -35,6 +44,9 @@ pub struct ChainFinding {
 
 /// The name under which the chain of the table `audit_log` is reported.
 pub const ADMIN_CHAIN: &str = "audit_log";
+
+/// The name under which the rows of `local_audit` are reported that no organisation has.
+pub const NO_CHAIN: &str = "local_audit";
 
 /// Verifies every chain in the database file at `path`, with `progress` told of every thousand rows.
 ///
@@ -59,6 +71,7 @@ fn verify(connection: &Connection, progress: &mut dyn FnMut(u64)) -> rusqlite::R
     for org in organisations(&transaction)? {
         findings.push(verify_local(&transaction, &org, &mut step)?);
     }
+    findings.extend(without_organisation(&transaction)?);
     if sqlite::has_table(&transaction, ADMIN_CHAIN)? {
         findings.push(verify_admin(&transaction, &mut step)?);
     }
@@ -72,7 +85,16 @@ fn organisations(connection: &Connection) -> rusqlite::Result<Vec<String>> {
          SELECT (SELECT min(org_id) FROM local_audit WHERE org_id > chain.org) FROM chain \
          WHERE chain.org IS NOT NULL) SELECT org FROM chain WHERE org IS NOT NULL",
     )?;
-    statement.query_map([], |row| row.get(0))?.collect()
+    let mut organisations: Vec<String> =
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    // A chain that was sealed was there.
+    let elsewhere = [ADMIN_CHAIN, NO_CHAIN];
+    for chain in sealed_chains(connection)? {
+        if !organisations.contains(&chain) && !elsewhere.contains(&chain.as_str()) {
+            organisations.push(chain);
+        }
+    }
+    Ok(organisations)
 }
 
 const LOCAL_COLUMNS: &str = "SELECT id, timestamp, event_type, agent_id, session_id, org_id, result, details, \
@@ -83,50 +105,114 @@ fn verify_local(
     org: &str,
     step: &mut dyn FnMut(),
 ) -> rusqlite::Result<ChainFinding> {
-    let mut verifier = LocalVerifier::new();
-    let sql = format!("{LOCAL_COLUMNS} WHERE org_id = ?1 AND chain_seq IS NOT NULL ORDER BY chain_seq");
-    let broken = walk(connection, &sql, &[&org], |row| {
+    let (start, seal) = (newest_mark(connection, org)?, seal(connection, org)?);
+    let known = seal.map(|seal| seal.head).filter(|sealed| sealed.seq > start.seq);
+    let mut verifier = LocalVerifier::from(start);
+    let sql = format!("{LOCAL_COLUMNS} WHERE org_id = ?1 AND chain_seq > ?2 ORDER BY chain_seq");
+    let broken = walk(connection, &sql, &[&org, &behind(start)], |row| {
         step();
-        Ok(verifier.push(&local_row(row)?))
+        let row = local_row(row)?;
+        Ok(verifier.push(&row).and_then(|()| same(verifier.head(), known, row.id)))
     })?;
-    let mut unchained = Unchained::new();
-    let sql = format!("{LOCAL_COLUMNS} WHERE org_id = ?1 AND chain_seq IS NULL ORDER BY id");
-    walk(connection, &sql, &[&org], |row| {
+    let broken = broken.or_else(|| reached(verifier.head(), known).err());
+    let (unchained, sealed) =
+        unchained(connection, "org_id = ?1 AND chain_seq IS NULL", &[&org], seal.as_ref())?;
+    let result = broken.map_or_else(|| sealed.map(|()| verifier.finish()), Err);
+    Ok(ChainFinding { chain: org.to_owned(), result, unchained })
+}
+
+/// The last entry that went into an archive: the chain of `org` is verified from there on.
+fn newest_mark(connection: &Connection, org: &str) -> rusqlite::Result<mastio_audit::Head> {
+    if !sqlite::has_table(connection, "audit_marks")? {
+        return Ok(mastio_audit::Head::GENESIS);
+    }
+    let sql = "SELECT archived_through, head_hash FROM audit_marks WHERE org_id = ?1 \
+        ORDER BY archived_through DESC LIMIT 1";
+    let mark = connection
+        .query_row(sql, [org], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    // A hash that cannot be read links to nothing: the first entry behind it shows that.
+    Ok(mark.map_or(mastio_audit::Head::GENESIS, |(seq, hash)| mastio_audit::Head {
+        seq: seq.cast_unsigned(),
+        hash: Some(parse_hash(&hash).unwrap_or_default()),
+    }))
+}
+
+/// What the positions of the entries behind `head` are greater than. At the beginning that is any number, so that
+/// numbers that no entry may have are found.
+fn behind(head: mastio_audit::Head) -> i64 {
+    if head.seq == 0 { i64::MIN } else { head.seq.cast_signed() }
+}
+
+fn parse_hash(hex: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(hex, &mut hash).ok().map(|()| hash)
+}
+
+/// Rows of the existing system that name no organisation belong to no chain.
+fn without_organisation(connection: &Connection) -> rusqlite::Result<Option<ChainFinding>> {
+    let seal = seal(connection, NO_CHAIN)?;
+    let (unchained, sealed) = unchained(connection, "org_id IS NULL", &[], seal.as_ref())?;
+    let result = sealed.map(|()| LocalVerifier::new().finish());
+    let there_are_some = unchained.rows > 0 || seal.is_some();
+    Ok(there_are_some.then(|| ChainFinding { chain: NO_CHAIN.to_owned(), result, unchained }))
+}
+
+/// The rows outside a chain, and whether those are among them that `seal` covers.
+fn unchained(
+    connection: &Connection,
+    condition: &str,
+    parameters: &[&dyn rusqlite::ToSql],
+    seal: Option<&Seal>,
+) -> rusqlite::Result<(UnchainedReport, Result<(), Break>)> {
+    let sql = format!("{LOCAL_COLUMNS} WHERE {condition} ORDER BY id");
+    outside(connection, &sql, parameters, seal, |unchained, row| {
         unchained.push_local(&local_row(row)?);
+        Ok(())
+    })
+}
+
+fn outside(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[&dyn rusqlite::ToSql],
+    seal: Option<&Seal>,
+    push: impl Fn(&mut Unchained, &Row<'_>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<(UnchainedReport, Result<(), Break>)> {
+    let (mut unchained, mut rows) = (Unchained::new(), 0);
+    let mut sealed = Unchained::new().finish();
+    walk(connection, sql, parameters, |row| {
+        push(&mut unchained, row)?;
+        rows += 1;
+        if seal.is_some_and(|seal| seal.unchained.rows == rows) {
+            sealed = unchained.clone().finish();
+        }
         Ok(Ok(()))
     })?;
-    let result = broken.map_or_else(|| Ok(verifier.finish()), Err);
-    Ok(ChainFinding { chain: org.to_owned(), result, unchained: unchained.finish() })
+    Ok((unchained.finish(), seal.map_or(Ok(()), |seal| seal.check(sealed))))
 }
 
 const ADMIN_COLUMNS: &str = "SELECT id, timestamp, agent_id, action, tool_name, status, detail, request_id, \
     dpop_jkt, on_behalf_of_user_id, chain_seq, prev_hash, row_hash, hash_format FROM audit_log";
 
 fn verify_admin(connection: &Connection, step: &mut dyn FnMut()) -> rusqlite::Result<ChainFinding> {
+    let seal = seal(connection, ADMIN_CHAIN)?;
+    let known = seal.map(|seal| seal.head);
     let mut verifier = AdminVerifier::new();
     let sql = format!("{ADMIN_COLUMNS} WHERE chain_seq IS NOT NULL ORDER BY chain_seq");
     let broken = walk(connection, &sql, &[], |row| {
         step();
-        Ok(verifier.push(&admin_row(row)?))
+        let row = admin_row(row)?;
+        Ok(verifier.push(&row).and_then(|()| same(verifier.head(), known, row.id)))
     })?;
-    let mut unchained = Unchained::new();
+    let broken = broken.or_else(|| reached(verifier.head(), known).err());
     let sql = format!("{ADMIN_COLUMNS} WHERE chain_seq IS NULL ORDER BY id");
-    walk(connection, &sql, &[], |row| {
+    let (unchained, sealed) = outside(connection, &sql, &[], seal.as_ref(), |unchained, row| {
         unchained.push_admin(&admin_row(row)?);
-        Ok(Ok(()))
+        Ok(())
     })?;
-    let result = broken.map_or_else(|| Ok(verifier.finish()), Err);
-    Ok(ChainFinding { chain: ADMIN_CHAIN.to_owned(), result, unchained: unchained.finish() })
-}
-
-/// Whether the log tells of a chain that did not verify.
-///
-/// # Errors
-/// When the database cannot be read.
-pub fn is_told_broken(database: &Database) -> Result<bool, ReadError> {
-    let sql = "SELECT 1 AS one FROM local_audit WHERE event_type = ?1 LIMIT 1";
-    let name = catalogue::ChainBreakDetected::KIND.name;
-    Ok(!database.rows_now(&Query::new("local_audit", sql, vec![name.into()]))?.is_empty())
+    let result = broken.map_or_else(|| sealed.map(|()| verifier.finish()), Err);
+    Ok(ChainFinding { chain: ADMIN_CHAIN.to_owned(), result, unchained })
 }
 
 /// Feeds rows to `push` until it finds a break.

@@ -141,6 +141,18 @@ impl Row {
         }
     }
 
+    /// A number with a fraction, or NULL.
+    ///
+    /// # Errors
+    /// When it is of another type.
+    pub fn real_or_null(&self, column: &'static str) -> Result<Option<f64>, RowError> {
+        match self.value(column)? {
+            Value::Null => Ok(None),
+            Value::Real(number) => Ok(Some(*number)),
+            _ => Err(self.bad(column, "is not a number with a fraction")),
+        }
+    }
+
     /// A point in time, in any of the forms that existing tables hold.
     ///
     /// # Errors

@@ -58,6 +58,7 @@ fn a_new_agent_is_compared_with_its_lookalikes_only() {
         federated: false,
         device_info: None,
         kind: PrincipalKind::Agent,
+        reuse: false,
         at: now,
     }
     .insert();

@@ -101,6 +101,7 @@ fn new_agent(id: &AgentId) -> [Statement; 2] {
         federated: false,
         device_info: None,
         kind: PrincipalKind::Agent,
+        reuse: false,
         at: Stamp::from_unix(1),
     }
     .insert()

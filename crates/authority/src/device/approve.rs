@@ -26,6 +26,8 @@ pub struct Approval {
     pub capabilities: Vec<String>,
     /// Groups, which are kept and not used.
     pub groups: Vec<String>,
+    /// Whether a new agent may have the id of a deleted one.
+    pub reuse: bool,
 }
 
 /// An enrolment that becomes an agent, with the certificate that was made for it.
@@ -76,7 +78,10 @@ impl Authority {
             };
             let unit = match known {
                 None => match agents::lookalike(&self.store, &agent_id).await? {
-                    None => self.newcomer(&admission),
+                    None => {
+                        let unit = self.newcomer(&admission);
+                        self.giving_id(unit, &agent_id, approval.reuse, operator).await??
+                    }
                     Some(other) => return Err(DeviceError::Lookalike(other)),
                 },
                 Some(agent) if agent.method == Some(Method::Spiffe) => {
@@ -171,6 +176,7 @@ impl Authority {
             federated: true,
             device_info: row.requester.device_info.as_deref(),
             kind: row.kind,
+            reuse: approval.reuse,
             at: self.clock.now(),
         };
         let event = catalogue::AgentCreated {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Outage, Refusal,
+    decommission::Buried,
     enroll::jwk_detail,
     lifecycle::{KeyTrouble, LifecycleError},
 };
@@ -61,6 +62,9 @@ pub enum DeviceError {
     /// People would take it for another one.
     #[error("there is an agent {0} already; two names that differ in upper and lower case only are refused")]
     Lookalike(AgentId),
+    /// It was the id of a deleted agent.
+    #[error(transparent)]
+    Buried(#[from] Buried),
     /// The agent cannot have another certificate, or none can be made.
     #[error(transparent)]
     Agent(#[from] LifecycleError),
@@ -83,7 +87,8 @@ impl Refusal for DeviceError {
         match self {
             Self::NotFound => 404,
             Self::Key(_) | Self::Possession | Self::DpopKey(_) | Self::HalfQuote => 400,
-            Self::Unproven | Self::NotFree(_) | Self::Lookalike(_) | Self::Decided { .. } => 409,
+            Self::Unproven | Self::NotFree(_) => 409,
+            Self::Lookalike(_) | Self::Buried(_) | Self::Decided { .. } => 409,
             Self::Name(_) => 422,
             Self::Full => 503,
             Self::Agent(error) => error.status(),
@@ -103,6 +108,7 @@ impl Refusal for DeviceError {
             Self::Decided { .. } => "enrollment_decided",
             Self::Name(_) => "agent_id_invalid",
             Self::Lookalike(_) => "agent_id_lookalike",
+            Self::Buried(_) => "agent_decommissioned",
             Self::Agent(error) => error.reason(),
         }
     }

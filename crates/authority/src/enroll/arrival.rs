@@ -84,6 +84,8 @@ impl Authority {
             let unit = match &before {
                 None => {
                     self.refuse_lookalike(&arrival.id).await?;
+                    let reuse = arrival.candidate.reuse;
+                    let unit = self.giving_id(unit, &arrival.id, reuse, arrival.operator).await??;
                     adding(unit, arrival, now)
                 }
                 Some(agent) => {

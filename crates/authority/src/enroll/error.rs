@@ -6,7 +6,7 @@ use mastio_core::{AgentId, SpiffeId, Stamp, TrustDomain};
 use mastio_jose::JwkError;
 use mastio_pki::{CsrError, PathError, PemError};
 
-use crate::{Outage, Refusal, lifecycle::KeyTrouble, spire::BundleError, trust::Halt};
+use crate::{Outage, Refusal, decommission::Buried, lifecycle::KeyTrouble, spire::BundleError, trust::Halt};
 
 /// The route's names for what was brought, so that refusals speak of the fields that were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +168,9 @@ pub enum EnrollError {
     /// People would take it for another one.
     #[error("there is an agent {0} already; two names that differ in upper and lower case only are refused")]
     Lookalike(AgentId),
+    /// It was the id of a deleted agent.
+    #[error(transparent)]
+    Buried(#[from] Buried),
     /// There is no CA to issue with.
     #[error("agent manager not initialized — Org CA not loaded")]
     NoIssuer,
@@ -206,6 +209,7 @@ impl Refusal for EnrollError {
             Self::Enrolled(_) | Self::Registered(_) | Self::OtherMethod(_) | Self::Lookalike(_) => 409,
             Self::NotFree(_)
             | Self::SwitchedOff(_)
+            | Self::Buried(_)
             | Self::Revoked
             | Self::OldSvid { .. }
             | Self::SpiffeIdTaken { .. } => 409,
@@ -239,6 +243,7 @@ impl Refusal for EnrollError {
             Self::Enrolled(_) | Self::Registered(_) => "already_exists",
             Self::OtherMethod(_) => "other_method",
             Self::Lookalike(_) => "agent_id_lookalike",
+            Self::Buried(_) => "agent_decommissioned",
             Self::NotFree(trouble) => trouble.reason(),
             Self::SwitchedOff(_) => "switched_off",
             Self::Revoked => "certificate_revoked",

@@ -207,6 +207,56 @@ async fn another_organisations_database_is_refused_before_it_is_adopted() {
     assert!(!world.dir.path().join("backups").exists());
 }
 
+/// Rows that were written without a place in the chain, of our organisation and of none, are covered from then on.
+#[tokio::test]
+async fn rows_outside_the_chain_are_sealed_whosever_they_are() {
+    let world = World::new();
+    fixture(&world, "adopted-plain.db");
+    world.clock.advance(std::time::Duration::from_secs(10_000_000));
+    world.sql(
+        "INSERT INTO local_audit (timestamp, event_type, org_id) VALUES
+            ('2026-01-01T00:00:00+00:00', 'message_sent', '98cb713aa86714a1'),
+            ('2026-01-01T00:00:01+00:00', 'message_sent', NULL)",
+    );
+    let authority = world.boot(&[]).await.unwrap();
+    let sealed = told(&authority, "audit.legacy_chain_sealed").await;
+    for chain in ["98cb713aa86714a1", "local_audit"] {
+        let named = |text: &&String| text.contains(&format!("\"chain\":\"{chain}\""));
+        let text = sealed.iter().find(named).unwrap_or_else(|| panic!("{chain}: {sealed:?}"));
+        assert!(text.contains("\"unchained_rows\":1"), "{text}");
+    }
+    assert_eq!(sealed.len(), 4, "and audit_log and __system__");
+    leave(authority);
+
+    // What was sealed cannot be changed, cut off or taken away; what a rolled-back system adds is no break.
+    let file = world.dir.path().join("data/mcp_proxy.db");
+    let broken = || {
+        let findings = audit::verify_file(&file, &mut |_| ()).unwrap();
+        let broken = findings.into_iter().filter(|finding| finding.result.is_err());
+        broken.map(|finding| finding.chain).collect::<Vec<_>>()
+    };
+    world
+        .sql("INSERT INTO local_audit (timestamp, event_type) VALUES ('2026-01-02T00:00:00+00:00', 'later')");
+    assert_eq!(broken(), Vec::<String>::new());
+    world.sql(
+        "DROP TRIGGER local_audit_no_update; DROP TRIGGER local_audit_no_delete; DROP TRIGGER audit_log_no_update;
+         DROP TRIGGER audit_log_no_delete",
+    );
+    for (sql, chain) in [
+        (
+            "UPDATE local_audit SET event_type = 'x' WHERE chain_seq IS NULL AND org_id IS NOT NULL",
+            "98cb713aa86714a1",
+        ),
+        ("DELETE FROM local_audit WHERE org_id IS NULL", "local_audit"),
+        ("UPDATE audit_log SET detail = 'x' WHERE chain_seq IS NULL", "audit_log"),
+    ] {
+        world.sql(sql);
+        assert!(broken().iter().any(|broken| broken == chain), "{sql}: {:?}", broken());
+    }
+    world.sql("DELETE FROM local_audit WHERE org_id = '__system__'");
+    assert!(broken().contains(&"__system__".to_owned()), "a chain that was there is missed");
+}
+
 #[tokio::test]
 async fn a_chain_that_was_broken_before_the_adoption_stays_known() {
     let world = World::new();

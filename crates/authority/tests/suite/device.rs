@@ -68,7 +68,12 @@ impl Device {
 }
 
 pub(crate) fn named(name: &str) -> Approval {
-    Approval { agent_id: name.into(), capabilities: vec!["kyc.read".into()], groups: vec!["staff".into()] }
+    Approval {
+        agent_id: name.into(),
+        capabilities: vec!["kyc.read".into()],
+        groups: vec!["staff".into()],
+        reuse: false,
+    }
 }
 
 pub(crate) async fn row(authority: &Authority, id: &str) -> agents::AgentRow {

@@ -16,6 +16,7 @@ use crate::{
 };
 use mastio_authority::{
     Authority,
+    enroll::Candidate,
     lifecycle::{self, Rotation},
     peer::Peer,
 };
@@ -30,8 +31,13 @@ use serde_json::json;
 /// One thing that an operator or an agent does. Numbers choose among the credentials that were ever handed out.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Create,
-    Bring,
+    Create {
+        reuse: bool,
+    },
+    Bring {
+        reuse: bool,
+    },
+    Delete,
     Deactivate,
     Reactivate,
     Revoke,
@@ -73,8 +79,9 @@ fn choice() -> impl Strategy<Value = Choice> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        1 => Just(Step::Create),
-        1 => Just(Step::Bring),
+        2 => any::<bool>().prop_map(|reuse| Step::Create { reuse }),
+        2 => any::<bool>().prop_map(|reuse| Step::Bring { reuse }),
+        2 => Just(Step::Delete),
         2 => Just(Step::Deactivate),
         2 => Just(Step::Reactivate),
         3 => Just(Step::Revoke),
@@ -128,6 +135,10 @@ impl<'a> Story<'a> {
         AgentId::new(&self.authority.trust().org, &candidate(&self.name).name)
     }
 
+    async fn is_buried(&self) -> bool {
+        agents::tombstone(self.authority.store(), &self.agent()).await.unwrap().is_some()
+    }
+
     fn hand_out(&self, holder: Holder) {
         let dpop = Arc::clone(&self.dpop.borrow());
         self.credentials.borrow_mut().push(Credential { holder, dpop, revoked: Cell::new(false) });
@@ -152,15 +163,24 @@ impl<'a> Story<'a> {
     async fn take(&self, step: Step) {
         let (authority, agent) = (self.authority, self.agent());
         match step {
-            Step::Create => {
-                if let Ok(made) = authority.create_agent(&candidate(&self.name), true, &operator()).await {
+            Step::Create { reuse } => {
+                let wanted = Candidate { reuse, ..candidate(&self.name) };
+                let buried = self.is_buried().await;
+                if let Ok(made) = authority.create_agent(&wanted, true, &operator()).await {
+                    assert!(reuse || !buried, "the id of a deleted agent was given away");
                     self.hand_out(Holder::of(&made));
                 }
             }
-            Step::Bring => {
+            Step::Bring { reuse } => {
+                let wanted = Candidate { reuse, ..candidate(&self.name) };
                 let taken = agents::find(authority.store(), &agent).await.unwrap().is_some();
-                if !taken {
-                    self.hand_out(brought(authority, self.world, &self.name).await);
+                if !taken && let Ok(holder) = brought(authority, self.world, &wanted).await {
+                    self.hand_out(holder);
+                }
+            }
+            Step::Delete => {
+                if authority.decommission(&agent, None, &operator()).await.is_ok() {
+                    self.shut_out.borrow_mut().extend(self.pinned.get());
                 }
             }
             Step::Deactivate => drop(authority.deactivate(&agent, &operator()).await),
@@ -311,7 +331,7 @@ fn copy(holder: &Holder) -> Holder {
 
 /// Steps, some of them two at once.
 fn steps() -> impl Strategy<Value = (Step, Vec<(Step, Option<Step>)>)> {
-    let first = prop_oneof![Just(Step::Create), Just(Step::Bring)];
+    let first = prop_oneof![Just(Step::Create { reuse: false }), Just(Step::Bring { reuse: false })];
     (first, prop::collection::vec((step(), prop::option::of(step())), 1..14))
 }
 

@@ -6,6 +6,7 @@ mod authentication;
 mod boot;
 mod byoca;
 mod dashboard;
+mod decommission;
 mod device;
 mod endings;
 mod enrolled_again;

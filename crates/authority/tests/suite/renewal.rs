@@ -9,7 +9,7 @@ use crate::{
 };
 use mastio_authority::{
     Authority, Refusal,
-    enroll::{Brought, Candidate, Possession},
+    enroll::{Brought, Candidate, EnrollError, Possession},
     lifecycle::{LifecycleError, Rotated, Rotation},
     lifetime::Lifetime,
     renew::Renewal,
@@ -269,9 +269,12 @@ async fn who_issued_what_is_pinned_decides_and_not_how_the_agent_came_in() {
 }
 
 /// An agent with a certificate that it brought along, and that was issued here.
-pub(crate) async fn brought(authority: &Authority, world: &World, name: &str) -> Holder {
+pub(crate) async fn brought(
+    authority: &Authority,
+    world: &World,
+    candidate: &Candidate,
+) -> Result<Holder, EnrollError> {
     let (trust, key) = (authority.trust(), KeyPair::generate_p256().unwrap());
-    let candidate = candidate(name);
     let id = AgentId::new(&trust.org, &candidate.name);
     let spiffe = SpiffeId::of_agent(&trust.domain, &trust.org, &candidate.name);
     let issuer = trust.issuer.as_ref().unwrap();
@@ -281,8 +284,8 @@ pub(crate) async fn brought(authority: &Authority, world: &World, name: &str) ->
     let certificates = mastio_pki::issued_chain(&chain[0], &chain[1..]);
     let brought =
         Brought { certificates, possession: Possession::Key(key.to_pkcs8_pem()), update_existing: false };
-    authority.enroll_byoca(&candidate, &brought, &operator()).await.unwrap();
-    Holder { id: id.to_string(), chain, key }
+    authority.enroll_byoca(candidate, &brought, &operator()).await?;
+    Ok(Holder { id: id.to_string(), chain, key })
 }
 
 #[tokio::test]

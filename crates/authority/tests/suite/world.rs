@@ -87,6 +87,7 @@ pub(crate) fn candidate(name: &str) -> Candidate {
         federated: false,
         dpop_jwk: None,
         lifetime: None,
+        reuse: false,
         once: None,
     }
 }

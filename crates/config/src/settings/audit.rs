@@ -16,6 +16,8 @@ pub struct Audit {
     pub public_log: bool,
     /// Who stamps the log with the time; `None`: nobody.
     pub tsa: Option<Tsa>,
+    /// How often all of it is verified in the background; `None`: never.
+    pub self_check_every: Option<Duration>,
 }
 
 pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
@@ -23,7 +25,14 @@ pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
     let checkpoint_every = read.duration(variable!("MCP_PROXY_AUDIT_CHECKPOINT_INTERVAL_SECONDS"), 1);
     let public_log = read.boolean(variable!("MCP_PROXY_AUDIT_PUBLIC_LOG"));
     let tsa = tsa(read);
-    Some(Audit { origin, checkpoint_every: checkpoint_every?, public_log: public_log?, tsa: tsa? })
+    let self_check_every = read.duration(variable!("MCP_PROXY_AUDIT_SELF_CHECK_INTERVAL_SECONDS"), 1);
+    Some(Audit {
+        origin,
+        checkpoint_every: checkpoint_every?,
+        public_log: public_log?,
+        tsa: tsa?,
+        self_check_every: Some(self_check_every?).filter(|every| !every.is_zero()),
+    })
 }
 
 /// What C2SP signed-note permits as the name of a key, with room for the number of a generation.

@@ -326,6 +326,13 @@ pub(crate) const AUDIT: &[Variable] = &[
         "rfc3161",
         "the kind of authority; `mock` is not offered",
     ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_SELF_CHECK_INTERVAL_SECONDS",
+        Kind::Integer { min: 0, max: 31_536_000 },
+        "21600",
+        "how often the whole audit log is verified in the background, in seconds; new entries are every minute; \
+         `0`: never",
+    ),
 ];
 
 pub(crate) const LIMITS: &[Variable] = &[

@@ -169,4 +169,14 @@ events! {
 
     /// An authority outside stamped the log with its time: the entry named here, and with it all before it, were there then.
     "audit.anchored" Ok AuditAnchored { chain_seq: i64, row_hash: String, gen_time: Stamp, authority: String, serial: String, policy: String, url: String, trusted: bool }
+
+
+    /// A chain that was told to be broken verifies again from its first entry or archive mark, for instance after a restore.
+    "audit.chain_break_mended" Ok ChainBreakMended { chain: String, last_seq: u64 }
+
+    /// An agent was deleted: what hung on it ended, and its id is not given to another one. A signed receipt tells the same.
+    "agent.delete" Ok AgentDeleted { reason: String, cert_thumbprint: Option<Thumbprint>, token_epoch: i64, already_revoked: bool, by: String }
+
+    /// The id of a deleted agent was given to a new one, because an operator insisted.
+    "agent.id_reused" Ok AgentIdReused { deleted_at: Stamp, last_seq: i64, by: String }
 }

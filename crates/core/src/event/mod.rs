@@ -93,13 +93,24 @@ impl Event {
     }
 }
 
-/// Details that are too long are replaced by their hash and length: an entry is never refused for its size.
+/// Details that are too long keep their beginning, beside the length and the SHA-256 of the whole: an entry is never
+/// refused for its size.
 fn oversized(text: &str) -> String {
-    format!(
-        r#"{{"oversized":true,"bytes":{},"sha256":"{}"}}"#,
-        text.len(),
-        hex::encode(sha256(text.as_bytes()))
-    )
+    let (bytes, sha256) = (text.len(), hex::encode(sha256(text.as_bytes())));
+    let around =
+        |head: &str| format!(r#"{{"bytes":{bytes},"head":"{head}","oversized":true,"sha256":"{sha256}"}}"#);
+    let room = MAX_DETAILS - around("").len();
+    let mut head = String::with_capacity(room);
+    for unit in text.chars() {
+        // Canonical JSON is printable ASCII: these two are all that needs an escape.
+        let escape = if matches!(unit, '"' | '\\') { "\\" } else { "" };
+        if head.len() + escape.len() + unit.len_utf8() > room {
+            break;
+        }
+        head.push_str(escape);
+        head.push(unit);
+    }
+    around(&head)
 }
 
 fn unserialisable(error: &str) -> String {
@@ -138,14 +149,65 @@ pub(crate) use events;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{catalogue::*, *};
 
     #[test]
     fn details_are_canonical_and_bounded() {
         let event = Event::new(&AgentDeactivated { by: "admin".into() }).about("acme::alice");
         assert_eq!(event.details.as_deref(), Some(r#"{"by":"admin"}"#));
-        let long = Event::new(&AgentDeactivated { by: "x".repeat(MAX_DETAILS) });
-        assert!(long.details.is_some_and(|d| d.len() < 200 && d.contains("sha256")));
+        let long = Event::new(&AgentDeactivated { by: "x".repeat(MAX_DETAILS) }).details.unwrap();
+        assert!(long.len() == MAX_DETAILS && long.contains(r#""head":"{\"by\":\"xxx"#), "{long}");
+    }
+
+    proptest! {
+        #[test]
+        fn details_of_any_length_keep_their_beginning_length_and_hash(text in "\\PC{0,64}", times in 1usize..600) {
+            let text = text.repeat(times);
+            let whole = canonical::to_string(&AgentDeactivated { by: text.clone() }).unwrap();
+            let kept = Event::new(&AgentDeactivated { by: text }).details.unwrap();
+            prop_assert!(kept.len() <= MAX_DETAILS);
+            prop_assert_eq!(&canonical::canonicalise(&kept).unwrap(), &kept);
+            if whole.len() <= MAX_DETAILS {
+                prop_assert_eq!(kept, whole);
+            } else {
+                let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+                let head = kept["head"].as_str().unwrap();
+                prop_assert!(whole.starts_with(head) && head.len() > MAX_DETAILS / 3);
+                prop_assert_eq!(&kept["bytes"], whole.len());
+                prop_assert_eq!(&kept["sha256"], &hex::encode(sha256(whole.as_bytes())));
+            }
+        }
+    }
+
+    /// What an event may carry is its struct: no field is made for a secret, a credential or what agents say.
+    #[test]
+    fn no_event_has_a_place_for_secrets_or_contents() {
+        const NEVER: [&str; 12] = [
+            "secret",
+            "password",
+            "passphrase",
+            "private",
+            "pem",
+            "token",
+            "assertion",
+            "proof",
+            "prompt",
+            "content",
+            "payload",
+            "body",
+        ];
+        for kind in REGISTRY {
+            let harmless = |key: &&&str| ["_sha256", "_epoch"].iter().any(|end| key.ends_with(end));
+            for key in kind.keys.iter().filter(|key| !harmless(key)) {
+                assert!(
+                    !NEVER.iter().any(|word| key.split('_').any(|part| part == *word)),
+                    "{}: {key}",
+                    kind.name
+                );
+            }
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl World {
             federated: false,
             dpop_jwk: None,
             lifetime: None,
+            reuse: false,
             once: None,
         };
         let enrolled = self.authority.create_agent(&candidate, false, &operator()).await.unwrap();

@@ -9,20 +9,16 @@ use axum::{
 };
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use mastio_authority::{Outage, lifecycle::LifecycleError, registry};
-use mastio_core::{
-    AgentId, Stamp,
-    event::{Kind, catalogue::REGISTRY},
-};
-use mastio_store::{
-    agents::{
-        self, AgentRow, Method, Standing,
-        fleet::{self, Filter, Listed, Status},
-    },
-    audit,
+use mastio_core::{AgentId, Stamp};
+use mastio_store::agents::{
+    self, AgentRow, Method, Standing,
+    fleet::{self, Filter, Listed, Status},
 };
 use serde::Deserialize;
 
 use super::{
+    deleted,
+    history::{self, Told},
     page::{Frame, PageError, Said, render},
     session::Session,
     text,
@@ -38,8 +34,6 @@ const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 const ENDING: &str = "ending";
 /// Agents on one page of the list.
 const PER_PAGE: u32 = 25;
-/// Entries of the audit log on an agent's page.
-const ENTRIES: u32 = 20;
 
 #[derive(Template)]
 #[template(path = "agents.html")]
@@ -163,17 +157,6 @@ struct Certificate {
     left: String,
 }
 
-/// An entry of the audit log.
-struct Told {
-    at: String,
-    /// The `by` of its details: an operator, or the agent itself. Empty where the entry names nobody.
-    by: String,
-    event: String,
-    result: String,
-    meaning: String,
-    details: String,
-}
-
 pub(super) async fn show(
     State(app): Shared,
     Session(session): Session,
@@ -181,11 +164,17 @@ pub(super) async fn show(
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
-    let agent = find(&app, &id).await?;
-    let entries = audit::about(app.authority.store(), &id, ENTRIES).await.map_err(Outage::from)?;
+    let said = Said::read(query.as_deref(), &session);
+    let agent = match find(&app, &id).await? {
+        Some(agent) => agent,
+        None => {
+            let page = deleted::page(&app, &session, said, &id).await?;
+            return page.ok_or_else(|| LifecycleError::NotFound("agent not found").into());
+        }
+    };
+    let history = history::of(&app, &id).await?;
     let now = app.authority.clock().now();
-    let (row, frame) =
-        (&agent.row, Frame::new(&app, &session, "agents", Said::read(query.as_deref(), &session)).await?);
+    let (row, frame) = (&agent.row, Frame::new(&app, &session, "agents", said).await?);
     let revoked = match &row.standing {
         Standing::Revoked { at, reason } => Some((text::moment(*at), reason.clone().unwrap_or_default())),
         _ => None,
@@ -206,13 +195,13 @@ pub(super) async fn show(
         certificate: agent.certificates.first().map(|leaf| certificate(leaf, now)),
         grace_until: agent.grace_until(now).map(text::moment),
         is_owned_by_spire: row.method == Some(Method::Spiffe),
-        history: entries.into_iter().map(told).collect(),
+        history,
     })
 }
 
-async fn find(app: &App, id: &AgentId) -> Result<registry::Agent, PageError> {
+async fn find(app: &App, id: &AgentId) -> Result<Option<registry::Agent>, PageError> {
     let row = agents::find(app.authority.store(), id).await.map_err(Outage::from)?;
-    Ok(row.ok_or(LifecycleError::NotFound("agent not found"))?.into())
+    Ok(row.map(registry::Agent::from))
 }
 
 /// The thumbprint that an operator has before the eyes, by which a later form is known to be about the same certificate.
@@ -229,26 +218,6 @@ fn certificate(leaf: &mastio_pki::Certificate, now: Stamp) -> Certificate {
         until: text::moment(leaf.not_after()),
         left: text::distance(leaf.not_after(), now),
     }
-}
-
-fn told(entry: audit::Entry) -> Told {
-    let is_it = |kind: &&&Kind| kind.name == entry.event_type && kind.outcome.as_str() == entry.result;
-    Told {
-        meaning: REGISTRY
-            .iter()
-            .find(is_it)
-            .map_or_else(String::new, |kind| kind.meaning.trim().replace('`', "")),
-        at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::second),
-        by: by(entry.details.as_deref()).unwrap_or_default(),
-        event: entry.event_type,
-        result: entry.result,
-        details: entry.details.unwrap_or_default(),
-    }
-}
-
-fn by(details: Option<&str>) -> Option<String> {
-    let details: serde_json::Value = serde_json::from_str(details?).ok()?;
-    details.get("by")?.as_str().map(str::to_owned)
 }
 
 /// Where agents reach this Mastio: the public address, or the first name of its certificate.
@@ -270,7 +239,7 @@ pub(super) async fn environment(
     StrictPath(id): StrictPath,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
-    find(&app, &id).await?;
+    find(&app, &id).await?.ok_or(LifecycleError::NotFound("agent not found"))?;
     let text = format!(
         "CULLIS_PROXY_URL={}\nCULLIS_AGENT_ID={id}\nCULLIS_ORG_ID={}\nCULLIS_BROKER_URL=\n",
         address(&app),

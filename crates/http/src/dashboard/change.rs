@@ -39,18 +39,25 @@ pub(super) struct Revoke {
     reason: String,
 }
 
+/// The reason that was typed, if any; what is wrong with it otherwise.
+pub(super) fn readable_reason(fields: &Revoke) -> Result<Option<&str>, String> {
+    let reason = fields.reason.trim();
+    if reason.chars().count() > REASON || !is_plain(reason) {
+        return Err(format!("the reason is at most {REASON} characters on one line"));
+    }
+    Ok((!reason.is_empty()).then_some(reason))
+}
+
 pub(super) async fn revoke(
     State(app): Shared,
     StrictPath(id): StrictPath,
     Submitted { session, fields }: Submitted<Revoke>,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
-    let reason = fields.reason.trim();
-    if reason.chars().count() > REASON || !is_plain(reason) {
-        let text = format!("the reason is at most {REASON} characters on one line");
-        return Ok(go(&session, &format!("/proxy/agents/{id}"), "error", &text));
-    }
-    let reason = (!reason.is_empty()).then_some(reason);
+    let reason = match readable_reason(&fields) {
+        Ok(reason) => reason,
+        Err(text) => return Ok(go(&session, &format!("/proxy/agents/{id}"), "error", &text)),
+    };
     let revoked = app.authority.revoke(&id, reason, &session.operator).await;
     back(&session, &id, revoked.map(|_| "Revoked. Its certificates and tokens stopped working."))
 }

@@ -117,6 +117,7 @@ fn candidate(fields: &Create) -> Result<Candidate, String> {
         federated: false,
         dpop_jwk: None,
         lifetime: None,
+        reuse: false,
         once: None,
     })
 }

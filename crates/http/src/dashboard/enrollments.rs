@@ -164,6 +164,7 @@ pub(super) async fn approve(
             agent_id: fields.agent_id.trim().to_owned(),
             capabilities: text::list(&fields.capabilities),
             groups: text::list(&fields.groups),
+            reuse: false,
         })?;
         let id = enrollment::session(&id)?;
         let agent = app.authority.approve_enrollment(&id, &approval, &session.operator).await?;

@@ -7,8 +7,10 @@ mod assets;
 mod change;
 mod cookie;
 mod credentials;
+mod deleted;
 mod enroll;
 mod enrollments;
+mod history;
 mod login;
 mod overview;
 mod page;
@@ -55,6 +57,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/agents/{id}/revoke", post(change::revoke))
         .route("/proxy/agents/{id}/deactivate", post(change::deactivate))
         .route("/proxy/agents/{id}/reactivate", post(change::reactivate))
+        .route("/proxy/agents/{id}/delete", post(deleted::delete))
+        .route("/proxy/agents/{id}/receipt", get(deleted::receipt))
         .route("/proxy/agents/{id}/env-download", get(agents::environment))
         .route("/proxy/sessions", get(sessions::list))
         .route("/proxy/sessions/end", post(sessions::end))

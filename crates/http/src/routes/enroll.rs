@@ -45,6 +45,8 @@ pub(crate) struct NewAgent {
     cert_lifetime_seconds: Option<Lifetime>,
     #[serde(default)]
     update_existing: bool,
+    #[serde(default)]
+    reuse: bool,
 }
 
 impl NewAgent {
@@ -70,6 +72,7 @@ impl NewAgent {
             federated: self.federated,
             dpop_jwk: self.dpop_jwk.clone().filter(|jwk| !jwk.is_null()),
             lifetime: self.cert_lifetime_seconds,
+            reuse: self.reuse,
             once,
         })
     }

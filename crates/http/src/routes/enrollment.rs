@@ -280,6 +280,8 @@ pub(crate) struct ApproveBody {
     capabilities: Option<Vec<String>>,
     #[serde(default)]
     groups: Option<Vec<String>>,
+    #[serde(default)]
+    reuse: bool,
 }
 
 /// What is wrong with the words of `name`, if they are too many, or one is empty or too long.
@@ -315,6 +317,7 @@ pub(crate) async fn approve(
         agent_id: body.agent_id,
         capabilities: body.capabilities.unwrap_or_default(),
         groups: body.groups.unwrap_or_default(),
+        reuse: body.reuse,
     })?;
     let agent = app.authority.approve_enrollment(&session(&id)?, &approval, &operator).await?;
     Ok(Json(json!({ "status": "approved", "agent_id": agent })))

@@ -1,8 +1,10 @@
 //! Routes: from HTTP to a use case and back. Which credential a route takes stands in its handler's arguments.
 
 mod admin;
+mod audit;
 mod auth;
 pub(crate) mod caller;
+pub(crate) mod decommission;
 mod egress;
 mod enroll;
 pub(crate) mod enrollment;
@@ -149,6 +151,8 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/agents/{id}/revoke", post(lifecycle::revoke))
         .route("/v1/admin/agents/{id}/rotate-cert", post(lifecycle::rotate))
         .route("/v1/admin/agents/{id}/reactivate", post(lifecycle::reactivate))
+        .route("/v1/admin/agents/{id}/decommission", post(decommission::decommission))
+        .route("/v1/admin/agents/{id}/receipt", get(decommission::show))
         .route("/v1/admin/agents/{id}/federated", patch(lifecycle::set_federated))
         .route("/v1/admin/agents/{id}/revoke-all-sessions", post(incidents::end_sessions))
         .route("/v1/admin/incidents/contain", post(incidents::contain))
@@ -156,6 +160,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/registry/agents/{id}/rotate-cert", post(lifecycle::rotate))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
         .route("/proxy/admin/agents", get(fleet::list_in_full))
+        .route("/v1/audit/session/{session_id}", get(audit::session::session))
         .route("/v1/agents/search", get(search::search))
         .route("/v1/agents/self/renew", post(renew::renew))
         .route("/v1/egress/peers", get(egress::peers))

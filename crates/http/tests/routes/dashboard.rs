@@ -390,6 +390,27 @@ async fn buttons_switch_agents_and_say_what_happened() {
 }
 
 #[tokio::test]
+async fn a_deleted_agent_leaves_a_page_with_its_receipt() {
+    let world = World::new().await;
+    world.member("alice").await;
+    let operator = Operator::log_in(&world).await;
+    let nothing = operator.get("/proxy/agents/acme::alice/receipt").await;
+    assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+    let location = operator.is_sent_to("/proxy/agents/acme::alice/delete", "reason=host+retired").await;
+    assert!(location.starts_with("/proxy/agents/acme::alice?flash="), "{location}");
+    let page = operator.get(&location).await.text;
+    assert!(
+        page.contains("host retired") && page.contains("agent.delete") && page.contains("Deleted."),
+        "{page}"
+    );
+    let receipt = operator.get("/proxy/agents/acme::alice/receipt").await;
+    assert_eq!(receipt.body["agent_id"], "acme::alice");
+    assert!(receipt.header("content-disposition").unwrap().contains("alice-receipt.json"));
+    let nobody = operator.is_sent_to("/proxy/agents/acme::nobody/delete", "").await;
+    assert!(nobody.contains("error=agent"), "{nobody}");
+}
+
+#[tokio::test]
 async fn a_line_of_the_audit_log_leads_to_a_session() {
     let world = World::new().await;
     let operator = Operator::log_in(&world).await;

@@ -59,13 +59,16 @@ pub struct NewAgent<'a> {
     pub device_info: Option<&'a str>,
     /// `agent` or `workload`.
     pub kind: mastio_core::PrincipalKind,
+    /// Whether it may have the id of a deleted agent.
+    pub reuse: bool,
     /// Now.
     pub at: Stamp,
 }
 
 impl NewAgent<'_> {
     /// The rows. The first statement is rejected by a constraint when the id is taken, and touches no row when the key
-    /// is revoked or another active agent's, or another agent has the same id but for upper and lower case.
+    /// is revoked or another active agent's, another agent has the same id but for upper and lower case, or the id was a
+    /// deleted agent's.
     #[must_use]
     pub fn insert(&self) -> [Statement; 2] {
         let agent = Statement::one(
@@ -76,7 +79,8 @@ impl NewAgent<'_> {
              SELECT ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, 1, ?8, ?9, ?10, ?5, 'both', ?11, ?12 \
              WHERE ",
                 key_is_free!("?13"),
-                " AND NOT EXISTS (SELECT 1 FROM agent_certs WHERE lower(agent_id) = lower(?1) AND agent_id <> ?1)"
+                " AND NOT EXISTS (SELECT 1 FROM agent_certs WHERE lower(agent_id) = lower(?1) AND agent_id <> ?1) \
+                 AND (?14 OR NOT EXISTS (SELECT 1 FROM agent_tombstones WHERE agent_id = ?1))"
             ),
             vec![
                 self.id.into(),
@@ -92,6 +96,7 @@ impl NewAgent<'_> {
                 self.device_info.into(),
                 self.kind.as_str().into(),
                 self.leaf.spki_sha256.as_str().into(),
+                self.reuse.into(),
             ],
         );
         [agent, note_certificate(self.id, self.leaf)]

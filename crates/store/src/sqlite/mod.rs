@@ -72,6 +72,15 @@ impl Database {
         self.file.check()?;
         Ok(self.readers.with(|connection| readers::run(connection, query))?)
     }
+
+    /// Reads rows in place, without a copy.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Unavailable> {
+        self.file.check()?;
+        self.readers.with(read)
+    }
 }
 
 /// A connection to a database that is not held as a server's: for tools.

@@ -1,0 +1,3 @@
+//! The audit log over HTTP (contract `audit-and-database.md` §1.7, §1.8).
+
+pub(super) mod session;

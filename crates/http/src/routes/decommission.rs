@@ -1,0 +1,70 @@
+//! Deleting agents for good, and the receipts of it.
+
+use axum::{Json, extract::State};
+use mastio_authority::decommission::Decommissioned;
+use mastio_store::audit::ChainEntry;
+use serde_json::{Value, json};
+
+use super::{
+    Shared,
+    caller::Admin,
+    lifecycle::{RevokeBody, named},
+};
+use crate::answer::{ApiError, OptionalJson, StrictPath};
+
+pub(crate) async fn decommission(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictPath(id): StrictPath,
+    OptionalJson(body): OptionalJson<RevokeBody>,
+) -> Result<Json<Value>, ApiError> {
+    let done = app.authority.decommission(&named(&app, &id)?, body.reason()?, &operator).await?;
+    Ok(Json(receipt(&done)))
+}
+
+pub(crate) async fn show(
+    State(app): Shared,
+    Admin(_): Admin,
+    StrictPath(id): StrictPath,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(receipt(&app.authority.receipt(&named(&app, &id)?).await?)))
+}
+
+/// The file that `mastio audit verify` reads (`docs/audit.md`, "Receipts").
+pub(crate) fn receipt(done: &Decommissioned) -> Value {
+    json!({
+        "kind": "receipt",
+        "agent_id": done.tombstone.agent,
+        "deleted_at": done.tombstone.deleted_at,
+        "receipt": done.receipt.jws,
+        "signing_cert_pem": done.signing_certificate,
+        "ca_chain_pem": done.ca_chain,
+        "entries": done.entries.iter().map(line).collect::<Vec<_>>(),
+        "proof": null,
+    })
+}
+
+/// An entry with the members of a line of the export (contract `audit-and-database.md` §1.8).
+fn line(entry: &ChainEntry) -> Value {
+    json!({
+        "kind": "entry",
+        "id": entry.id,
+        "timestamp": entry.timestamp,
+        "event_type": entry.event_type,
+        "agent_id": entry.agent_id,
+        "session_id": entry.session_id,
+        "org_id": entry.org_id,
+        "result": entry.result,
+        "details": entry.details,
+        "entry_hash": entry.entry_hash,
+        "previous_hash": entry.previous_hash,
+        "chain_seq": entry.chain_seq,
+        "peer_org_id": null,
+        "peer_row_hash": null,
+        "principal_type": null,
+        "hash_format": entry.hash_format,
+        "actor": entry.agent_id,
+        "prev_hash": entry.previous_hash,
+        "hash": entry.entry_hash,
+    })
+}

@@ -1,0 +1,67 @@
+//! What our chain says about the rows that are not written any more (design decision 15).
+
+use mastio_audit::{Break, Head, Problem, UnchainedReport};
+use mastio_core::event::{Details, catalogue};
+use rusqlite::{Connection, OptionalExtension};
+use serde::Deserialize;
+
+use super::{Chain, parse_hash};
+use crate::{ReadError, sqlite::Database};
+
+/// How a chain was found when it was adopted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seal {
+    /// Its last entry: the chain leads through it for good.
+    pub(super) head: Head,
+    /// The rows outside of it: the first of those that are there for good.
+    pub(super) unchained: UnchainedReport,
+}
+
+impl Seal {
+    /// Whether the rows that were sealed are still `found`.
+    pub(super) fn check(&self, found: UnchainedReport) -> Result<(), Break> {
+        match found == self.unchained {
+            true => Ok(()),
+            false => Err(Break { seq: self.head.seq, id: None, problem: Problem::Unsealed }),
+        }
+    }
+}
+
+/// The seal over `chain`, if there is one.
+pub(super) fn seal(connection: &Connection, chain: &str) -> rusqlite::Result<Option<Seal>> {
+    let sql = "SELECT details FROM local_audit WHERE event_type = ?1 AND json_valid(details) \
+        AND details ->> 'chain' = ?2 ORDER BY id LIMIT 1";
+    let name = catalogue::LegacyChainSealed::KIND.name;
+    let details = connection.query_row(sql, [name, chain], |row| row.get::<_, String>(0)).optional()?;
+    Ok(details.and_then(|text| read(&text)))
+}
+
+/// Every chain that was sealed.
+pub(super) fn sealed_chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let sql =
+        "SELECT DISTINCT details ->> 'chain' FROM local_audit WHERE event_type = ?1 AND json_valid(details)";
+    let mut statement = connection.prepare(sql)?;
+    statement.query_map([catalogue::LegacyChainSealed::KIND.name], |row| row.get(0))?.collect()
+}
+
+fn read(details: &str) -> Option<Seal> {
+    #[derive(Deserialize)]
+    struct Told {
+        last_seq: u64,
+        last_hash: String,
+        unchained_rows: u64,
+        unchained_sha256: String,
+    }
+    let told: Told = serde_json::from_str(details).ok()?;
+    let unchained =
+        UnchainedReport { rows: told.unchained_rows, sha256: parse_hash(&told.unchained_sha256)? };
+    Some(Seal { head: Head { seq: told.last_seq, hash: parse_hash(&told.last_hash) }, unchained })
+}
+
+/// The last entry of a chain when it was sealed.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn sealed_head(database: &Database, chain: &Chain) -> Result<Option<Head>, ReadError> {
+    Ok(database.read(|connection| seal(connection, chain.name()))?.map(|seal| seal.head))
+}

@@ -1,0 +1,180 @@
+//! Verifying stored chains a piece at a time, beside everything else that reads and writes.
+
+use mastio_audit::{AdminVerifier, Break, Head, LocalVerifier, Problem};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{
+    ADMIN_CHAIN, ADMIN_COLUMNS, LOCAL_COLUMNS, admin_row, behind, local_row, newest_mark, organisations,
+    parse_hash, walk,
+};
+use crate::{
+    ReadError,
+    sqlite::{self, Database},
+};
+
+/// One stored chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Chain {
+    /// An organisation's, in `local_audit`.
+    Organisation(String),
+    /// That of the table `audit_log`.
+    AuditLog,
+}
+
+impl Chain {
+    /// The organisation, or `audit_log`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Organisation(org) => org,
+            Self::AuditLog => ADMIN_CHAIN,
+        }
+    }
+}
+
+/// Every chain in the database.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn chains(database: &Database) -> Result<Vec<Chain>, ReadError> {
+    let chains = database.read(|connection| {
+        let mut chains: Vec<_> = organisations(connection)?.into_iter().map(Chain::Organisation).collect();
+        if sqlite::has_table(connection, ADMIN_CHAIN)? {
+            chains.push(Chain::AuditLog);
+        }
+        Ok(chains)
+    })?;
+    Ok(chains)
+}
+
+/// Where the verification of a chain starts: behind its newest archive mark, else at its beginning.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn start(database: &Database, chain: &Chain) -> Result<Head, ReadError> {
+    match chain {
+        Chain::Organisation(org) => Ok(database.read(|connection| newest_mark(connection, org))?),
+        Chain::AuditLog => Ok(Head::GENESIS),
+    }
+}
+
+/// The position of a chain's newest entry; 0 when it has none.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn last_seq(database: &Database, chain: &Chain) -> Result<u64, ReadError> {
+    let newest = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(0);
+    let last = database.read(|connection| match chain {
+        Chain::Organisation(org) => {
+            let sql = "SELECT max(chain_seq) FROM local_audit WHERE org_id = ?1";
+            connection.prepare_cached(sql)?.query_row([org], newest)
+        }
+        Chain::AuditLog => connection.query_row("SELECT max(chain_seq) FROM audit_log", [], newest),
+    })?;
+    Ok(last.unwrap_or_default().cast_unsigned())
+}
+
+/// The last entry of the chain of `org` that the newest checkpoint covers, as it is stored; `None` without a checkpoint,
+/// or when that entry is not there.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn checkpointed(database: &Database, org: &str) -> Result<Option<Head>, ReadError> {
+    let sql = "SELECT chain_seq, entry_hash FROM local_audit WHERE org_id = ?1 AND chain_seq = \
+        (SELECT max(tree_size) FROM audit_checkpoints) + (SELECT base_seq FROM audit_tree) - 1";
+    let covered = database.read(|connection| {
+        let entry = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+        connection.query_row(sql, [org], entry).optional()
+    })?;
+    Ok(covered
+        .and_then(|(seq, hash)| Some(Head { seq: seq.cast_unsigned(), hash: Some(parse_hash(&hash)?) })))
+}
+
+/// A verification of one chain that has got so far.
+#[derive(Debug)]
+pub struct Walk {
+    at: At,
+    /// An entry that was seen earlier: the chain must still lead through it.
+    known: Option<Head>,
+}
+
+#[derive(Debug)]
+enum At {
+    Organisation(String, LocalVerifier),
+    AuditLog(AdminVerifier),
+}
+
+impl Walk {
+    /// Starts behind `start`. The chain must lead through `known`, if that is given.
+    #[must_use]
+    pub fn new(chain: Chain, start: Head, known: Option<Head>) -> Self {
+        let at = match chain {
+            Chain::Organisation(org) => At::Organisation(org, start.into()),
+            Chain::AuditLog => At::AuditLog(start.into()),
+        };
+        Self { at, known: known.filter(|known| known.seq > start.seq) }
+    }
+
+    /// The last entry that held.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        match &self.at {
+            At::Organisation(_, verifier) => verifier.head(),
+            At::AuditLog(verifier) => verifier.head(),
+        }
+    }
+
+    /// Verifies the next `rows` rows, and says how many there were; 0 at the end of the chain.
+    ///
+    /// # Errors
+    /// When the database cannot be read. Inside: where the chain stops holding.
+    pub fn advance(&mut self, database: &Database, rows: u32) -> Result<Result<u64, Break>, ReadError> {
+        let before = self.head().seq;
+        let broken = database.read(|connection| self.push_next(connection, rows))?;
+        Ok(match broken {
+            Some(broken) => Err(broken),
+            None if self.head().seq > before => Ok(self.head().seq - before),
+            None => reached(self.head(), self.known).map(|()| 0),
+        })
+    }
+
+    fn push_next(&mut self, connection: &Connection, rows: u32) -> rusqlite::Result<Option<Break>> {
+        let (after, known) = (behind(self.head()), self.known);
+        match &mut self.at {
+            At::Organisation(org, verifier) => {
+                let sql = format!(
+                    "{LOCAL_COLUMNS} WHERE org_id = ?1 AND chain_seq > ?2 ORDER BY chain_seq LIMIT ?3"
+                );
+                walk(connection, &sql, &[org, &after, &rows], |row| {
+                    let row = local_row(row)?;
+                    Ok(verifier.push(&row).and_then(|()| same(verifier.head(), known, row.id)))
+                })
+            }
+            At::AuditLog(verifier) => {
+                let sql = format!("{ADMIN_COLUMNS} WHERE chain_seq > ?1 ORDER BY chain_seq LIMIT ?2");
+                walk(connection, &sql, &[&after, &rows], |row| {
+                    let row = admin_row(row)?;
+                    Ok(verifier.push(&row).and_then(|()| same(verifier.head(), known, row.id)))
+                })
+            }
+        }
+    }
+}
+
+/// Whether a walk that ended at `head` came as far as `known`.
+pub(super) fn reached(head: Head, known: Option<Head>) -> Result<(), Break> {
+    match known.filter(|known| known.seq > head.seq) {
+        Some(known) => {
+            Err(Break { seq: head.seq + 1, id: None, problem: Problem::Truncated { expected: known.seq } })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether an entry that was seen earlier is still the same.
+pub(super) fn same(head: Head, known: Option<Head>, id: i64) -> Result<(), Break> {
+    match known.filter(|known| known.seq == head.seq && known.hash != head.hash) {
+        Some(_) => Err(Break { seq: head.seq, id: Some(id), problem: Problem::Rebuilt }),
+        None => Ok(()),
+    }
+}
