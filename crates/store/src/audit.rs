@@ -1,10 +1,16 @@
-//! Reading the audit tables: for verification row by row, in constant memory; and what is written [`about`] an agent.
+//! Reading the audit tables: row by row in constant memory, for verification and for whoever hands them out
+//! ([`View`]), and in pages ([`search`]).
 
-mod about;
 pub mod anchors;
 pub mod checkpoints;
+mod entry;
+mod filter;
+mod head;
+pub mod index;
 pub mod origins;
+mod search;
 pub mod tree;
+mod view;
 
 use std::path::Path;
 
@@ -14,10 +20,14 @@ use mastio_audit::{
 use mastio_core::event::{Details, catalogue};
 use rusqlite::{Connection, Row, types::ValueRef};
 
-pub use about::{Entry, Head, about, head, newest_time};
+pub use entry::Entry;
+pub use filter::{EventName, Filter, Words};
+pub use head::{Head, head, newest_time};
+pub use search::{Order, Page, about, search};
+pub use view::{Archived, Range, View};
 
 use crate::{
-    Query, ReadError,
+    ReadError,
     sqlite::{self, Database},
     writer::Unavailable,
 };
@@ -75,8 +85,9 @@ fn organisations(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-const LOCAL_COLUMNS: &str = "SELECT id, timestamp, event_type, agent_id, session_id, org_id, result, details, \
-    previous_hash, entry_hash, chain_seq, peer_org_id, hash_format FROM local_audit";
+/// What [`local_row`] reads, of `local_audit a`.
+const LOCAL_COLUMNS: &str = "SELECT a.id, a.timestamp, a.event_type, a.agent_id, a.session_id, a.org_id, a.result, \
+    a.details, a.previous_hash, a.entry_hash, a.chain_seq, a.peer_org_id, a.hash_format";
 
 fn verify_local(
     connection: &Connection,
@@ -84,13 +95,16 @@ fn verify_local(
     step: &mut dyn FnMut(),
 ) -> rusqlite::Result<ChainFinding> {
     let mut verifier = LocalVerifier::new();
-    let sql = format!("{LOCAL_COLUMNS} WHERE org_id = ?1 AND chain_seq IS NOT NULL ORDER BY chain_seq");
+    let sql = format!(
+        "{LOCAL_COLUMNS} FROM local_audit a WHERE org_id = ?1 AND chain_seq IS NOT NULL ORDER BY chain_seq"
+    );
     let broken = walk(connection, &sql, &[&org], |row| {
         step();
         Ok(verifier.push(&local_row(row)?))
     })?;
     let mut unchained = Unchained::new();
-    let sql = format!("{LOCAL_COLUMNS} WHERE org_id = ?1 AND chain_seq IS NULL ORDER BY id");
+    let sql =
+        format!("{LOCAL_COLUMNS} FROM local_audit a WHERE org_id = ?1 AND chain_seq IS NULL ORDER BY id");
     walk(connection, &sql, &[&org], |row| {
         unchained.push_local(&local_row(row)?);
         Ok(Ok(()))
@@ -124,9 +138,7 @@ fn verify_admin(connection: &Connection, step: &mut dyn FnMut()) -> rusqlite::Re
 /// # Errors
 /// When the database cannot be read.
 pub fn is_told_broken(database: &Database) -> Result<bool, ReadError> {
-    let sql = "SELECT 1 AS one FROM local_audit WHERE event_type = ?1 LIMIT 1";
-    let name = catalogue::ChainBreakDetected::KIND.name;
-    Ok(!database.rows_now(&Query::new("local_audit", sql, vec![name.into()]))?.is_empty())
+    Ok(search::is_told(database, catalogue::ChainBreakDetected::KIND.name)?)
 }
 
 /// Feeds rows to `push` until it finds a break.
