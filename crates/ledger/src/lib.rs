@@ -8,11 +8,15 @@ pub mod anchor;
 pub mod checkpoint_file;
 pub mod checkpoints;
 mod clock;
+pub mod explain;
+pub mod export;
 mod keep;
 pub mod log_key;
 pub mod outbound;
 pub mod proofs;
 pub mod rewind;
+pub mod search;
+mod sentence;
 pub mod tree;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! How the audit log is made provable to others (design decisions 17 to 19).
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use super::tsa::{Tsa, tsa};
 use crate::{reader::Reader, variable::variable};
@@ -16,6 +16,8 @@ pub struct Audit {
     pub public_log: bool,
     /// Who stamps the log with the time; `None`: nobody.
     pub tsa: Option<Tsa>,
+    /// How many entries one export may hold; `None`: any number.
+    pub export_max: Option<NonZeroU64>,
 }
 
 pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
@@ -23,7 +25,14 @@ pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
     let checkpoint_every = read.duration(variable!("MCP_PROXY_AUDIT_CHECKPOINT_INTERVAL_SECONDS"), 1);
     let public_log = read.boolean(variable!("MCP_PROXY_AUDIT_PUBLIC_LOG"));
     let tsa = tsa(read);
-    Some(Audit { origin, checkpoint_every: checkpoint_every?, public_log: public_log?, tsa: tsa? })
+    let export_max = read.integer(variable!("CULLIS_AUDIT_EXPORT_MAX"));
+    Some(Audit {
+        origin,
+        checkpoint_every: checkpoint_every?,
+        public_log: public_log?,
+        tsa: tsa?,
+        export_max: NonZeroU64::new(export_max?),
+    })
 }
 
 /// What C2SP signed-note permits as the name of a key, with room for the number of a generation.

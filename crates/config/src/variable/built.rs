@@ -326,6 +326,12 @@ pub(crate) const AUDIT: &[Variable] = &[
         "rfc3161",
         "the kind of authority; `mock` is not offered",
     ),
+    Variable::built(
+        "CULLIS_AUDIT_EXPORT_MAX",
+        Kind::Integer { min: 0, max: 1 << 40 },
+        "1000000",
+        "how many entries one export of the audit log may be asked for (`limit`); 0 lifts the limit",
+    ),
 ];
 
 pub(crate) const LIMITS: &[Variable] = &[

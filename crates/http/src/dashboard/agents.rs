@@ -9,10 +9,8 @@ use axum::{
 };
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use mastio_authority::{Outage, lifecycle::LifecycleError, registry};
-use mastio_core::{
-    AgentId, Stamp,
-    event::{Kind, catalogue::REGISTRY},
-};
+use mastio_core::{AgentId, Stamp};
+use mastio_ledger::search;
 use mastio_store::{
     agents::{
         self, AgentRow, Method, Standing,
@@ -232,12 +230,9 @@ fn certificate(leaf: &mastio_pki::Certificate, now: Stamp) -> Certificate {
 }
 
 fn told(entry: audit::Entry) -> Told {
-    let is_it = |kind: &&&Kind| kind.name == entry.event_type && kind.outcome.as_str() == entry.result;
+    let search::Told { sentence, entry, .. } = search::Told::local(entry);
     Told {
-        meaning: REGISTRY
-            .iter()
-            .find(is_it)
-            .map_or_else(String::new, |kind| kind.meaning.trim().replace('`', "")),
+        meaning: sentence,
         at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::second),
         by: by(entry.details.as_deref()).unwrap_or_default(),
         event: entry.event_type,
