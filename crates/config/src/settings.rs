@@ -92,7 +92,7 @@ pub struct Settings {
     pub grace_sweep_every: Option<Duration>,
     /// When the ends of certificates are told.
     pub expiry: Expiry,
-    /// How the audit log is made provable.
+    /// How the audit log is made provable, and handed out.
     pub audit: Audit,
     /// What is too much.
     pub limits: Limits,

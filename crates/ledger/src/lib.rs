@@ -8,12 +8,16 @@ pub mod anchor;
 pub mod checkpoint_file;
 pub mod checkpoints;
 mod clock;
+pub mod explain;
+pub mod export;
 mod keep;
 pub mod log_key;
 pub mod outbound;
 pub mod proofs;
 pub mod rewind;
+pub mod search;
 pub mod self_check;
+mod sentence;
 pub mod session;
 pub mod tree;
 

@@ -1,6 +1,8 @@
-//! `mastio audit verify`.
+//! `mastio audit verify`, and the room of the other commands around the audit log.
 
-use std::path::PathBuf;
+mod explain;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +17,8 @@ use crate::Ended;
 pub(crate) enum Command {
     /// Verify every chain in a database file, offline, and name the first bad row. Exit code 2 if one is broken.
     Verify(Verify),
+    /// Say in plain words who did what an entry tells, by which credential, why, and what followed.
+    Explain(explain::Explain),
 }
 
 #[derive(Args)]
@@ -31,8 +35,14 @@ pub(crate) struct Verify {
 }
 
 pub(crate) fn run(command: &Command) -> Ended {
-    let Command::Verify(arguments) = command;
-    let path = match configured(arguments) {
+    match command {
+        Command::Verify(arguments) => verify(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+    }
+}
+
+fn verify(arguments: &Verify) -> Ended {
+    let path = match configured(arguments.db.as_deref(), &arguments.dir) {
         Ok(path) => path,
         Err(problem) => {
             eprintln!("{problem}");
@@ -55,14 +65,14 @@ pub(crate) fn run(command: &Command) -> Ended {
     }
 }
 
-fn configured(arguments: &Verify) -> Result<PathBuf, String> {
-    if let Some(path) = &arguments.db {
-        return Ok(path.clone());
+/// The database that is named, else the configured one.
+fn configured(db: Option<&Path>, dir: &Path) -> Result<PathBuf, String> {
+    if let Some(path) = db {
+        return Ok(path.to_owned());
     }
-    let loaded =
-        Settings::load(&Source::from_process(&arguments.dir), &arguments.dir).map_err(|problems| {
-            format!("{problems}\nname the database with --db FILE to verify it without a configuration")
-        })?;
+    let loaded = Settings::load(&Source::from_process(dir), dir).map_err(|problems| {
+        format!("{problems}\nname the database with --db FILE to read it without a configuration")
+    })?;
     let Database::Sqlite(path) = loaded.settings.database;
     Ok(path)
 }

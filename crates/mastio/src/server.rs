@@ -15,12 +15,15 @@ use mastio_http::{
     metrics::ConnectionMetrics,
     tls::{ServerTls, TlsError},
 };
-use mastio_ledger::{ClockWatch, anchor::AnchorError};
+use mastio_ledger::{ClockWatch, anchor::AnchorError, search::IndexPace};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 /// How often files and counters are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
+/// How often entries are looked for that the search index lacks, and the pause before each portion of them.
+const INDEX_EVERY: Duration = Duration::from_secs(2);
+const INDEX_PAUSE: Duration = Duration::from_millis(5);
 /// How often messages that ran out are swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -126,6 +129,7 @@ impl Server {
         tasks.spawn(watch_expiry(Arc::clone(&authority), stopping.clone()));
         tasks.spawn(watch_clock(Arc::clone(&app), stopping.clone()));
         tasks.spawn(app.ledger().clone().keep_anchors(stopping.clone()));
+        tasks.spawn(index_audit(Arc::clone(&app), stopping.clone()));
         tasks.spawn(sweep(Arc::clone(&app), stopping.clone()));
         tasks.spawn(keep_log(Arc::clone(&app), stopping.clone()));
         tasks.spawn(self_check(Arc::clone(&app), stopping));
@@ -251,6 +255,24 @@ async fn watch_clock(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
             return;
         }
         told = ledger.watch_clock(&mut clock).await;
+    }
+}
+
+/// The index that the audit log is searched by. A search finds what is not in it yet all the same, so requests come
+/// first.
+async fn index_audit(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+    let (ledger, mut pace) = (app.ledger(), IndexPace::default());
+    while !wait(&mut stopping, INDEX_EVERY).await {
+        let mut due = ledger.chunks_due(&mut pace).await;
+        while let Ok(1..) = due {
+            if wait(&mut stopping, INDEX_PAUSE).await {
+                return;
+            }
+            due = ledger.index_next().await.and(due).map(|chunks| chunks - 1);
+        }
+        if let Err(error) = due {
+            tracing::warn!(%error, "the audit log could not be indexed; it is tried again");
+        }
     }
 }
 

@@ -1,14 +1,20 @@
-//! Reading the audit tables: for verification row by row, in constant memory; and what is written [`about`] an agent.
+//! Reading the audit tables: row by row in constant memory, for verification and for whoever hands them out
+//! ([`View`]), and in pages ([`search`]).
 
-mod about;
 pub mod anchors;
 mod breaks;
 pub mod checkpoints;
 mod entries;
+mod entry;
+mod filter;
+mod head;
+pub mod index;
 pub mod origins;
 mod seal;
+mod search;
 mod session;
 pub mod tree;
+mod view;
 mod walk;
 
 use std::path::Path;
@@ -18,11 +24,15 @@ use mastio_audit::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::ValueRef};
 
-pub use about::{Entry, Head, about, head, newest_time};
 pub use breaks::{ToldBreak, told_breaks};
 pub use entries::{ChainEntry, endings, entries};
+pub use entry::Entry;
+pub use filter::{EventName, Filter, Words};
+pub use head::{Head, head, newest_time};
 pub use seal::sealed_head;
+pub use search::{Order, Page, about, search};
 pub use session::{SessionEntry, Source, within};
+pub use view::{Archived, Range, View};
 pub use walk::{Chain, Walk, chains, checkpointed, last_seq, start};
 
 use self::{
@@ -97,8 +107,9 @@ fn organisations(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(organisations)
 }
 
-const LOCAL_COLUMNS: &str = "SELECT id, timestamp, event_type, agent_id, session_id, org_id, result, details, \
-    previous_hash, entry_hash, chain_seq, peer_org_id, hash_format FROM local_audit";
+/// What [`local_row`] reads, of `local_audit a`.
+const LOCAL_COLUMNS: &str = "SELECT a.id, a.timestamp, a.event_type, a.agent_id, a.session_id, a.org_id, a.result, \
+    a.details, a.previous_hash, a.entry_hash, a.chain_seq, a.peer_org_id, a.hash_format";
 
 fn verify_local(
     connection: &Connection,
@@ -108,7 +119,8 @@ fn verify_local(
     let (start, seal) = (newest_mark(connection, org)?, seal(connection, org)?);
     let known = seal.map(|seal| seal.head).filter(|sealed| sealed.seq > start.seq);
     let mut verifier = LocalVerifier::from(start);
-    let sql = format!("{LOCAL_COLUMNS} WHERE org_id = ?1 AND chain_seq > ?2 ORDER BY chain_seq");
+    let sql =
+        format!("{LOCAL_COLUMNS} FROM local_audit a WHERE org_id = ?1 AND chain_seq > ?2 ORDER BY chain_seq");
     let broken = walk(connection, &sql, &[&org, &behind(start)], |row| {
         step();
         let row = local_row(row)?;
@@ -165,7 +177,7 @@ fn unchained(
     parameters: &[&dyn rusqlite::ToSql],
     seal: Option<&Seal>,
 ) -> rusqlite::Result<(UnchainedReport, Result<(), Break>)> {
-    let sql = format!("{LOCAL_COLUMNS} WHERE {condition} ORDER BY id");
+    let sql = format!("{LOCAL_COLUMNS} FROM local_audit a WHERE {condition} ORDER BY id");
     outside(connection, &sql, parameters, seal, |unchained, row| {
         unchained.push_local(&local_row(row)?);
         Ok(())

@@ -13,6 +13,7 @@
 
 pub mod agents;
 pub mod audit;
+mod clause;
 pub mod config;
 pub mod crl;
 pub mod dashboard;

@@ -330,8 +330,9 @@ fn a_database_of_an_older_version_takes_the_missing_steps() {
     let fresh = place.schema();
     let connection = rusqlite::Connection::open(place.path()).unwrap();
     let list = format!(
-        "SELECT type, name FROM sqlite_master WHERE type = 'table' AND name NOT IN {FIRST} \
-         UNION ALL SELECT type, name FROM sqlite_master WHERE name LIKE 'cullis_messages_%' OR name = 'local_audit_no_delete'"
+        "SELECT type, name FROM sqlite_master WHERE type = 'table' AND name NOT IN {FIRST} AND name NOT LIKE 'audit_text_%' \
+         UNION ALL SELECT type, name FROM sqlite_master \
+         WHERE name LIKE 'cullis_messages_%' OR name IN ('local_audit_no_delete', 'local_audit_forgotten')"
     );
     let mut statement = connection.prepare(&list).unwrap();
     let later: Vec<String> = statement

@@ -1,6 +1,6 @@
 //! How the audit log is made provable to others (design decisions 17 to 19).
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use super::tsa::{Tsa, tsa};
 use crate::{reader::Reader, variable::variable};
@@ -18,6 +18,8 @@ pub struct Audit {
     pub tsa: Option<Tsa>,
     /// How often all of it is verified in the background; `None`: never.
     pub self_check_every: Option<Duration>,
+    /// How many entries one export may hold; `None`: any number.
+    pub export_max: Option<NonZeroU64>,
 }
 
 pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
@@ -26,12 +28,14 @@ pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
     let public_log = read.boolean(variable!("MCP_PROXY_AUDIT_PUBLIC_LOG"));
     let tsa = tsa(read);
     let self_check_every = read.duration(variable!("MCP_PROXY_AUDIT_SELF_CHECK_INTERVAL_SECONDS"), 1);
+    let export_max = read.integer(variable!("CULLIS_AUDIT_EXPORT_MAX"));
     Some(Audit {
         origin,
         checkpoint_every: checkpoint_every?,
         public_log: public_log?,
         tsa: tsa?,
         self_check_every: Some(self_check_every?).filter(|every| !every.is_zero()),
+        export_max: NonZeroU64::new(export_max?),
     })
 }
 

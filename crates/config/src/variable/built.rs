@@ -333,6 +333,12 @@ pub(crate) const AUDIT: &[Variable] = &[
         "how often the whole audit log is verified in the background, in seconds; new entries are every minute; \
          `0`: never",
     ),
+    Variable::built(
+        "CULLIS_AUDIT_EXPORT_MAX",
+        Kind::Integer { min: 0, max: 1 << 40 },
+        "1000000",
+        "how many entries one export of the audit log may be asked for (`limit`); 0 lifts the limit",
+    ),
 ];
 
 pub(crate) const LIMITS: &[Variable] = &[

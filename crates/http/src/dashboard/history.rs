@@ -1,10 +1,8 @@
 //! What the audit log says about an agent, on its page.
 
 use mastio_authority::Outage;
-use mastio_core::{
-    AgentId, Stamp,
-    event::{Kind, catalogue::REGISTRY},
-};
+use mastio_core::{AgentId, Stamp};
+use mastio_ledger::search;
 use mastio_store::audit;
 
 use super::text;
@@ -31,12 +29,9 @@ pub(super) async fn of(app: &App, id: &AgentId) -> Result<Vec<Told>, Outage> {
 }
 
 fn told(entry: audit::Entry) -> Told {
-    let is_it = |kind: &&&Kind| kind.name == entry.event_type && kind.outcome.as_str() == entry.result;
+    let search::Told { sentence, entry, .. } = search::Told::local(entry);
     Told {
-        meaning: REGISTRY
-            .iter()
-            .find(is_it)
-            .map_or_else(String::new, |kind| kind.meaning.trim().replace('`', "")),
+        meaning: sentence,
         at: Stamp::parse(&entry.timestamp).map_or(entry.timestamp, text::second),
         by: by(entry.details.as_deref()).unwrap_or_default(),
         event: entry.event_type,

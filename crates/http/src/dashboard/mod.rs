@@ -4,6 +4,7 @@
 
 mod agents;
 mod assets;
+mod audit;
 mod change;
 mod cookie;
 mod credentials;
@@ -60,6 +61,10 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/agents/{id}/delete", post(deleted::delete))
         .route("/proxy/agents/{id}/receipt", get(deleted::receipt))
         .route("/proxy/agents/{id}/env-download", get(agents::environment))
+        .route("/proxy/audit", get(audit::list))
+        .route("/proxy/audit/export", get(audit::hand_out))
+        .route("/proxy/audit/{seq}", get(audit::explain))
+        .route("/proxy/badge/audit", get(audit::badge))
         .route("/proxy/sessions", get(sessions::list))
         .route("/proxy/sessions/end", post(sessions::end))
         .route("/proxy/sessions/end-others", post(sessions::end_others))

@@ -1,3 +1,6 @@
-//! The audit log over HTTP (contract `audit-and-database.md` §1.7, §1.8).
+//! The audit log over HTTP (contract `audit-and-database.md` §1.7, §1.8): what it proves, and what is handed out.
 
-pub(super) mod session;
+pub(crate) mod export;
+pub(crate) mod query;
+pub(crate) mod search;
+pub(crate) mod session;

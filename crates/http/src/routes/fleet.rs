@@ -3,7 +3,7 @@
 //! Without `limit` and `cursor` the whole list is streamed, newest first, as a bare array that clients know. With
 //! either it is a page in the order of ids, and the header `Link` leads to the next one.
 
-pub(super) mod query;
+pub(crate) mod query;
 mod rows;
 
 use axum::{Json, extract::State, response::Response};
@@ -54,7 +54,7 @@ async fn answer(
     let page = app.authority.page(&asked.filter, asked.after.as_ref(), limit).await?;
     let mut response = rows::whole(form, page.agents.iter().map(shape));
     if let Some(next) = page.next
-        && let Ok(next) = HeaderValue::from_str(&link(uri, &next))
+        && let Ok(next) = HeaderValue::from_str(&link(uri, next.as_str()))
     {
         response.headers_mut().insert(LINK, next);
     }

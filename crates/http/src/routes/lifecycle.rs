@@ -24,7 +24,7 @@ pub(crate) fn agent_id(text: &str) -> Result<AgentId, ApiError> {
 }
 
 /// The agent that an operator names, by its id or by its short name alone.
-pub(super) fn named(app: &App, text: &str) -> Result<AgentId, ApiError> {
+pub(crate) fn named(app: &App, text: &str) -> Result<AgentId, ApiError> {
     let ours = |name| AgentId::new(&app.authority.trust().org, &name);
     AgentName::parse(text).map(ours).or_else(|_| agent_id(text))
 }

@@ -1,7 +1,7 @@
 //! Routes: from HTTP to a use case and back. Which credential a route takes stands in its handler's arguments.
 
 mod admin;
-mod audit;
+pub(crate) mod audit;
 mod auth;
 pub(crate) mod caller;
 pub(crate) mod decommission;
@@ -158,6 +158,11 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/incidents/contain", post(incidents::contain))
         .route("/registry/agents/{id}/revoke", post(lifecycle::revoke))
         .route("/registry/agents/{id}/rotate-cert", post(lifecycle::rotate))
+        .route("/v1/admin/agents/{id}/timeline", get(audit::search::timeline))
+        .route("/v1/admin/audit/entries", get(audit::search::list))
+        .route("/v1/admin/audit/entries/{seq}", get(audit::search::one))
+        .route("/v1/admin/audit/head", get(audit::search::head))
+        .route("/v1/admin/audit/export", get(audit::export::export))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
         .route("/proxy/admin/agents", get(fleet::list_in_full))
         .route("/v1/audit/session/{session_id}", get(audit::session::session))

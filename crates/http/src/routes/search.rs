@@ -32,7 +32,7 @@ pub(crate) async fn search(
     let body = json!({ "count": agents.len(), "agents": agents, "scope": search.scope });
     let mut response = Json(body).into_response();
     if let Some(next) = next
-        && let Ok(next) = HeaderValue::from_str(&link(&uri, &next))
+        && let Ok(next) = HeaderValue::from_str(&link(&uri, next.as_str()))
     {
         response.headers_mut().insert(LINK, next);
     }

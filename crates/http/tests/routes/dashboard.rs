@@ -495,3 +495,43 @@ async fn the_list_has_pages_a_search_and_states() {
     let overview = operator.get("/proxy/overview").await.text;
     assert!(overview.contains("<span class=\"number\">26</span><span>certificates end within"), "{overview}");
 }
+
+#[tokio::test]
+async fn the_audit_log_is_searched_explained_and_handed_out() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    world.member("alice").await;
+    operator.submit("/proxy/agents/acme::alice/deactivate", "").await;
+    for query in
+        ["", "?page=x", "?page=2&source=traffic", "?cursor=x&status=maybe", "?agent=%00", "?action=a+b"]
+    {
+        let page = operator.get(&format!("/proxy/audit{query}")).await;
+        assert_eq!(page.status, StatusCode::OK, "{query}: {page:?}");
+    }
+    let page = operator.get("/proxy/audit?agent=alice&action=agent.&status=success").await.text;
+    assert!(page.contains("switched acme::alice off.") && page.contains("was enrolled by"), "{page}");
+    let link = page.split("href=\"/proxy/audit/").nth(3).unwrap().split('"').next().unwrap();
+    let entry = operator.get(&format!("/proxy/audit/{link}")).await;
+    assert_eq!(entry.status, StatusCode::OK, "{entry:?}");
+    assert!(entry.text.contains("logged in to the dashboard from 198.51.100.7"), "{}", entry.text);
+    assert_eq!(operator.get("/proxy/audit/x").await.status, StatusCode::BAD_REQUEST);
+    let export = operator.get("/proxy/audit/export?format=csv").await;
+    assert!(
+        export.text.starts_with("id,timestamp,") && export.text.contains("agent.deactivated"),
+        "{export:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_badge_counts_the_last_hour_and_not_the_day() {
+    let world = World::new().await;
+    let badge = async || {
+        let operator = Operator::log_in(&world).await;
+        operator.get("/proxy/badge/audit").await.text.parse::<u32>().unwrap()
+    };
+    let first = badge().await;
+    world.member("alice").await;
+    assert_eq!(badge().await, first + 2, "a login and an agent");
+    world.clock.advance(Duration::from_secs(3601));
+    assert_eq!(badge().await, 1, "the login");
+}

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod agents;
+mod audit;
 mod dashboard;
 mod health;
 mod world;

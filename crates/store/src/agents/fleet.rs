@@ -6,7 +6,7 @@
 use mastio_core::{AgentId, OrgId, Stamp, Thumbprint};
 
 use super::{AgentRow, COLUMNS, FROM, Method, Standing, TABLE};
-use crate::{Query, ReadError, Row, Store, Value, sqlite::Database};
+use crate::{Query, ReadError, Row, Store, Value, clause::Clause, sqlite::Database};
 
 const CERTS: &str = "LEFT JOIN agent_certs c ON c.agent_id = a.agent_id";
 
@@ -107,22 +107,6 @@ impl Filter {
             clause.and("a.agent_id > ?", after);
         }
         (clause.sql, clause.values)
-    }
-}
-
-/// Conditions that are joined by AND.
-#[derive(Default)]
-struct Clause {
-    sql: String,
-    values: Vec<Value>,
-}
-
-impl Clause {
-    /// Every `?` of the condition is `value`.
-    fn and(&mut self, condition: &str, value: impl Into<Value>) {
-        self.values.push(value.into());
-        self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
-        self.sql.push_str(&condition.replace('?', &format!("?{}", self.values.len())));
     }
 }
 

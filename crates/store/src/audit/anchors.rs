@@ -114,7 +114,7 @@ pub async fn newest(store: &Store, org: &OrgId) -> Result<Option<Anchor>, ReadEr
 /// # Errors
 /// When the database cannot be read.
 pub async fn head_to_stamp(store: &Store, org: &OrgId) -> Result<Option<Head>, ReadError> {
-    let sql = "SELECT chain_seq, entry_hash FROM local_audit WHERE org_id = ?1 AND chain_seq IS NOT NULL AND EXISTS \
+    let sql = "SELECT chain_seq, entry_hash, timestamp FROM local_audit WHERE org_id = ?1 AND chain_seq IS NOT NULL AND EXISTS \
         (SELECT 1 FROM local_audit WHERE org_id = ?1 AND event_type <> ?2 AND chain_seq > \
          coalesce((SELECT max(chain_seq) FROM audit_tsa_anchors WHERE org_id = ?1), 0)) \
         ORDER BY chain_seq DESC LIMIT 1";
@@ -127,7 +127,7 @@ pub async fn head_to_stamp(store: &Store, org: &OrgId) -> Result<Option<Head>, R
 /// # Errors
 /// When the database cannot be read.
 pub async fn entry_at(store: &Store, org: &OrgId, seq: i64) -> Result<Option<Head>, ReadError> {
-    let sql = "SELECT chain_seq, entry_hash FROM local_audit WHERE org_id = ?1 AND chain_seq = ?2";
+    let sql = "SELECT chain_seq, entry_hash, timestamp FROM local_audit WHERE org_id = ?1 AND chain_seq = ?2";
     entry(store, sql, vec![org.as_str().into(), seq.into()]).await
 }
 
@@ -137,11 +137,5 @@ async fn entry(
     values: Vec<crate::Value>,
 ) -> Result<Option<Head>, ReadError> {
     let rows = store.rows(Query::new("local_audit", sql, values)).await?;
-    let read = |row: &Row| {
-        Ok::<_, RowError>(Head {
-            chain_seq: row.int("chain_seq")?,
-            entry_hash: row.text("entry_hash")?.to_owned(),
-        })
-    };
-    Ok(rows.first().map(read).transpose()?)
+    Ok(rows.first().map(Head::read).transpose()?)
 }

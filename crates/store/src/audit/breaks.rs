@@ -22,8 +22,12 @@ pub struct ToldBreak {
 pub fn told_breaks(database: &Database) -> Result<BTreeSet<ToldBreak>, ReadError> {
     let (detected, mended) =
         (catalogue::ChainBreakDetected::KIND.name, catalogue::ChainBreakMended::KIND.name);
-    let sql = "SELECT id, event_type, details ->> 'chain' AS chain, CAST(details ->> 'seq' AS INTEGER) AS seq \
-        FROM local_audit WHERE event_type IN (?1, ?2) AND json_valid(details) ORDER BY id";
+    // The index has all but the newest entries.
+    let sql = "SELECT id, event_type, details ->> 'chain' AS chain, CAST(details ->> 'seq' AS INTEGER) AS seq FROM ( \
+        SELECT a.id, a.event_type, a.details FROM audit_search s CROSS JOIN local_audit a ON a.id = s.id \
+        WHERE s.event_type IN (?1, ?2) UNION ALL SELECT id, event_type, details FROM local_audit \
+        WHERE id > coalesce((SELECT max(last_id) FROM audit_chunks), 0) AND event_type IN (?1, ?2)) \
+        WHERE json_valid(details) ORDER BY id";
     let rows = database.rows_now(&Query::new("local_audit", sql, vec![detected.into(), mended.into()]))?;
     let mut told = BTreeSet::new();
     for row in rows {

@@ -6,7 +6,10 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 
 use super::{Chain, parse_hash};
-use crate::{ReadError, sqlite::Database};
+use crate::{
+    ReadError,
+    sqlite::{self, Database},
+};
 
 /// How a chain was found when it was adopted.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +32,9 @@ impl Seal {
 
 /// The seal over `chain`, if there is one.
 pub(super) fn seal(connection: &Connection, chain: &str) -> rusqlite::Result<Option<Seal>> {
+    if !is_adopted(connection)? {
+        return Ok(None);
+    }
     let sql = "SELECT details FROM local_audit WHERE event_type = ?1 AND json_valid(details) \
         AND details ->> 'chain' = ?2 ORDER BY id LIMIT 1";
     let name = catalogue::LegacyChainSealed::KIND.name;
@@ -38,10 +44,25 @@ pub(super) fn seal(connection: &Connection, chain: &str) -> rusqlite::Result<Opt
 
 /// Every chain that was sealed.
 pub(super) fn sealed_chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    if !is_adopted(connection)? {
+        return Ok(Vec::new());
+    }
     let sql =
         "SELECT DISTINCT details ->> 'chain' FROM local_audit WHERE event_type = ?1 AND json_valid(details)";
     let mut statement = connection.prepare(sql)?;
     statement.query_map([catalogue::LegacyChainSealed::KIND.name], |row| row.get(0))?.collect()
+}
+
+/// Only adopted databases have old chains, and their table has an index of events: others are not searched for seals.
+fn is_adopted(connection: &Connection) -> rusqlite::Result<bool> {
+    if !sqlite::has_table(connection, "cullis_schema")? {
+        return Ok(false);
+    }
+    connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM cullis_schema WHERE adopted_from IS NOT NULL)",
+        [],
+        |row| row.get(0),
+    )
 }
 
 fn read(details: &str) -> Option<Seal> {

@@ -53,10 +53,14 @@ impl SessionEntry {
     }
 }
 
-/// Agents' traffic in `local_audit`: what operators do is told there too, under ids of their own.
+/// Agents' traffic in `local_audit`, through the index and behind it: what operators do is told there too, under ids of
+/// their own.
 const LOCAL: &str = "SELECT 1 AS local, timestamp, agent_id, event_type AS action, NULL AS tool_name, result AS status, \
-    details AS detail, NULL AS duration_ms FROM local_audit WHERE session_id = ?1 \
-    AND (event_type GLOB 'session_*' OR event_type GLOB 'message_*' OR event_type GLOB 'oneshot_*' \
+    details AS detail, NULL AS duration_ms FROM ( \
+        SELECT a.* FROM audit_search s CROSS JOIN local_audit a ON a.id = s.id WHERE s.session_id = ?1 \
+        UNION ALL SELECT * FROM local_audit \
+        WHERE id > coalesce((SELECT max(last_id) FROM audit_chunks), 0) AND session_id = ?1) \
+    WHERE (event_type GLOB 'session_*' OR event_type GLOB 'message_*' OR event_type GLOB 'oneshot_*' \
         OR event_type GLOB 'inbox_*' OR event_type IN ('resource_call', 'guardian.inspect'))";
 
 /// `duration_ms` is text in databases that started before their schema had versions.

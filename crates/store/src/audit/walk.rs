@@ -143,7 +143,7 @@ impl Walk {
         match &mut self.at {
             At::Organisation(org, verifier) => {
                 let sql = format!(
-                    "{LOCAL_COLUMNS} WHERE org_id = ?1 AND chain_seq > ?2 ORDER BY chain_seq LIMIT ?3"
+                    "{LOCAL_COLUMNS} FROM local_audit a WHERE org_id = ?1 AND chain_seq > ?2 ORDER BY chain_seq LIMIT ?3"
                 );
                 walk(connection, &sql, &[org, &after, &rows], |row| {
                     let row = local_row(row)?;

@@ -19,6 +19,7 @@ pub use open::{OpenError, OpenOptions};
 
 use crate::{
     Committed, Query, ReadError, Row, Unit, WriteError,
+    audit::View,
     writer::{self, Notice, Queue, Unavailable},
 };
 
@@ -80,6 +81,19 @@ impl Database {
     ) -> Result<T, Unavailable> {
         self.file.check()?;
         self.readers.with(read)
+    }
+
+    /// The audit log as it is at this moment, for as long as `read` runs, on the calling thread. Entries that are
+    /// committed meanwhile are not in it.
+    ///
+    /// The database cannot shorten its write-ahead log until `read` returns: do not wait for anybody in it without a
+    /// limit.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or what `read` returns.
+    pub fn audit<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, Unavailable>) -> Result<T, Unavailable> {
+        self.file.check()?;
+        self.readers.lend(|connection| read(&View::of(connection)?))
     }
 }
 

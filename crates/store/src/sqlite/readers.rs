@@ -34,10 +34,17 @@ impl Readers {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Unavailable> {
+        self.lend(|connection| read(connection).map_err(|error| fault(&error)))
+    }
+
+    pub(super) fn lend<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, Unavailable>,
+    ) -> Result<T, Unavailable> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = idle.map_or_else(|| open(&self.path), Ok).map_err(|error| fault(&error))?;
         // A connection that failed is not used again.
-        let answer = read(&connection).map_err(|error| fault(&error))?;
+        let answer = read(&connection)?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEEP {
             idle.push(connection);

@@ -90,7 +90,7 @@ pub(crate) fn read<T>(
 }
 
 /// A time, or a date for its beginning. The `+` of an offset is a space in a query that was not encoded.
-fn time(text: &str) -> Option<Stamp> {
+pub(crate) fn time(text: &str) -> Option<Stamp> {
     if text.len() == 10 {
         return Stamp::parse(&format!("{text}T00:00:00Z")).ok();
     }
@@ -99,10 +99,10 @@ fn time(text: &str) -> Option<Stamp> {
 }
 
 /// The `Link` to the page after `next`: the same question with another cursor.
-pub(crate) fn link(uri: &Uri, next: &AgentId) -> String {
+pub(crate) fn link(uri: &Uri, next: &str) -> String {
     let others = uri.query().unwrap_or_default().split('&');
     let others = others.filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("cursor"));
-    let cursor = format!("cursor={}", utf8_percent_encode(next.as_str(), NON_ALPHANUMERIC));
+    let cursor = format!("cursor={}", utf8_percent_encode(next, NON_ALPHANUMERIC));
     let query: Vec<&str> = others.chain([cursor.as_str()]).collect();
     format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"))
 }
@@ -149,11 +149,11 @@ mod tests {
 
     #[test]
     fn the_link_repeats_the_question() {
-        let next = AgentId::parse("acme::bob").unwrap();
+        let next = "acme::bob";
         let uri: Uri = "/v1/admin/agents?limit=2&cursor=acme%3A%3Aalice&q=%3Cx%3E".parse().unwrap();
         let expected = "</v1/admin/agents?limit=2&q=%3Cx%3E&cursor=acme%3A%3Abob>; rel=\"next\"";
-        assert_eq!(link(&uri, &next), expected);
+        assert_eq!(link(&uri, next), expected);
         let uri: Uri = "/v1/agents/search".parse().unwrap();
-        assert_eq!(link(&uri, &next), "</v1/agents/search?cursor=acme%3A%3Abob>; rel=\"next\"");
+        assert_eq!(link(&uri, next), "</v1/agents/search?cursor=acme%3A%3Abob>; rel=\"next\"");
     }
 }

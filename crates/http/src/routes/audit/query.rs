@@ -1,0 +1,194 @@
+//! What the audit log is asked, read from the query string. What is wrong with it is a 400 in one sentence: a filter
+//! that silently does not apply would show an auditor something else than what was asked for.
+
+use mastio_core::OrgId;
+use mastio_ledger::{
+    export::{Format, Question, USUAL_LIMIT},
+    search::Place,
+};
+use mastio_store::audit::{EventName, Filter, Words};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    answer::ApiError,
+    routes::{App, fleet::query::time, lifecycle::named},
+};
+
+/// The most entries of a page.
+const MAX_LIMIT: u32 = 1000;
+/// The entries of a page that nobody gave a limit for.
+const USUAL_PAGE: u32 = 100;
+
+/// Reads the query string.
+pub(crate) fn parse<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiError> {
+    serde_urlencoded::from_str(query.unwrap_or_default())
+        .map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// The query of a search. A name that is none of these is refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SearchQuery {
+    pub(crate) agent: Option<String>,
+    pub(crate) event: Option<String>,
+    pub(crate) result: Option<String>,
+    pub(crate) session: Option<String>,
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+    pub(crate) text: Option<String>,
+    pub(crate) limit: Option<String>,
+    pub(crate) cursor: Option<String>,
+}
+
+impl SearchQuery {
+    /// The filter, the entry to go on after, and how many.
+    pub(crate) fn read(self, app: &App) -> Result<(Filter, Option<i64>, u32), ApiError> {
+        let filter = Filter {
+            org: None,
+            agent: agent(app, self.agent)?,
+            event: event("event", self.event)?,
+            result: value("result", self.result, result, "use ok, denied or error")?,
+            session: given(self.session),
+            from: value("from", self.from, time, TIMES)?,
+            until: value("to", self.to, time, TIMES)?,
+            text: value("text", self.text, Words::read, "give at least one letter or digit")?,
+        };
+        Ok((filter, cursor(self.cursor)?.local, limit(self.limit)?))
+    }
+}
+
+/// The query of a timeline.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PageQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+impl PageQuery {
+    pub(crate) fn read(self) -> Result<(Place, u32), ApiError> {
+        Ok((cursor(self.cursor)?, limit(self.limit)?))
+    }
+}
+
+/// The query of an export (contract `audit-and-database.md` §1.8).
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExportQuery {
+    format: Option<String>,
+    start: Option<String>,
+    end: Option<String>,
+    org_id: Option<String>,
+    event_type: Option<String>,
+    actor: Option<String>,
+    limit: Option<String>,
+}
+
+impl ExportQuery {
+    pub(crate) fn read(self, app: &App) -> Result<Question, ApiError> {
+        let number = |text: &str| text.parse().ok().filter(|limit| *limit > 0);
+        let org = match given(self.org_id).as_deref() {
+            None => Some(app.authority.trust().org.to_string()),
+            Some("*") => None,
+            // Of chains that others wrote, such as `__system__`, too.
+            Some(org) => Some(org.to_owned()),
+        };
+        Ok(Question {
+            format: value("format", self.format, format, "use ndjson, json or csv")?
+                .unwrap_or(Format::Ndjson),
+            org,
+            filter: Filter {
+                from: value("start", self.start, time, TIMES)?,
+                until: value("end", self.end, time, TIMES)?,
+                event: event("event_type", self.event_type)?,
+                agent: agent(app, self.actor)?,
+                ..Filter::default()
+            },
+            limit: value("limit", self.limit, number, "use a number above 0")?.unwrap_or(USUAL_LIMIT),
+        })
+    }
+}
+
+const TIMES: &str = "use a time such as 2026-12-31T00:00:00Z, or a date";
+
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// An empty parameter is as good as none.
+fn value<T>(
+    name: &str,
+    text: Option<String>,
+    parse: impl FnOnce(&str) -> Option<T>,
+    problem: &str,
+) -> Result<Option<T>, ApiError> {
+    let Some(text) = given(text) else { return Ok(None) };
+    parse(&text).map(Some).ok_or_else(|| ApiError::bad_request(format!("{name} cannot be read: {problem}")))
+}
+
+/// With or without the organisation in front.
+fn agent(app: &App, text: Option<String>) -> Result<Option<String>, ApiError> {
+    let read = |text: &str| named(app, text).ok().map(|id| id.to_string());
+    value("agent", text, read, "use an agent's id or name")
+}
+
+fn event(name: &str, text: Option<String>) -> Result<Option<EventName>, ApiError> {
+    let is_name =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-*".contains(&byte));
+    let read = |text: &str| is_name(text).then(|| EventName::read(text));
+    value(name, text, read, "use a name such as agent.revoked, or the beginning of several, such as agent.")
+}
+
+fn result(text: &str) -> Option<String> {
+    let known = match text {
+        "success" => "ok",
+        other => ["ok", "denied", "error"].into_iter().find(|known| *known == other)?,
+    };
+    Some(known.to_owned())
+}
+
+fn format(text: &str) -> Option<Format> {
+    match text {
+        "ndjson" | "json" => Some(Format::Ndjson),
+        "csv" => Some(Format::Csv),
+        _ => None,
+    }
+}
+
+fn limit(text: Option<String>) -> Result<u32, ApiError> {
+    let number = |text: &str| text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    Ok(value("limit", text, number, "use a number from 1 to 1000")?.unwrap_or(USUAL_PAGE))
+}
+
+/// What [`cursor_of`] wrote.
+pub(crate) fn cursor(text: Option<String>) -> Result<Place, ApiError> {
+    let id = |text: &str| match text {
+        "" => Some(None),
+        digits => digits.parse().ok().filter(|id: &i64| *id > 0).map(Some),
+    };
+    let place = |text: &str| {
+        let (local, admin) = text.split_once('.').unwrap_or((text, ""));
+        Some(Place { local: id(local)?, admin: id(admin)? })
+    };
+    Ok(value("cursor", text, place, "take the one of the page before as it is")?.unwrap_or_default())
+}
+
+/// Where the next page begins, as clients hand it back.
+pub(crate) fn cursor_of(place: Place) -> String {
+    let text = |id: Option<i64>| id.map_or_else(String::new, |id| id.to_string());
+    match place.admin {
+        None => text(place.local),
+        admin => format!("{}.{}", text(place.local), text(admin)),
+    }
+}
+
+/// A place in a chain: a number in ours, or `<org>:<number>` as heads and exports write it.
+pub(crate) fn place(text: &str) -> Result<(Option<OrgId>, i64), ApiError> {
+    let (org, seq) = match text.rsplit_once(':') {
+        Some((org, seq)) => (OrgId::parse(org).ok().map(Some), seq),
+        None => (Some(None), text),
+    };
+    let seq = seq.parse().ok().filter(|seq: &i64| *seq > 0);
+    let wrong = || ApiError::bad_request("not an entry: use its number in the chain, or <org>:<number>");
+    org.zip(seq).ok_or_else(wrong)
+}

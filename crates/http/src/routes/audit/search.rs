@@ -1,0 +1,93 @@
+//! Asking the audit log: entries, one entry explained, what happened to an agent, and the head.
+
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, Uri, header::LINK};
+use mastio_authority::Outage;
+use mastio_ledger::{
+    explain::Explained,
+    search::{Place, Told},
+};
+use mastio_store::audit;
+use serde_json::{Value, json};
+
+use super::query::{PageQuery, SearchQuery, cursor_of, parse, place};
+use crate::{
+    answer::{ApiError, StrictPath},
+    routes::{Shared, caller::Admin, fleet::link, lifecycle::named},
+};
+
+pub(crate) async fn list(
+    State(app): Shared,
+    Admin(_): Admin,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let (filter, after, limit) = parse::<SearchQuery>(query.as_deref())?.read(&app)?;
+    let page = app.ledger().search(filter, after, limit).await?;
+    let next = page.next.map(|id| Place { local: Some(id), admin: None });
+    Ok(paged(&uri, page.entries.into_iter().map(Told::local).collect(), next))
+}
+
+pub(crate) async fn timeline(
+    State(app): Shared,
+    Admin(_): Admin,
+    StrictPath(id): StrictPath,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let (after, limit) = parse::<PageQuery>(query.as_deref())?.read()?;
+    // An agent that was deleted has a past all the same.
+    let timeline = app.ledger().timeline(&named(&app, &id)?, after, limit).await?;
+    Ok(paged(&uri, timeline.entries, timeline.next))
+}
+
+fn paged(uri: &Uri, entries: Vec<Told>, next: Option<Place>) -> Response {
+    let cursor = next.map(cursor_of);
+    let body = json!({ "entries": entries.iter().map(told).collect::<Vec<_>>(), "next": cursor });
+    let mut response = Json(body).into_response();
+    let next = cursor.and_then(|cursor| HeaderValue::try_from(link(uri, &cursor)).ok());
+    response.headers_mut().extend(next.map(|next| (LINK, next)));
+    response
+}
+
+pub(crate) async fn one(
+    State(app): Shared,
+    Admin(_): Admin,
+    StrictPath(seq): StrictPath,
+) -> Result<Json<Value>, ApiError> {
+    let (org, seq) = place(&seq)?;
+    Ok(Json(explained(&app.ledger().explain(org, seq).await?)))
+}
+
+pub(crate) async fn head(State(app): Shared, Admin(_): Admin) -> Result<Json<Value>, ApiError> {
+    let org = app.authority.trust().org.clone();
+    let head = audit::head(app.authority.store(), &org).await.map_err(Outage::from)?;
+    let id = head.as_ref().map(|head| format!("{org}:{}", head.chain_seq));
+    Ok(Json(json!({
+        "last_id": id,
+        "last_hash": head.as_ref().map(|head| &head.entry_hash),
+        "last_timestamp": head.as_ref().map(|head| &head.timestamp),
+        "chain_seq": head.as_ref().map(|head| head.chain_seq),
+    })))
+}
+
+/// An entry with its details as they are, and not as a text.
+fn told(told: &Told) -> Value {
+    let mut value = json!(told);
+    if let Some(details) = &told.entry.details
+        && let Ok(details) = serde_json::from_str::<Value>(details)
+    {
+        value["details"] = details;
+    }
+    value
+}
+
+fn explained(explained: &Explained) -> Value {
+    let mut value = json!(explained);
+    value["details"] = told(&explained.told)["details"].take();
+    value
+}

@@ -1,0 +1,272 @@
+//! Handing out the audit log, however long it is (contract `audit-and-database.md` §1.8).
+//!
+//! One thread reads in one transaction and writes portions into a channel of bounded length. Whoever drops
+//! [`Portions`] ends it.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use mastio_audit::lines;
+use mastio_authority::{Outage, Refusal};
+use mastio_core::Stamp;
+use mastio_store::{
+    ReadError, Unavailable,
+    audit::{Filter, Range, View},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Ledger;
+
+/// How many bytes travel at once.
+const PORTION: usize = 64 << 10;
+/// How many portions wait for the client.
+const WAITING: usize = 4;
+/// How long the client may take nothing. The database keeps old pages for as long as it is read.
+const STALL: Duration = Duration::from_secs(60);
+/// How many entries are handed out unless more are asked for.
+pub const USUAL_LIMIT: u64 = 10_000;
+
+/// How entries are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON object on each line; time stamps after the entries.
+    Ndjson,
+    /// Records of RFC 4180 after a header.
+    Csv,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// How it is written.
+    pub format: Format,
+    /// Whose chain; `None`: all that there are.
+    pub org: Option<String>,
+    /// Which entries of it.
+    pub filter: Filter,
+    /// How many at most.
+    pub limit: u64,
+}
+
+/// Why nothing is handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// More than asked for.
+    #[error(
+        "at least {at_least} entries match, and the limit is {limit}: narrow the window with start and end, or raise limit"
+    )]
+    TooMany {
+        /// How many were counted before counting stopped.
+        at_least: u64,
+        /// How many were asked for at most.
+        limit: u64,
+    },
+    /// More than any client may ask for.
+    #[error("limit may be at most {ceiling}: ask for less at a time, or raise CULLIS_AUDIT_EXPORT_MAX")]
+    Limit {
+        /// What the operator set.
+        ceiling: u64,
+    },
+    /// The client takes nothing.
+    #[error("the client took nothing for {} seconds", STALL.as_secs())]
+    Stalled,
+    /// The database.
+    #[error("{0}")]
+    Outage(#[from] Outage),
+}
+
+impl From<Unavailable> for ExportError {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Outage(ReadError::from(unavailable).into())
+    }
+}
+
+impl Refusal for ExportError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::TooMany { .. } => 413,
+            Self::Limit { .. } => 400,
+            Self::Stalled => 408,
+            Self::Outage(outage) => outage.status(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::TooMany { .. } => "export_too_large",
+            Self::Limit { .. } => "export_limit",
+            Self::Stalled => "export_stalled",
+            Self::Outage(outage) => outage.reason(),
+        }
+    }
+}
+
+/// An export that has begun.
+#[derive(Debug)]
+pub struct Export {
+    /// The place of the last archived entry, if the window reaches to what was archived.
+    pub archived_through: Option<i64>,
+    /// The text.
+    pub portions: Portions,
+}
+
+/// The text of an export, in portions.
+#[derive(Debug)]
+pub struct Portions(mpsc::Receiver<Portion>);
+
+#[derive(Debug)]
+enum Portion {
+    Text(Vec<u8>),
+    Failed(ExportError),
+    /// Without it the reader did not get to the end.
+    End,
+}
+
+impl Portions {
+    /// The next portion; `None` at the end.
+    ///
+    /// # Errors
+    /// When the export breaks off. What was handed out is then not the whole.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ExportError> {
+        match self.0.recv().await {
+            Some(Portion::Text(text)) => Ok(Some(text)),
+            Some(Portion::End) => Ok(None),
+            Some(Portion::Failed(error)) => Err(error),
+            None => Err(ExportError::Stalled),
+        }
+    }
+}
+
+impl Ledger {
+    /// Counts what is asked for and begins to hand it out, if it is not too much.
+    ///
+    /// # Errors
+    /// When it is too much, or the database cannot be read.
+    pub async fn export(&self, question: Question) -> Result<Export, ExportError> {
+        let ceiling = self.authority.settings.audit.export_max;
+        if let Some(ceiling) = ceiling
+            && question.limit > ceiling.get()
+        {
+            return Err(ExportError::Limit { ceiling: ceiling.get() });
+        }
+        let database = std::sync::Arc::clone(self.authority.store().database());
+        let (begun, beginning) = oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || {
+            // Whoever asked may have left; then nobody hears how it went.
+            let mut begun = Some(begun);
+            let read = database.audit(|view| Ok(begin(view, &question, &mut begun, runtime)));
+            let outcome = read.map_err(ExportError::from).and_then(|begun| begun);
+            if let (Err(error), Some(begun)) = (outcome, begun) {
+                let _ = begun.send(Err(error));
+            }
+        });
+        beginning.await.map_err(|_| Outage::internal("the reader of an export ended early"))?
+    }
+}
+
+type Begun = oneshot::Sender<Result<Export, ExportError>>;
+
+/// Answers whoever waits on `begun`, then writes until the end.
+fn begin(
+    view: &View<'_>,
+    question: &Question,
+    begun: &mut Option<Begun>,
+    runtime: tokio::runtime::Handle,
+) -> Result<(), ExportError> {
+    let ranges = ranges(view, question)?;
+    let enough = question.limit.saturating_add(1);
+    let mut count = 0;
+    for range in &ranges {
+        count += view.count(range, &question.filter, enough - count)?;
+        if count >= enough {
+            return Err(ExportError::TooMany { at_least: count, limit: question.limit });
+        }
+    }
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let export = Export { archived_through: archived_through(view, question)?, portions: Portions(receiver) };
+    let Some(begun) = begun.take() else { return Ok(()) };
+    if begun.send(Ok(export)).is_err() {
+        return Ok(());
+    }
+    let mut writer = Writer { text: Vec::with_capacity(PORTION + 1024), sender, runtime };
+    // The client that left does not need to know why nothing comes.
+    let last = match write(view, question, &ranges, &mut writer) {
+        Ok(()) => Portion::End,
+        Err(error) => Portion::Failed(error.into()),
+    };
+    let _ = writer.flush();
+    let _ = writer.send(last);
+    Ok(())
+}
+
+fn ranges(view: &View<'_>, question: &Question) -> Result<Vec<Range>, Unavailable> {
+    let chains = match &question.org {
+        Some(org) => vec![org.clone()],
+        None => view.chains()?,
+    };
+    let ranges = chains.iter().map(|org| view.range(org, &question.filter));
+    ranges.filter_map(Result::transpose).collect()
+}
+
+/// Whether something of the window is in an archive, as far as times tell.
+fn archived_through(view: &View<'_>, question: &Question) -> Result<Option<i64>, Unavailable> {
+    let Some(org) = &question.org else { return Ok(None) };
+    let Some(mark) = view.archived(org)? else { return Ok(None) };
+    let oldest = view.oldest(org)?.and_then(|entry| Stamp::parse(&entry.timestamp).ok());
+    let reaches = question.filter.from.is_none_or(|from| oldest.is_none_or(|oldest| from < oldest));
+    Ok(reaches.then_some(mark.through))
+}
+
+fn write(
+    view: &View<'_>,
+    question: &Question,
+    ranges: &[Range],
+    writer: &mut Writer,
+) -> Result<(), Unavailable> {
+    let Question { format, filter, .. } = question;
+    if *format == Format::Csv {
+        writer.text.extend_from_slice(lines::CSV_HEADER);
+    }
+    for range in ranges {
+        view.walk(range, filter, &mut |row| {
+            match format {
+                Format::Ndjson => lines::ndjson(row, &mut writer.text),
+                Format::Csv => lines::csv(row, &mut writer.text),
+            }
+            writer.flush_if_full()
+        })?;
+    }
+    if *format == Format::Ndjson {
+        for range in ranges {
+            view.anchors(range, filter, &mut |anchor| {
+                lines::anchor(anchor, &mut writer.text);
+                writer.flush_if_full()
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Collects lines and sends them on, as fast as they are taken.
+struct Writer {
+    text: Vec<u8>,
+    sender: mpsc::Sender<Portion>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Writer {
+    fn flush_if_full(&mut self) -> ControlFlow<()> {
+        if self.text.len() < PORTION { ControlFlow::Continue(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> ControlFlow<()> {
+        let text = std::mem::replace(&mut self.text, Vec::with_capacity(PORTION + 1024));
+        self.send(Portion::Text(text))
+    }
+
+    /// Breaks when nobody takes it any more.
+    fn send(&self, portion: Portion) -> ControlFlow<()> {
+        let sent = self.runtime.block_on(tokio::time::timeout(STALL, self.sender.send(portion)));
+        if matches!(sent, Ok(Ok(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
