@@ -15,7 +15,7 @@ use super::{
     filter::{Words, bound},
     index,
 };
-use crate::{ReadError, Store, clause::Clause, sqlite::Database, sqlite::fault, writer::Unavailable};
+use crate::{ReadError, Store, clause::Clause, sqlite::fault, writer::Unavailable};
 
 /// In which order entries are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
