@@ -113,7 +113,8 @@ impl CheckpointFile {
     }
 }
 
-fn entry(known: &Known) -> String {
+/// A checkpoint as it stands in the file.
+pub(crate) fn entry(known: &Known) -> String {
     let at = known.at.map(|at| format!(" {at}")).unwrap_or_default();
     format!("{}--{at}\n", known.note)
 }
@@ -131,7 +132,8 @@ fn is_end(line: &str) -> bool {
     line == "--" || line.starts_with("-- ")
 }
 
-fn parse(text: &str) -> Vec<Known> {
+/// The checkpoints in a text.
+pub(crate) fn parse(text: &str) -> Vec<Known> {
     let (mut found, mut note) = (Vec::new(), String::new());
     for line in text.split_inclusive('\n') {
         if !is_end(line.trim_end()) {
