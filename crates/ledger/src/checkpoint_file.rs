@@ -89,8 +89,9 @@ impl CheckpointFile {
         let length = file.metadata()?.len();
         let mut text = entry(known);
         if !ends_whole(&mut file, length)? {
-            // What a crash left behind becomes a piece of its own, which does not parse.
-            text.insert_str(0, "\n--\n");
+            // What a crash left behind becomes a piece of its own that does not parse, not even if only the end of its
+            // signature is missing.
+            text.insert_str(0, "\ntorn\n--\n");
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
