@@ -1,7 +1,6 @@
 //! `mastio audit verify`, and the room of the other commands around the audit log.
 
 mod accept_restore;
-
 mod explain;
 
 use std::path::{Path, PathBuf};
