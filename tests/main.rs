@@ -34,5 +34,6 @@ mod seeds;
 mod spiffe;
 mod time_stamps;
 mod trail;
+mod tree;
 mod walk;
 mod webdriver;

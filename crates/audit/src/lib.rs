@@ -10,6 +10,7 @@
 mod chain;
 mod entry;
 pub mod lines;
+pub mod log_path;
 pub mod note;
 mod problem;
 pub mod proof;

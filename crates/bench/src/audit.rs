@@ -82,7 +82,8 @@ pub(crate) fn submit_all(
     Ok(())
 }
 
-fn open(bench: &Bench, file: &Path) -> Result<Store, BenchError> {
+/// A fresh or stored database in this process.
+pub(crate) fn open(bench: &Bench, file: &Path) -> Result<Store, BenchError> {
     let backups = file.with_extension("backups");
     let options = OpenOptions { path: file, backups: &backups, now: bench.clock.now() };
     let (database, _) = Database::open(&options)?;

@@ -7,7 +7,7 @@
 //! - `floors`: what a signature, a hash and an fsync cost here,
 //! - `server`: the real binary as a child process, `organisation`: its CA and its agents, `process`: what it used,
 //! - `caller` and `load`: who asks, and many of them for a while,
-//! - `requests`, `audit`, `fleet`: the scenarios,
+//! - `requests`, `audit`, `proofs`, `fleet`: the scenarios,
 //! - `report`: table and JSON.
 
 mod audit;
@@ -19,6 +19,7 @@ mod floors;
 mod load;
 mod organisation;
 mod process;
+mod proofs;
 mod report;
 mod requests;
 mod scenario;

@@ -9,7 +9,7 @@ use crate::{
     error::BenchError,
     fleet,
     floors::{Floors, Work},
-    requests,
+    proofs, requests,
 };
 
 /// One line of the table.
@@ -118,6 +118,12 @@ const SCENARIOS: &[Scenario] = &[
         work: Work { verify: 0, sign: 0, hash: 1 },
         budget: Budget::PerSecond(500_000.0),
         run: audit::verify,
+    },
+    Scenario {
+        name: "audit-proof",
+        work: Work { verify: 0, sign: 0, hash: 0 },
+        budget: Budget::P99(Duration::from_millis(1)),
+        run: proofs::inclusion,
     },
     Scenario {
         name: "enroll-create",

@@ -89,8 +89,9 @@ impl CheckpointFile {
         let length = file.metadata()?.len();
         let mut text = entry(known);
         if !ends_whole(&mut file, length)? {
-            // What a crash left behind becomes a piece of its own, which does not parse.
-            text.insert_str(0, "\n--\n");
+            // What a crash left behind becomes a piece of its own that does not parse, not even if only the end of its
+            // signature is missing.
+            text.insert_str(0, "\ntorn\n--\n");
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
@@ -113,7 +114,8 @@ impl CheckpointFile {
     }
 }
 
-fn entry(known: &Known) -> String {
+/// A checkpoint as it stands in the file.
+pub(crate) fn entry(known: &Known) -> String {
     let at = known.at.map(|at| format!(" {at}")).unwrap_or_default();
     format!("{}--{at}\n", known.note)
 }
@@ -131,7 +133,8 @@ fn is_end(line: &str) -> bool {
     line == "--" || line.starts_with("-- ")
 }
 
-fn parse(text: &str) -> Vec<Known> {
+/// The checkpoints in a text.
+pub(crate) fn parse(text: &str) -> Vec<Known> {
     let (mut found, mut note) = (Vec::new(), String::new());
     for line in text.split_inclusive('\n') {
         if !is_end(line.trim_end()) {

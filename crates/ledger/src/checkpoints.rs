@@ -110,7 +110,7 @@ impl Published {
             match note.with_line(&cosignature.line) {
                 Ok(longer) => note = longer,
                 Err(error) => {
-                    tracing::warn!(witness = cosignature.witness, %error, "a stored cosignature is left out")
+                    tracing::warn!(witness = cosignature.witness, %error, "a stored cosignature is left out");
                 }
             }
         }

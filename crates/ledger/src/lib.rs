@@ -14,6 +14,7 @@ mod keep;
 pub mod log_key;
 pub mod outbound;
 pub mod proofs;
+mod published_log;
 pub mod rewind;
 pub mod search;
 pub mod self_check;

@@ -31,6 +31,9 @@ pub enum ProveError {
         "no checkpoint over {0} entries was signed; leave size or to out, or name the size of a checkpoint"
     )]
     NoCheckpoint(u64),
+    /// It is in no checkpoint yet, or it was archived.
+    #[error("not published: beyond the newest checkpoint, or archived")]
+    NotPublished,
     /// The older tree is larger than the newer one.
     #[error("the tree of {to} entries cannot continue one of {from}; from must not be above to")]
     Backwards {
@@ -66,7 +69,7 @@ impl Refusal for ProveError {
     fn status(&self) -> u16 {
         match self {
             Self::Checkpoint(error) => error.status(),
-            Self::NoEntry(_) | Self::NoCheckpoint(_) => 404,
+            Self::NoEntry(_) | Self::NoCheckpoint(_) | Self::NotPublished => 404,
             Self::Backwards { .. } => 400,
             Self::Tree(TreeError::Source(error)) => Outage::from(error.clone()).status(),
             Self::Tree(_) | Self::Contradiction(_) => 500,
@@ -79,6 +82,7 @@ impl Refusal for ProveError {
             Self::Checkpoint(error) => error.reason(),
             Self::NoEntry(_) => "no_such_entry",
             Self::NoCheckpoint(_) => "no_such_checkpoint",
+            Self::NotPublished => "not_published",
             Self::Backwards { .. } => "sizes_reversed",
             Self::Tree(_) => "audit_tree_unreadable",
             Self::Contradiction(_) => "audit_tree_contradicts",

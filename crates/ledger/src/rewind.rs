@@ -5,6 +5,8 @@
 //! the tree is smaller than one of them or has another root at its size, no checkpoint is signed under that origin any
 //! more; everything else is served. `mastio audit accept-restore` begins the next origin.
 
+pub mod accept;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -20,7 +22,7 @@ use mastio_store::{
 
 use crate::{
     Ledger,
-    checkpoint_file::{CheckpointFile, Known},
+    checkpoint_file::{self, CheckpointFile, Known},
     checkpoints::CheckpointError,
     log_key::LogKey,
 };
@@ -104,6 +106,18 @@ pub fn judge(
     Ok(continued.is_err().then_some(Reason::Rewritten))
 }
 
+/// Generation and size of a checkpoint of this log; `None` when it is another log's.
+fn newest_of(key: &LogKey, known: &Known) -> Option<(u64, u64)> {
+    let said = known.note.unverified();
+    key.generation_of(&said.origin).map(|generation| (generation, said.head.size))
+}
+
+/// The checkpoint with which a rewind was told that is not accepted yet.
+fn told(database: &Database) -> Result<Option<Known>, ReadError> {
+    let told = config::own(database, TOLD)?.unwrap_or_default();
+    Ok(checkpoint_file::parse(&told).pop())
+}
+
 /// What the log published last, by what is kept in the database and beside it.
 fn published(
     database: &Database,
@@ -117,11 +131,8 @@ fn published(
         tracing::warn!(%error, path = %file.path().display(), "the file of checkpoints cannot be read");
         Vec::new()
     });
-    let newest = |known: &Known| {
-        let said = known.note.unverified();
-        key.generation_of(&said.origin).map(|generation| (generation, said.head.size))
-    };
-    let filed = filed.into_iter().filter(|known| newest(known).is_some()).max_by_key(newest);
+    let newest = filed.into_iter().filter_map(|known| Some((newest_of(key, &known)?, known)));
+    let filed = newest.max_by_key(|(place, _)| *place).map(|(_, known)| known);
     let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(filed.map(|known| (name, known)).into_iter().chain(stored).collect())
 }
@@ -203,7 +214,6 @@ impl Ledger {
     /// From now on nothing is signed. Told once, whatever restarts come.
     async fn stop_signing(&self, rewind: Rewind) -> Result<(), CheckpointError> {
         let said = rewind.known.note.unverified().clone();
-        let root = hex::encode(said.head.root);
         self.authority.metrics.evidence.rolled_back.set(1);
         let event = catalogue::LogRolledBack {
             origin: said.origin.to_string(),
@@ -211,17 +221,17 @@ impl Ledger {
             seen_in: rewind.seen_in.clone(),
             entries: rewind.entries,
             last_known_entries: said.head.size,
-            last_known_root: root.clone(),
+            last_known_root: hex::encode(said.head.root),
         };
+        let known = rewind.known.clone();
         self.log.rewind.0.store(Some(Arc::new(rewind)));
-        let mark = format!("{} {} {root}", said.origin, said.head.size);
-        let told = self.reading(|database| Ok::<_, Outage>(config::own(database, TOLD)?)).await?;
-        if told.as_deref() == Some(&mark) {
+        let told = self.reading(|database| Ok::<_, Outage>(told(database)?)).await?;
+        if told.is_some_and(|told| told.note == known.note) {
             tracing::warn!(origin = %said.origin, "the audit log is behind or contradicts its last known checkpoint: no checkpoints are signed until mastio audit accept-restore");
             return Ok(());
         }
         let unit = Unit::of(Event::new(&event))
-            .write(config::put_own(TOLD, &mark))
+            .write(config::put_own(TOLD, &checkpoint_file::entry(&known)))
             // What an older copy would number again was published under these numbers already.
             .write(crl::raise_numbers(self.authority.clock().now()))
             .touch(Touch::Trust);

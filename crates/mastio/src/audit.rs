@@ -1,5 +1,6 @@
 //! `mastio audit verify`, and the room of the other commands around the audit log.
 
+mod accept_restore;
 mod explain;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Say in plain words who did what an entry tells, by which credential, why, and what followed.
     Explain(explain::Explain),
+    /// Accept that the database is an older copy: write down what is lost, and sign checkpoints under a new name.
+    AcceptRestore(accept_restore::AcceptRestore),
 }
 
 #[derive(Args)]
@@ -38,6 +41,7 @@ pub(crate) fn run(command: &Command) -> Ended {
     match command {
         Command::Verify(arguments) => verify(arguments),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::AcceptRestore(arguments) => accept_restore::run(arguments),
     }
 }
 

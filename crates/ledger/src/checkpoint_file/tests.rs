@@ -48,7 +48,7 @@ fn half_a_note_is_passed_over_and_does_not_spoil_the_next() {
         assert_eq!(sizes(&file.all().unwrap())[0], 1, "cut at {cut}");
         file.append(&known(&signer, 3)).unwrap();
         let after = sizes(&file.all().unwrap());
-        // Only the time of the second was cut off, or nothing that counts.
+        // The second counts only with the line that ends it.
         assert!(after == [1, 3] || after == [1, 2, 3], "cut at {cut}: {after:?}");
         assert!(after == [1, 3] || cut + 36 > whole.len(), "cut at {cut}: {after:?}");
     }

@@ -1,7 +1,14 @@
 //! An older copy of the database is noticed by what it does not know.
 
 use mastio_authority::Refusal;
-use mastio_ledger::{Ledger, checkpoint_file::Known, rewind::Reason};
+use mastio_ledger::{
+    Ledger,
+    checkpoint_file::Known,
+    rewind::{
+        Reason,
+        accept::{AcceptError, Loss},
+    },
+};
 
 use crate::world::{World, leave, write};
 
@@ -59,6 +66,7 @@ async fn a_witness_may_know_more_than_the_file() {
     let ledger = world.boot(&[]).await;
     ledger.keep_log().await;
     assert!(ledger.rewind().is_none());
+    world.pass(1);
     write(&ledger, 9).await;
     assert!(ledger.compare_with("w.example/w", seen).await.unwrap());
     assert_eq!(ledger.rewind().unwrap().seen_in, "w.example/w");
@@ -75,11 +83,73 @@ async fn a_log_begun_anew_beside_an_old_file_is_noticed() {
     std::fs::copy(old.path("audit-checkpoints.log"), new.path("audit-checkpoints.log")).unwrap();
     assert_eq!(kept(&new.boot(&[]).await).await, Reason::UnknownKey);
     // The checkpoints of another log say nothing of this one.
-    let ledger = World::new().boot(&[("MCP_PROXY_AUDIT_ORIGIN", "x")]).await;
-    ledger.checkpoint_now().await.unwrap();
     let other = World::new();
     std::fs::create_dir_all(other.path("")).unwrap();
     std::fs::copy(old.path("audit-checkpoints.log"), other.path("audit-checkpoints.log")).unwrap();
     let ledger = other.boot(&[("MCP_PROXY_AUDIT_ORIGIN", "mastio.test:9443/audit-of-another")]).await;
     ledger.checkpoint_now().await.unwrap();
+}
+
+/// Accepts the loss of the database in `world` as the command does, beside the server.
+async fn accept(world: &World, ledger: &Ledger) -> Result<(u64, u64, String), AcceptError> {
+    let authority = ledger.authority();
+    let (store, trust) = (authority.store(), authority.trust());
+    let loss = Loss::examine(store.database(), authority.custody().as_ref(), &trust)?;
+    let with = (authority.clock().as_ref(), authority.rng().as_ref());
+    loss.accept(store, authority.custody().as_ref(), &trust, with).await?;
+    world.pass(1);
+    Ok((loss.first, loss.last, loss.new_origin.to_string()))
+}
+
+#[tokio::test]
+async fn an_accepted_restore_names_the_loss_and_goes_on_under_the_next_origin() {
+    let world = World::new();
+    let ledger = world.boot(&[]).await;
+    let old = ledger.checkpoint_now().await.unwrap();
+    assert!(matches!(accept(&world, &ledger).await, Err(AcceptError::NothingLost)));
+    let copied = world.count("SELECT max(chain_seq) FROM local_audit").cast_unsigned();
+    leave(ledger);
+    let copy = world.backup();
+    world.pass(1);
+    let ledger = world.boot(&[]).await;
+    write(&ledger, 500).await;
+    let lost = ledger.checkpoint_now().await.unwrap();
+    leave(ledger);
+
+    for (generation, origin) in [(2, "mastio.test:9443/audit/2"), (3, "mastio.test:9443/audit/3")] {
+        world.restore(&copy);
+        world.pass(100);
+        let ledger = world.boot(&[]).await;
+        ledger.keep_log().await;
+        assert!(ledger.is_rolled_back(), "{origin}");
+        let (first, last, new_origin) = accept(&world, &ledger).await.unwrap();
+        assert_eq!(new_origin, origin);
+        if generation == 2 {
+            assert_eq!((first, last), (copied + 1, lost.head().size));
+        }
+        ledger.keep_log().await;
+        assert!(!ledger.is_rolled_back());
+        let next = ledger.checkpoint_now().await.unwrap();
+        let key = ledger.log_key().await.unwrap();
+        assert_eq!((key.generation, key.origin().as_str()), (generation, origin));
+        next.note.verify(key.vkey()).unwrap();
+        // What was published before the copy was made is continued still.
+        ledger
+            .consistency(old.head().size, None)
+            .await
+            .unwrap()
+            .proof
+            .verify(&old.head(), &next.head())
+            .unwrap();
+        assert_eq!(world.events("audit.restored"), 1);
+        assert_eq!(world.events("audit.log_key_announced"), 2);
+        assert!(matches!(accept(&world, &ledger).await, Err(AcceptError::NothingLost)));
+        drop(key);
+        leave(ledger);
+        // A restart sees nothing wrong.
+        let ledger = world.boot(&[]).await;
+        ledger.keep_log().await;
+        assert!(!ledger.is_rolled_back());
+        leave(ledger);
+    }
 }

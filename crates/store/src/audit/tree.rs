@@ -1,7 +1,7 @@
 //! The Merkle tree over our chain: tables `audit_tree` and `audit_tiles`, and the hashes of entries that it grows from.
 
 use mastio_audit::tree::{Growth, Hash, TileId, Tiles};
-use mastio_core::OrgId;
+use mastio_core::{OrgId, Stamp};
 
 use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
 
@@ -108,6 +108,17 @@ pub fn entry_hash(database: &Database, org: &OrgId, seq: u64) -> Result<Option<H
         SELECT archived_through, head_hash FROM audit_marks WHERE org_id = ?1 AND archived_through = ?2 LIMIT 1";
     let rows = database.rows_now(&Query::new(ENTRIES, sql, vec![org.as_str().into(), int(seq)]))?;
     Ok(rows.first().map(|row| row.parse("entry_hash", hash)).transpose()?)
+}
+
+/// The newest entry of the chain of `org` that was written at this time or before.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn last_until(database: &Database, org: &OrgId, at: Stamp) -> Result<Option<u64>, ReadError> {
+    let sql = "SELECT chain_seq FROM local_audit WHERE org_id = ?1 AND chain_seq IS NOT NULL AND timestamp <= ?2 \
+        ORDER BY chain_seq DESC LIMIT 1";
+    let rows = database.rows_now(&Query::new(ENTRIES, sql, vec![org.as_str().into(), at.into()]))?;
+    Ok(rows.first().map(|row| number(row, "chain_seq")).transpose()?)
 }
 
 /// The first and the last entry of the chain of `org` that is stored; `None` while there is none.

@@ -1,0 +1,105 @@
+//! `mastio audit accept-restore`, beside a running server or a stopped one.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use clap::Args;
+use mastio_authority::trust::Trust;
+use mastio_config::{Database as DatabaseSetting, Settings, Source};
+use mastio_core::{Clock, OrgId, Rng, SystemClock, SystemRng};
+use mastio_custody::Local;
+use mastio_ledger::rewind::{Reason, accept::Loss};
+use mastio_store::{Store, config, sqlite::Database};
+
+use crate::Ended;
+
+#[derive(Args)]
+pub(crate) struct AcceptRestore {
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// The folder with proxy.env and data.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+pub(crate) fn run(arguments: &AcceptRestore) -> Ended {
+    match accept(arguments) {
+        Ok(true) => Ended::Done,
+        Ok(false) => Ended::Refused,
+        Err(error) => {
+            eprintln!("{error}");
+            Ended::Refused
+        }
+    }
+}
+
+/// Whether it was accepted.
+fn accept(arguments: &AcceptRestore) -> Result<bool, Failure> {
+    let settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
+    let DatabaseSetting::Sqlite(path) = &settings.database;
+    let database = Database::open_for_tool(path)?;
+    let org = config::get(&database, "org_id")?
+        .ok_or("the database names no organisation; start the Mastio once")?;
+    let org = OrgId::parse(&org)?;
+    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) =
+        (Arc::new(SystemClock::default()), Arc::new(SystemRng));
+    let passphrase = settings.at_rest_passphrase.as_ref();
+    let custody = Local::new(Arc::clone(&database), passphrase, Arc::clone(&clock), Arc::clone(&rng));
+    let trust = Trust::load(&database, &custody, &org, &settings.trust_domain, 1, clock.now())?
+        .ok_or("there is no Org CA yet; start the Mastio once")?;
+    let loss = Loss::examine(&database, &custody, &trust)?;
+    explain(&loss);
+    if !arguments.yes && !is_confirmed()? {
+        eprintln!("nothing was changed");
+        return Ok(false);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = Store::start(database, org, Arc::clone(&clock), rng.as_ref())?;
+        let accepted = loss.accept(&store, &custody, &trust, (clock.as_ref(), rng.as_ref())).await;
+        store.close();
+        accepted.map_err(Failure::from)
+    })?;
+    println!("accepted: checkpoints go on as {}", loss.new_origin);
+    println!("a running server notices within seconds; witnesses and verifiers need the new key");
+    Ok(true)
+}
+
+fn explain(loss: &Loss) {
+    let known = &loss.rewind.known;
+    let said = known.note.unverified();
+    let how = match loss.rewind.reason {
+        Reason::Behind => "is an older copy: it does not have all entries of a checkpoint that was published",
+        Reason::Rewritten => "has other entries than a checkpoint that was published",
+        Reason::UnknownKey => "does not know the key of a checkpoint that was published",
+    };
+    println!("The database {how}.");
+    println!("  log                    {}", loss.origin);
+    let at = known.at.map_or_else(|| "at a time that is not known".to_owned(), |at| at.to_string());
+    println!("  last known checkpoint  {} over {} entries, signed {at}", said.origin, said.head.size);
+    println!("  root                   {}", hex::encode(said.head.root));
+    println!("  seen in                {}", loss.rewind.seen_in);
+    println!("  tree of this database  {} entries", loss.rewind.entries);
+    println!(
+        "  lost                   entries {} to {}, and what came after that checkpoint",
+        loss.first, loss.last
+    );
+    println!("Entries with these numbers that are in the database now were written after the restore.");
+}
+
+fn is_confirmed() -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err("run it again with --yes to accept this".into());
+    }
+    print!("Accept this loss and go on as a new log? Type yes: ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
