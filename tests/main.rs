@@ -11,6 +11,7 @@
 )]
 
 mod adopted;
+mod attacks;
 mod authorization;
 mod boot;
 mod clients;
