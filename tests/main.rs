@@ -37,3 +37,4 @@ mod trail;
 mod tree;
 mod walk;
 mod webdriver;
+mod witness;
