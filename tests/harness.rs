@@ -153,7 +153,8 @@ impl Place {
         run(Command::new("sqlite3").arg(self.database()).arg(query))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// `mastio` on this folder, in the environment of its server.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut environment = ENVIRONMENT.to_vec();
         environment.extend(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let dir = self.dir.to_str().unwrap();

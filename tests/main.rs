@@ -38,3 +38,4 @@ mod trail;
 mod tree;
 mod walk;
 mod webdriver;
+mod witness;

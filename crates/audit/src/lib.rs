@@ -3,12 +3,13 @@
 //! Writing: an event becomes a [`Draft`], [`Head::append`] gives it its place and makes it [`Sealed`]. Reading: a
 //! verifier ([`LocalVerifier`], [`AdminVerifier`]) walks stored rows in order and stops at the first [`Break`].
 //! [`Unchained`] fingerprints the rows that no chain covers. Proving: a [`tree`] over the hashes, a signed [`note`] for
-//! its root, and a [`proof`] for one entry or between two roots. [`lines`] writes entries for others to read. Nothing
-//! here does I/O: rows come in as borrowed text, whatever database or file they are from. The formats are those of
-//! contract `audit-and-database.md` §1.3, §1.8 and C2SP.
+//! its root, a [`proof`] for one entry or between two roots, and what a [`witness`] makes of it. [`lines`] writes entries
+//! for others to read. Nothing here does I/O: rows come in as borrowed text, whatever database or file they are from. The
+//! formats are those of contract `audit-and-database.md` §1.3, §1.8 and C2SP.
 
 mod chain;
 mod entry;
+pub mod fuzz;
 pub mod lines;
 pub mod log_path;
 pub mod note;
@@ -18,6 +19,7 @@ mod row;
 pub mod tree;
 mod unchained;
 mod verify;
+pub mod witness;
 
 pub use chain::Head;
 pub use entry::{Draft, Sealed};

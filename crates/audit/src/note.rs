@@ -262,9 +262,7 @@ impl Checkpoint {
         }
         let text = self.text()?;
         let line = signer.line(&text, Stamp::from_unix(0))?;
-        let note = Note::new(&text, &[line]).map_err(|_| NoteError::Malformed)?;
-        let text = String::from_utf8_lossy(&note.to_bytes()).into_owned();
-        Ok(SignedCheckpoint { checkpoint: self.clone(), text })
+        signed(self.clone(), &text, line)
     }
 
     fn text(&self) -> Result<Vec<u8>, NoteError> {
@@ -273,6 +271,12 @@ impl Checkpoint {
             Text::new(self.origin.as_str(), self.head.size, root, "").map_err(|_| NoteError::Malformed)?;
         Ok(text.to_bytes())
     }
+}
+
+fn signed(checkpoint: Checkpoint, text: &[u8], line: Signature) -> Result<SignedCheckpoint, NoteError> {
+    let note = Note::new(text, &[line]).map_err(|_| NoteError::Malformed)?;
+    let text = String::from_utf8_lossy(&note.to_bytes()).into_owned();
+    Ok(SignedCheckpoint { checkpoint, text })
 }
 
 fn other_origin(found: &Name, expected: &Name) -> NoteError {
@@ -347,6 +351,15 @@ impl SignedCheckpoint {
         }
         let line = witness.line(self.note()?.text(), at)?.to_bytes();
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    /// The same with the signature of the log with `key` alone, whatever else was on it.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn signed_by(&self, key: &NoteKey) -> Result<Self, NoteError> {
+        let checkpoint = self.verify(key)?.clone();
+        signed(checkpoint, self.note()?.text(), self.signature_by(key)?)
     }
 
     /// The same with one more signature line.

@@ -40,6 +40,14 @@ pub struct TreeHead {
     pub root: Hash,
 }
 
+impl TreeHead {
+    /// The tree without leaves (RFC 9162 §2.1.1).
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { size: 0, root: mastio_core::sha256(&[]) }
+    }
+}
+
 /// The place of a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TileId {

@@ -26,6 +26,8 @@ pub enum Class {
     EnrollmentStatus,
     /// Logging in to the dashboard. By address.
     Login,
+    /// Checkpoints of logs that we are a witness of. By address.
+    Witness,
     /// Authenticated calls. By agent.
     Call,
     /// Renewals, beside being calls: each is written down, and most lengthen a revocation list. By agent.
@@ -43,6 +45,7 @@ impl Class {
             Self::Enrollment => "enrollment",
             Self::EnrollmentStatus => "enrollment_status",
             Self::Login => "login",
+            Self::Witness => "witness",
             Self::Call => "call",
             Self::Renew => "renew",
         }
@@ -128,6 +131,7 @@ pub struct Limits {
     unknown_enrollment: Keyed<IpAddr>,
     known_enrollment: Keyed<(IpAddr, EnrollmentId)>,
     login: Keyed<IpAddr>,
+    witness: Keyed<IpAddr>,
     call: Keyed<AgentId>,
     renew: Keyed<AgentId>,
     clock: LimiterClock,
@@ -144,6 +148,8 @@ const PUBLIC_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 const ENROLLMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const ENROLLMENT_POLLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const LOGINS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// A log asks once a minute, and again when it has to learn where the witness is.
+const CHECKPOINTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 /// Enough for an agent that loses answers or is restarted a few times; then one in ten minutes.
 const RENEWALS: Quota =
     Quota::per_hour(NonZeroU32::new(6).unwrap()).allow_burst(NonZeroU32::new(10).unwrap());
@@ -161,6 +167,7 @@ impl Limits {
             unknown_enrollment: by_address(ENROLLMENT_POLLS_PER_MINUTE),
             known_enrollment: keyed(ENROLLMENT_POLLS_PER_MINUTE, &clock),
             login: by_address(LOGINS_PER_MINUTE),
+            witness: by_address(CHECKPOINTS_PER_MINUTE),
             call: keyed(per_agent, &clock),
             renew: paced(RENEWALS, &clock),
             clock,
@@ -178,6 +185,7 @@ impl Limits {
             Class::Enrollment => &self.enrollment,
             Class::EnrollmentStatus => &self.unknown_enrollment,
             Class::Login => &self.login,
+            Class::Witness => &self.witness,
             Class::Admin | Class::Call | Class::Renew => &self.admin,
         };
         limiter.check_key(&network(address)).map_err(|not_until| self.over(class, &not_until))
@@ -221,6 +229,7 @@ impl Limits {
         self.unknown_enrollment.retain_recent();
         self.known_enrollment.retain_recent();
         self.login.retain_recent();
+        self.witness.retain_recent();
         self.call.retain_recent();
         self.renew.retain_recent();
     }

@@ -4,6 +4,7 @@ mod anchors;
 mod audit;
 mod evidence;
 mod fleet;
+mod witness;
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
@@ -11,6 +12,7 @@ pub use anchors::AnchorMetrics;
 pub use audit::AuditMetrics;
 pub use evidence::EvidenceMetrics;
 pub use fleet::FleetMetrics;
+pub use witness::WitnessMetrics;
 
 /// The counters and gauges of trust, registered once.
 #[derive(Debug, Clone)]
@@ -51,6 +53,8 @@ pub struct Metrics {
     pub evidence: EvidenceMetrics,
     /// Verification of the audit log.
     pub audit: AuditMetrics,
+    /// Witnesses of the audit log.
+    pub witness: WitnessMetrics,
 }
 
 impl Metrics {
@@ -103,6 +107,7 @@ impl Metrics {
             fleet: FleetMetrics::register(&registry)?,
             evidence: EvidenceMetrics::register(&registry)?,
             audit: AuditMetrics::register(&registry)?,
+            witness: WitnessMetrics::register(&registry)?,
             registry,
         })
     }

@@ -20,7 +20,7 @@ pub use problem::{Problem, Problems};
 pub use reference::reference_markdown;
 pub use settings::{
     Audit, Custody, Dashboard, Database, Dpop, EgressDpop, Environment, Expiry, GlobalLimit, Limits, Listen,
-    Loaded, LogFormat, Settings, Tsa, WarnDays,
+    Loaded, LogFormat, Settings, Syslog, Tsa, WarnDays, Witness, Witnessing,
 };
 pub use show::show;
 pub use source::Source;

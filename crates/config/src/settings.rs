@@ -10,6 +10,7 @@ mod limits;
 mod network;
 mod process;
 mod tsa;
+mod witnessing;
 
 use std::{
     net::SocketAddr,
@@ -35,6 +36,7 @@ pub use limits::{GlobalLimit, Limits};
 pub use network::Listen;
 pub use process::LogFormat;
 pub use tsa::Tsa;
+pub use witnessing::{Syslog, Witness, Witnessing};
 
 /// The settings of one Mastio. Paths are absolute or relative to the working directory, like `dir` itself.
 #[derive(Debug, Clone)]

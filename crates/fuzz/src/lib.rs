@@ -6,6 +6,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Everything that reads bytes before anybody is authenticated (design §8).
 pub const TARGETS: &[Target] = &[
+    ("add_checkpoint", mastio_audit::fuzz::add_checkpoint),
     ("dpop", mastio_jose::fuzz::dpop),
     ("jwt", mastio_jose::fuzz::jwt),
     ("jwk", mastio_jose::fuzz::jwk),

@@ -20,7 +20,9 @@ pub mod search;
 pub mod self_check;
 mod sentence;
 pub mod session;
+pub mod syslog;
 pub mod tree;
+pub mod witness;
 
 use std::sync::Arc;
 
@@ -47,6 +49,7 @@ struct Log {
     signing: tokio::sync::Mutex<()>,
     rewind: rewind::RewindCell,
     pace: keep::Pace,
+    witness: witness::State,
 }
 
 impl Ledger {
@@ -60,8 +63,13 @@ impl Ledger {
             signing: tokio::sync::Mutex::default(),
             rewind: rewind::RewindCell::default(),
             pace: keep::Pace::default(),
+            witness: witness::State::default(),
         };
-        Self { authority, log: Arc::new(log) }
+        let ledger = Self { authority, log: Arc::new(log) };
+        if let Err(error) = ledger.count_split_views() {
+            tracing::warn!(%error, "split views could not be counted; the next one is");
+        }
+        ledger
     }
 
     /// Whose log it is.

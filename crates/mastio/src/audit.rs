@@ -2,6 +2,7 @@
 
 mod accept_restore;
 mod explain;
+mod witness_key;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Explain(explain::Explain),
     /// Accept that the database is an older copy: write down what is lost, and sign checkpoints under a new name.
     AcceptRestore(accept_restore::AcceptRestore),
+    /// Print the key with which this Mastio cosigns the checkpoints of other logs, and make it if there is none.
+    WitnessKey(witness_key::WitnessKey),
 }
 
 #[derive(Args)]
@@ -42,6 +45,7 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::Verify(arguments) => verify(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::AcceptRestore(arguments) => accept_restore::run(arguments),
+        Command::WitnessKey(arguments) => witness_key::run(arguments),
     }
 }
 

@@ -15,7 +15,9 @@ use mastio_http::{
     metrics::ConnectionMetrics,
     tls::{ServerTls, TlsError},
 };
-use mastio_ledger::{ClockWatch, anchor::AnchorError, search::IndexPace};
+use mastio_ledger::{
+    ClockWatch, anchor::AnchorError, search::IndexPace, syslog::Told, witness::push::Pushing,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -131,6 +133,13 @@ impl Server {
         tasks.spawn(app.ledger().clone().keep_anchors(stopping.clone()));
         tasks.spawn(index_audit(Arc::clone(&app), stopping.clone()));
         tasks.spawn(sweep(Arc::clone(&app), stopping.clone()));
+        let witnessing = &authority.settings.audit.witnessing;
+        for witness in witnessing.witnesses.clone() {
+            tasks.spawn(send_to_witness(Arc::clone(&app), Pushing::to(witness), stopping.clone()));
+        }
+        if witnessing.syslog.is_some() {
+            tasks.spawn(tell_syslog(Arc::clone(&app), stopping.clone()));
+        }
         tasks.spawn(keep_log(Arc::clone(&app), stopping.clone()));
         tasks.spawn(self_check(Arc::clone(&app), stopping));
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
@@ -208,6 +217,27 @@ async fn sweep(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
 async fn keep_log(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
     loop {
         app.ledger().keep_log().await;
+        if wait(&mut stopping, TEND_EVERY).await {
+            return;
+        }
+    }
+}
+
+/// New checkpoints, to one witness.
+async fn send_to_witness(app: Arc<App>, mut pushing: Pushing, mut stopping: watch::Receiver<bool>) {
+    loop {
+        app.ledger().keep_witness(&mut pushing).await;
+        if wait(&mut stopping, TEND_EVERY).await {
+            return;
+        }
+    }
+}
+
+/// New checkpoints, to the system log.
+async fn tell_syslog(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+    let mut told = Told::default();
+    loop {
+        app.ledger().keep_syslog(&mut told).await;
         if wait(&mut stopping, TEND_EVERY).await {
             return;
         }

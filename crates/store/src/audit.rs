@@ -16,6 +16,7 @@ mod session;
 pub mod tree;
 mod view;
 mod walk;
+pub mod witness;
 
 use std::path::Path;
 

@@ -73,6 +73,13 @@ pub fn put_own(name: &str, value: &str) -> Statement {
     )
 }
 
+/// Sets one of our own names, rejected by a constraint when it is set already.
+#[must_use]
+pub fn put_own_new(name: &str, value: &str) -> Statement {
+    let sql = "INSERT INTO cullis_config (name, value) VALUES (?1, ?2)";
+    Statement::one(sql, vec![name.into(), value.into()])
+}
+
 fn one(database: &Database, query: Query) -> Result<Option<String>, ReadError> {
     let rows = database.rows_now(&query)?;
     let value = rows.first().map(|row| row.text("value").map(str::to_owned)).transpose();

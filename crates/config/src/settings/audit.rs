@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
-use super::tsa::{Tsa, tsa};
+use super::{
+    tsa::{Tsa, tsa},
+    witnessing::{Witnessing, witnessing},
+};
 use crate::{reader::Reader, variable::variable};
 
 /// How the audit log is made provable to others.
@@ -20,6 +23,8 @@ pub struct Audit {
     pub self_check_every: Option<Duration>,
     /// How many entries one export may hold; `None`: any number.
     pub export_max: Option<NonZeroU64>,
+    /// Whose checkpoints are cosigned, and who cosigns ours.
+    pub witnessing: Witnessing,
 }
 
 pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
@@ -27,6 +32,7 @@ pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
     let checkpoint_every = read.duration(variable!("MCP_PROXY_AUDIT_CHECKPOINT_INTERVAL_SECONDS"), 1);
     let public_log = read.boolean(variable!("MCP_PROXY_AUDIT_PUBLIC_LOG"));
     let tsa = tsa(read);
+    let witnessing = witnessing(read);
     let self_check_every = read.duration(variable!("MCP_PROXY_AUDIT_SELF_CHECK_INTERVAL_SECONDS"), 1);
     let export_max = read.integer(variable!("CULLIS_AUDIT_EXPORT_MAX"));
     Some(Audit {
@@ -36,6 +42,7 @@ pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
         tsa: tsa?,
         self_check_every: Some(self_check_every?).filter(|every| !every.is_zero()),
         export_max: NonZeroU64::new(export_max?),
+        witnessing,
     })
 }
 

@@ -339,6 +339,39 @@ pub(crate) const AUDIT: &[Variable] = &[
         "1000000",
         "how many entries one export of the audit log may be asked for (`limit`); 0 lifts the limit",
     ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_WITNESS_FOR",
+        Kind::Text("verifier keys of logs (name+hash+key), separated by commas or spaces"),
+        "",
+        "the logs that this Mastio is a witness of, by the keys that sign their checkpoints; unset: it is nobody's",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_WITNESS_NAME",
+        Kind::Text("a name without spaces and without `+`"),
+        "",
+        "the name on this Mastio's cosignatures; unset: the host and port of its public address and `/witness`",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_WITNESSES",
+        Kind::Text(
+            "pairs of submission address and verifier key (http(s)://host/path name+hash+key), separated by commas",
+        ),
+        "",
+        "the witnesses that every checkpoint of our log is sent to",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_WITNESS_CA",
+        Kind::Path,
+        "",
+        "a PEM file of certificates that are trusted for witnesses at https addresses, beside those of the system; \
+         for another Mastio its `org-ca.pem`",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_SYSLOG",
+        Kind::Text("udp://host:port or unix:///path/to/socket"),
+        "",
+        "a system log that is told of every checkpoint, facility `authpriv`",
+    ),
 ];
 
 pub(crate) const LIMITS: &[Variable] = &[

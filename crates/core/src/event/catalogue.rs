@@ -170,7 +170,6 @@ events! {
     /// An authority outside stamped the log with its time: the entry named here, and with it all before it, were there then.
     "audit.anchored" Ok AuditAnchored { chain_seq: i64, row_hash: String, gen_time: Stamp, authority: String, serial: String, policy: String, url: String, trusted: bool }
 
-
     /// A chain that was told to be broken verifies again from its first entry or archive mark, for instance after a restore.
     "audit.chain_break_mended" Ok ChainBreakMended { chain: String, last_seq: u64 }
 
@@ -179,4 +178,16 @@ events! {
 
     /// The id of a deleted agent was given to a new one, because an operator insisted.
     "agent.id_reused" Ok AgentIdReused { deleted_at: Stamp, last_seq: i64, by: String }
+
+    /// The key with which this Mastio cosigns checkpoints of other logs was made.
+    "audit.witness_key_created" Ok WitnessKeyMinted { vkey: String }
+
+    /// A checkpoint of another log was cosigned for the first time. Later ones are not written down: they are in `GET /v1/admin/audit/witness`.
+    "audit.log_witnessed" Ok LogWitnessed { origin: String, size: u64 }
+
+    /// A log told two stories: `other` contradicts `known`, the checkpoint that was there first. Keep both, and ask whoever runs the log.
+    "audit.split_view" Error SplitViewSeen { origin: String, known: String, other: String }
+
+    /// An operator has seen the split views of a log; the health warning ends, the evidence stays.
+    "audit.split_view_acknowledged" Ok SplitViewAcknowledged { origin: String, count: u64, by: String }
 }

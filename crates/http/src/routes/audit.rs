@@ -5,3 +5,4 @@ pub(crate) mod proofs;
 pub(crate) mod query;
 pub(crate) mod search;
 pub(crate) mod session;
+pub(crate) mod witness;

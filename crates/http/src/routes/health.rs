@@ -42,6 +42,7 @@ pub(crate) fn warnings(app: &App) -> Vec<&'static str> {
         (app.authority.trust().root.path_len() == Some(0), "org_ca_legacy_pathlen_zero"),
         (app.authority.audit_chain_is_broken(), "audit_chain_broken"),
         (app.ledger.is_rolled_back(), "audit_rolled_back"),
+        (app.ledger.sees_split_view(), "audit_split_view"),
     ]
     .into_iter()
     .filter_map(|(applies, warning)| applies.then_some(warning))

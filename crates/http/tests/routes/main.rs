@@ -5,4 +5,5 @@ mod agents;
 mod audit;
 mod dashboard;
 mod health;
+mod witness;
 mod world;

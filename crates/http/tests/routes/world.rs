@@ -52,12 +52,18 @@ impl World {
 
     /// A Mastio of `org` in `dir`, past the time in which what came before its start may have been used.
     pub(crate) async fn over(dir: tempfile::TempDir, org: Option<&str>, now: Stamp) -> Self {
-        let environment = [
-            ("MCP_PROXY_ADMIN_SECRET", SECRET),
-            ("MCP_PROXY_ORG_ID", org.unwrap_or_default()),
-            ("MCP_PROXY_PROXY_PUBLIC_URL", BASE),
-        ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self::over_with(dir, &[("MCP_PROXY_ORG_ID", org.unwrap_or_default())], now).await
+    }
+
+    /// A new Mastio with these settings beside the usual ones.
+    pub(crate) async fn with(more: &[(&str, &str)]) -> Self {
+        Self::over_with(tempfile::tempdir().unwrap(), more, Stamp::from_unix(1_790_000_000)).await
+    }
+
+    pub(crate) async fn over_with(dir: tempfile::TempDir, more: &[(&str, &str)], now: Stamp) -> Self {
+        let fixed = [("MCP_PROXY_ADMIN_SECRET", SECRET), ("MCP_PROXY_PROXY_PUBLIC_URL", BASE)];
+        let environment = fixed.iter().chain(more);
+        let environment = environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings = Settings::load(&Source::new(environment, ""), dir.path()).unwrap().settings;
         let clock = Arc::new(ManualClock::at(now));
         let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);

@@ -3,7 +3,7 @@
 use mastio_audit::note::{Name, SignedCheckpoint};
 use mastio_core::Stamp;
 
-use super::tree::int;
+use super::tree::{int, number};
 use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
 
 const TABLE: &str = "audit_checkpoints";
@@ -116,6 +116,18 @@ pub fn cosignatures(database: &Database, origin: &Name, size: u64) -> Result<Vec
         })
     };
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// How many entries the largest checkpoint of `origin` has that `witness` cosigned; 0 when it cosigned none.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn cosigned_through(database: &Database, origin: &Name, witness: &str) -> Result<u64, ReadError> {
+    let sql = "SELECT witness, tree_size FROM audit_cosignatures WHERE origin = ?1 AND witness = ?2 \
+        ORDER BY tree_size DESC LIMIT 1";
+    let values = vec![origin.as_str().into(), witness.into()];
+    let rows = database.rows_now(&Query::new("audit_cosignatures", sql, values))?;
+    rows.first().map_or(Ok(0), |row| number(row, "tree_size").map_err(Into::into))
 }
 
 /// Keeps a cosignature of the checkpoint of `origin` for a tree of `size` leaves; a newer one of the same witness

@@ -4,7 +4,7 @@
 mod evidence;
 mod search;
 
-use evidence::EVIDENCE_TABLES;
+use evidence::{EVIDENCE_TABLES, SPLIT_VIEWS};
 use search::SEARCH_TABLES;
 
 /// What `cullis_schema` says when every step was taken.
@@ -12,8 +12,8 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version out of the one before it. A fresh and an adopted database take all steps, one of ours those
 /// that it lacks. Steps only add, and never change once they are released.
-pub(super) const STEPS: [&str; 5] =
-    [FIRST_TABLES, AGENT_TABLES, MESSAGE_INDEXES, EVIDENCE_TABLES, SEARCH_TABLES];
+pub(super) const STEPS: [&str; 6] =
+    [FIRST_TABLES, AGENT_TABLES, MESSAGE_INDEXES, EVIDENCE_TABLES, SEARCH_TABLES, SPLIT_VIEWS];
 
 /// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`, without the
 /// indexes on `local_audit`: each costs every audited request a page. What they are for is in [`SEARCH_TABLES`],

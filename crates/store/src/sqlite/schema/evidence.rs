@@ -120,3 +120,17 @@ CREATE TABLE agent_tombstones (
     receipt TEXT NOT NULL -- JWS by the Mastio's signing key
 ) STRICT, WITHOUT ROWID;
 "#;
+
+/// Pairs of notes of one log of which at most one can be true.
+pub(super) const SPLIT_VIEWS: &str = r#"
+CREATE TABLE audit_split_views (
+    id INTEGER PRIMARY KEY,
+    origin TEXT NOT NULL,
+    known TEXT NOT NULL, -- the note that was there first
+    other TEXT NOT NULL, -- the note that contradicts it, or what a witness said
+    seen_at TEXT NOT NULL,
+    acknowledged_at TEXT,
+    UNIQUE (origin, known, other)
+) STRICT;
+CREATE INDEX audit_split_views_open ON audit_split_views (origin) WHERE acknowledged_at IS NULL;
+"#;
