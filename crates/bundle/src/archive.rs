@@ -9,6 +9,7 @@ use std::{
 };
 
 use flate2::bufread::GzDecoder;
+use mastio_audit::LocalRow;
 
 use crate::{
     digesting::Digesting,
@@ -61,7 +62,7 @@ impl Unpacked {
 }
 
 /// Reads a whole archive.
-pub(crate) fn read(input: impl Read) -> Result<Unpacked, Stop> {
+pub(crate) fn read(input: impl Read, each: &mut dyn FnMut(&LocalRow<'_>)) -> Result<Unpacked, Stop> {
     let step = Step::Archive;
     let damaged = |error| Stop::of_reader(step, error);
     let mut archive = tar::Archive::new(GzDecoder::new(BufReader::with_capacity(64 * 1024, input)));
@@ -79,7 +80,7 @@ pub(crate) fn read(input: impl Read) -> Result<Unpacked, Stop> {
             );
         };
         let size = entry.size();
-        collected.take(file, size, entry)?;
+        collected.take(file, size, entry, each)?;
     }
     ends(archive.into_inner())?;
     collected.finish()
@@ -105,7 +106,13 @@ struct Collected {
 }
 
 impl Collected {
-    fn take(&mut self, file: File, size: u64, content: impl Read) -> Result<(), Stop> {
+    fn take(
+        &mut self,
+        file: File,
+        size: u64,
+        content: impl Read,
+        each: &mut dyn FnMut(&LocalRow<'_>),
+    ) -> Result<(), Stop> {
         let step = Step::Archive;
         if self.kept.contains_key(&file) || (file == File::Events && self.events.is_some()) {
             return fails(step, format!("{file} is in it twice"));
@@ -117,7 +124,7 @@ impl Collected {
                 self.kept.insert(file, bytes);
             }
             (None, _) => return fails(step, format!("{file} comes before {}", File::Manifest)),
-            (Some(manifest), File::Events) => self.events = Some(walk(manifest, size, content)?),
+            (Some(manifest), File::Events) => self.events = Some(walk(manifest, size, content, each)?),
             (Some(_), _) => {
                 self.kept.insert(file, keep(file, size, content)?);
             }
@@ -166,6 +173,7 @@ fn walk(
     manifest: &Manifest,
     size: u64,
     content: impl Read,
+    each: &mut dyn FnMut(&LocalRow<'_>),
 ) -> Result<(Digest, Result<Walked, String>), Stop> {
     if size > manifest.entries.saturating_mul(MAX_LINE as u64) {
         let why = format!("{} is larger than {} entries can be", File::Events, manifest.entries);
@@ -173,7 +181,7 @@ fn walk(
     }
     let damaged = |error| Stop::of_reader(Step::Archive, error);
     let mut content = BufReader::with_capacity(64 * 1024, Digesting::new(content));
-    let walked = entries::walk(&mut content, &manifest.org_id).map_err(damaged)?;
+    let walked = entries::walk(&mut content, &manifest.org_id, each).map_err(damaged)?;
     io::copy(&mut content, &mut io::sink()).map_err(damaged)?;
     let (bytes, digest) = content.into_inner().finish();
     if bytes != size {

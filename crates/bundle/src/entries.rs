@@ -78,7 +78,11 @@ impl Line<'_> {
 }
 
 /// Reads lines up to the first that does not follow from those before; what is wrong with it is the inner error.
-pub(crate) fn walk(input: &mut impl BufRead, org: &str) -> io::Result<Result<Walked, String>> {
+pub(crate) fn walk(
+    input: &mut impl BufRead,
+    org: &str,
+    each: &mut dyn FnMut(&LocalRow<'_>),
+) -> io::Result<Result<Walked, String>> {
     let (mut line, mut written) = (Vec::new(), Vec::new());
     let mut walk: Option<Walk> = None;
     for number in 1u64.. {
@@ -86,14 +90,20 @@ pub(crate) fn walk(input: &mut impl BufRead, org: &str) -> io::Result<Result<Wal
         if input.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        if let Err(why) = push(&mut walk, &line, &mut written, org) {
+        if let Err(why) = push(&mut walk, &line, &mut written, org, each) {
             return Ok(Err(format!("line {number}: {why}")));
         }
     }
     Ok(walk.map(Walk::finish).ok_or_else(|| "there are no entries".to_owned()))
 }
 
-fn push(walk: &mut Option<Walk>, line: &[u8], written: &mut Vec<u8>, org: &str) -> Result<(), String> {
+fn push(
+    walk: &mut Option<Walk>,
+    line: &[u8],
+    written: &mut Vec<u8>,
+    org: &str,
+    each: &mut dyn FnMut(&LocalRow<'_>),
+) -> Result<(), String> {
     if line.len() > MAX_LINE {
         return Err(format!("it is longer than {MAX_LINE} bytes"));
     }
@@ -111,7 +121,19 @@ fn push(walk: &mut Option<Walk>, line: &[u8], written: &mut Vec<u8>, org: &str) 
         Some(walk) => walk,
         None => walk.insert(Walk::before(&row)?),
     };
-    walk.push(&row)
+    walk.push(&row)?;
+    each(&row);
+    Ok(())
+}
+
+/// The place and the hash of an entry that stands alone, if it has that hash.
+pub(crate) fn alone(line: &[u8]) -> Result<(u64, Digest), String> {
+    let read: Line<'_> = serde_json::from_slice(line).map_err(|error| format!("not an entry: {error}"))?;
+    let row = read.row();
+    let mut walk = Walk::before(&row)?;
+    walk.push(&row)?;
+    let last = walk.finish().last;
+    Ok((last.seq, last.hash))
 }
 
 /// A walk in which every entry followed from the one before, so far.

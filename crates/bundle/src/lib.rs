@@ -19,7 +19,7 @@ mod verify;
 mod write;
 
 pub use problem::Unreadable;
-pub use report::{Check, Report, Step, Verdict};
+pub use report::{Check, Report, Span, Step, Verdict};
 pub use survey::{Survey, SurveyError, Surveyed};
-pub use verify::{Trusted, verify};
-pub use write::{Evidence, Stamped, WriteError, Writer};
+pub use verify::{Trusted, verify, verify_entries};
+pub use write::{Evidence, Occasion, Plan, Stamped, WriteError, Writer};

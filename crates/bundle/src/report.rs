@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::format::Digest;
+
 /// What is checked, in the order in which it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,11 +98,30 @@ impl fmt::Display for Check {
     }
 }
 
+/// Which entries a bundle holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// Whose chain it is.
+    pub org_id: String,
+    /// Position of the first entry.
+    pub first_seq: u64,
+    /// Position of the last one.
+    pub last_seq: u64,
+    /// The hash of the first.
+    pub first_hash: Digest,
+    /// The hash of the last.
+    pub last_hash: Digest,
+    /// The hash that the first links to; `None` if it is the first of the chain.
+    pub previous_hash: Option<Digest>,
+}
+
 /// Every step that was taken, in order. A failure is the last one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The steps.
     pub checks: Vec<Check>,
+    /// Which entries it is about, once their chain was walked.
+    pub span: Option<Span>,
 }
 
 impl Report {

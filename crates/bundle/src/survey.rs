@@ -8,6 +8,7 @@ use crate::{
     digesting::Digesting,
     entries::{Walk, Walked},
     format::{Digest, FORMAT, Manifest},
+    write::Occasion,
 };
 
 /// Why no bundle can be made of the entries.
@@ -117,19 +118,14 @@ impl Surveyed {
         self.bytes
     }
 
-    /// The manifest of these entries, without the digests of the other files. `window` is what was asked for: from,
-    /// and until, exclusive.
-    pub(crate) fn manifest(
-        &self,
-        org_id: &str,
-        window: Option<(String, String)>,
-        archived: bool,
-    ) -> Manifest {
+    /// The manifest of these entries, without the digests of the other files.
+    pub(crate) fn manifest(&self, occasion: Occasion<'_>) -> Manifest {
         let Walked { entries, first, last, previous, .. } = &self.walked;
+        let window = occasion.window.map(|(start, end)| (start.to_string(), end.to_string()));
         let (start, end) = window.unwrap_or_else(|| (first.timestamp.clone(), last.timestamp.clone()));
         Manifest {
             format: FORMAT.to_owned(),
-            org_id: org_id.to_owned(),
+            org_id: occasion.org_id.to_owned(),
             start,
             end,
             first_id: first.id,
@@ -143,7 +139,7 @@ impl Surveyed {
             created: last.timestamp.clone(),
             sha256: self.digest,
             files: Default::default(),
-            archived,
+            archived: occasion.archived,
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::{
 
 /// Authorities cut the time to whole seconds.
 const CUT: Duration = Duration::from_secs(1);
+/// How far the clocks of Mastio and authority may be apart.
+const SKEW: Duration = Duration::from_secs(60);
 
 /// The files of a time stamp.
 pub(crate) struct Files<'a> {
@@ -86,7 +88,7 @@ fn signature(
 fn time(stamp: &TimeStamp, last: &Last<'_>, report: &mut Report) -> Result<(), Stop> {
     let step = Step::TsaTime;
     let event = Stamp::parse(last.timestamp).at(step)?;
-    let latest = stamp.gen_time.plus(stamp.accuracy.max(CUT));
+    let latest = stamp.gen_time.plus(stamp.accuracy + SKEW);
     if latest < event {
         let why =
             format!("the last event is of {event}, the time stamp of {}: a clock was wrong", stamp.gen_time);

@@ -2,7 +2,10 @@
 
 use std::io::Read;
 
-use mastio_audit::note::{NoteKey, SignedCheckpoint};
+use mastio_audit::{
+    LocalRow,
+    note::{NoteKey, SignedCheckpoint},
+};
 use mastio_core::Stamp;
 use mastio_pki::Certificate;
 use mastio_timestamp::Anchors;
@@ -13,7 +16,7 @@ use crate::{
     format::{ChainProof, File, LogKey, Manifest},
     log,
     problem::{At, Stop, Unreadable, fails},
-    report::{Report, Step},
+    report::{Report, Span, Step},
     timestamp,
 };
 
@@ -39,8 +42,20 @@ pub struct Trusted {
 /// # Errors
 /// When `input` cannot be read. Evidence that does not hold is a finding of the report, not an error.
 pub fn verify(input: impl Read, trusted: &Trusted) -> Result<Report, Unreadable> {
+    verify_entries(input, trusted, &mut |_| {})
+}
+
+/// The same, and hands every entry to `each` on the way. Nothing of them is verified before the report says so.
+///
+/// # Errors
+/// When `input` cannot be read.
+pub fn verify_entries(
+    input: impl Read,
+    trusted: &Trusted,
+    each: &mut dyn FnMut(&LocalRow<'_>),
+) -> Result<Report, Unreadable> {
     let mut report = Report::default();
-    match steps(input, trusted, &mut report) {
+    match steps(input, trusted, each, &mut report) {
         Ok(()) => {}
         Err(Stop::Fails(step, why)) => report.fails(step, why),
         Err(Stop::Unreadable(error)) => return Err(Unreadable(error)),
@@ -48,10 +63,23 @@ pub fn verify(input: impl Read, trusted: &Trusted) -> Result<Report, Unreadable>
     Ok(report)
 }
 
-fn steps(input: impl Read, trusted: &Trusted, report: &mut Report) -> Result<(), Stop> {
-    let bundle = archive::read(input)?;
+fn steps(
+    input: impl Read,
+    trusted: &Trusted,
+    each: &mut dyn FnMut(&LocalRow<'_>),
+    report: &mut Report,
+) -> Result<(), Stop> {
+    let bundle = archive::read(input, each)?;
     manifest_digest(&bundle, report)?;
     let walked = chain_walk(&bundle, report)?;
+    report.span = Some(Span {
+        org_id: bundle.manifest.org_id.clone(),
+        first_seq: walked.first.seq,
+        last_seq: walked.last.seq,
+        first_hash: walked.first.hash,
+        last_hash: walked.last.hash,
+        previous_hash: walked.previous,
+    });
     head(&bundle.manifest, walked, report)?;
     tail(&bundle.manifest, walked, report)?;
 

@@ -77,6 +77,54 @@ fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A bundle of which everything is known but the entries, and of those size and digest.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    manifest: Vec<u8>,
+    events: (u64, Digest),
+    after: Vec<(File, Vec<u8>)>,
+    time: u64,
+}
+
+/// Whose entries they are and why they are handed out.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    /// The organisation.
+    pub org_id: &'a str,
+    /// What was asked for: from, and until, exclusive; `None` if by number.
+    pub window: Option<(Stamp, Stamp)>,
+    /// Whether the entries leave the database for this file.
+    pub archived: bool,
+}
+
+impl Plan {
+    /// The bundle of what was surveyed, proved by `evidence`.
+    ///
+    /// # Errors
+    /// When something cannot be written as JSON.
+    pub fn new(occasion: Occasion<'_>, surveyed: &Surveyed, evidence: &Evidence) -> io::Result<Self> {
+        let after = evidence.files()?;
+        let mut manifest: Manifest = surveyed.manifest(occasion);
+        let digest =
+            |(file, bytes): &(File, Vec<u8>)| (file.name().to_owned(), Digest(mastio_core::sha256(bytes)));
+        manifest.files = after.iter().map(digest).collect();
+        // A time that cannot be read is the first second of all: it only has to be the same each time.
+        let made = Stamp::parse(&manifest.created).map_or(0, Stamp::unix);
+        Ok(Self {
+            events: (surveyed.bytes(), manifest.sha256),
+            manifest: json(&manifest)?,
+            after,
+            time: u64::try_from(made).unwrap_or(0),
+        })
+    }
+
+    /// The SHA-256 of the manifest: it names the bundle.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        mastio_core::sha256(&self.manifest)
+    }
+}
+
 /// Writes a bundle: [`Writer::begin`], every entry by [`Writer::push`], [`Writer::finish`].
 pub struct Writer<W: Write> {
     archive: Tar<W>,
@@ -87,35 +135,16 @@ pub struct Writer<W: Write> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes the manifest of what was surveyed, and what stands before the entries. `window` is what was asked for:
-    /// from, and until, exclusive; `None` if by number. Gives the SHA-256 of the manifest as well.
+    /// Writes the manifest, and what stands before the entries.
     ///
     /// # Errors
     /// When `out` fails.
-    pub fn begin(
-        out: W,
-        org_id: &str,
-        window: Option<(Stamp, Stamp)>,
-        archived: bool,
-        surveyed: &Surveyed,
-        evidence: &Evidence,
-    ) -> Result<(Self, Digest), WriteError> {
-        let window = window.map(|(start, end)| (start.to_string(), end.to_string()));
-        let after = evidence.files()?;
-        let mut manifest: Manifest = surveyed.manifest(org_id, window, archived);
-        let digest =
-            |(file, bytes): &(File, Vec<u8>)| (file.name().to_owned(), Digest(mastio_core::sha256(bytes)));
-        manifest.files = after.iter().map(digest).collect();
-        // A time that cannot be read is the first second of all: it only has to be the same each time.
-        let made = Stamp::parse(&manifest.created).map_or(0, Stamp::unix);
-        let mut archive = Tar::new(out, u64::try_from(made).unwrap_or(0));
-        let bytes = json(&manifest)?;
-        archive.file(File::Manifest, &bytes)?;
-        archive.header(File::Events, surveyed.bytes())?;
-        let expected = (surveyed.bytes(), manifest.sha256);
+    pub fn begin(out: W, plan: Plan) -> Result<Self, WriteError> {
+        let mut archive = Tar::new(out, plan.time);
+        archive.file(File::Manifest, &plan.manifest)?;
+        archive.header(File::Events, plan.events.0)?;
         let events = Digesting::new(io::sink());
-        let writer = Self { archive, events, expected, line: Vec::new(), after };
-        Ok((writer, Digest(mastio_core::sha256(&bytes))))
+        Ok(Self { archive, events, expected: plan.events, line: Vec::new(), after: plan.after })
     }
 
     /// Writes the next entry.

@@ -1,10 +1,16 @@
 //! Bundles that hold.
 
 use mastio_audit::{note::SignedCheckpoint, proof::TlogProof};
-use mastio_bundle::{Evidence, Step, Trusted, Verdict, receipt, verify};
+use mastio_bundle::{
+    Evidence, Occasion, Plan, Step, Survey, Trusted, Verdict, WriteError, Writer, receipt, verify,
+    verify_entries,
+};
 use mastio_timestamp::Anchors;
 
-use crate::{python, world::World};
+use crate::{
+    python,
+    world::{ORG, World, with_row},
+};
 
 fn steps(report: &mastio_bundle::Report) -> Vec<(Step, Verdict)> {
     report.checks.iter().map(|check| (check.step, check.verdict)).collect()
@@ -64,6 +70,30 @@ fn the_same_range_gives_the_same_bytes() {
     let world = World::new();
     let evidence = world.evidence(1, 600);
     assert_eq!(world.written(1, 600, &evidence), world.written(1, 600, &evidence));
+}
+
+#[test]
+fn entries_that_are_not_those_of_the_first_pass_make_no_bundle() {
+    let world = World::new();
+    let mut survey = Survey::default();
+    with_row(&world.entries[4], |row| survey.push(row)).unwrap();
+    let occasion = Occasion { org_id: ORG, window: None, archived: false };
+    let plan = Plan::new(occasion, &survey.finish().unwrap(), &world.evidence(5, 5)).unwrap();
+    let mut writer = Writer::begin(Vec::new(), plan).unwrap();
+    with_row(&world.entries[5], |row| writer.push(row)).unwrap();
+    assert!(matches!(writer.finish(), Err(WriteError::Changed)));
+}
+
+#[test]
+fn entries_are_handed_out_on_the_way() {
+    let world = World::new();
+    let mut seen = Vec::new();
+    let bundle = world.bundle(5, 40);
+    let report =
+        verify_entries(bundle.as_slice(), &world.trusted(), &mut |row| seen.push(row.chain_seq)).unwrap();
+    let span = report.span.unwrap();
+    assert_eq!((span.first_seq, span.last_seq, span.last_hash.0), (5, 40, world.hash(40)));
+    assert_eq!(seen, (5..=40).map(Some).collect::<Vec<_>>());
 }
 
 #[test]

@@ -6,4 +6,5 @@ mod attacks;
 mod good;
 mod parts;
 mod python;
+mod receipts;
 mod world;

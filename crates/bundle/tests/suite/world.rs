@@ -9,7 +9,7 @@ use mastio_audit::{
     tree::{Edge, Hash, TileId, Tiles, Tree, TreeHead},
 };
 use mastio_bundle::{
-    Evidence, Stamped, Survey, Trusted, Writer,
+    Evidence, Occasion, Plan, Stamped, Survey, Trusted, Writer,
     format::{ChainProof, Consistency, Inclusion, LogKey, Node},
 };
 use mastio_core::{
@@ -206,7 +206,9 @@ pub(crate) fn written(entries: &[Sealed], evidence: &Evidence) -> Vec<u8> {
     let mut survey = Survey::default();
     entries.iter().for_each(|entry| with_row(entry, |row| survey.push(row).unwrap()));
     let surveyed = survey.finish().unwrap();
-    let (mut writer, _) = Writer::begin(Vec::new(), ORG, None, false, &surveyed, evidence).unwrap();
+    let occasion = Occasion { org_id: ORG, window: None, archived: false };
+    let plan = Plan::new(occasion, &surveyed, evidence).unwrap();
+    let mut writer = Writer::begin(Vec::new(), plan).unwrap();
     entries.iter().for_each(|entry| with_row(entry, |row| writer.push(row).unwrap()));
     writer.finish().unwrap()
 }
