@@ -86,7 +86,7 @@ pub(crate) fn announced(
             return fails(step, format!("it is {key}, and you expect {pinned}"));
         }
         Some(_) => {
-            report.holds(step, format!("{key} is announced by the Mastio of {org}, and the one you expect"))
+            report.holds(step, format!("{key} is announced by the Mastio of {org}, and the one you expect"));
         }
         None => report.holds(step, format!("{key} is announced by the Mastio of {org} at {at}")),
     }
