@@ -60,7 +60,7 @@ const EDITS: &[(&str, Step, Edit)] = &[
     ("a member that no hash covers is edited", Step::ChainWalk, |parts| {
         parts
             .lines(|lines| {
-                lines[3] = lines[3].replace("\"actor\":\"acme::alice\"", "\"actor\":\"acme::bob\"")
+                lines[3] = lines[3].replace("\"actor\":\"acme::alice\"", "\"actor\":\"acme::bob\"");
             })
             .cover();
     }),
@@ -92,32 +92,32 @@ const EDITS: &[(&str, Step, Edit)] = &[
         parts.lines(|lines| drop(lines.pop())).cover();
     }),
     ("the manifest has another organisation", Step::ChainWalk, |parts| {
-        manifest(parts, "org_id", json!("other"))
+        manifest(parts, "org_id", json!("other"));
     }),
     ("the manifest has another format", Step::ManifestDigest, |parts| {
-        manifest(parts, "format", json!("x/2"))
+        manifest(parts, "format", json!("x/2"));
     }),
     ("the manifest has another first row", Step::Head, |parts| manifest(parts, "first_id", json!(1))),
     ("the manifest has another first entry", Step::Head, |parts| manifest(parts, "first_seq", json!(6))),
     ("the manifest has another first hash", Step::Head, |parts| {
-        manifest(parts, "first_hash", json!("00".repeat(32)))
+        manifest(parts, "first_hash", json!("00".repeat(32)));
     }),
     ("the manifest has another predecessor", Step::Head, |parts| {
-        manifest(parts, "previous_hash", json!("00".repeat(32)))
+        manifest(parts, "previous_hash", json!("00".repeat(32)));
     }),
     ("the manifest begins later", Step::Head, |parts| {
-        manifest(parts, "start", json!(now().plus(HOUR).to_string()))
+        manifest(parts, "start", json!(now().plus(HOUR).to_string()));
     }),
     ("the manifest has another last entry", Step::Tail, |parts| manifest(parts, "last_seq", json!(41))),
     ("the manifest has another last hash", Step::Tail, |parts| {
-        manifest(parts, "last_hash", json!("00".repeat(32)))
+        manifest(parts, "last_hash", json!("00".repeat(32)));
     }),
     ("the manifest counts more entries", Step::Tail, |parts| manifest(parts, "entries", json!(37))),
     ("the manifest has another time", Step::Tail, |parts| {
-        manifest(parts, "created", json!("2026-01-01T00:00:00.000001+00:00"))
+        manifest(parts, "created", json!("2026-01-01T00:00:00.000001+00:00"));
     }),
     ("the manifest ends earlier", Step::Tail, |parts| {
-        manifest(parts, "end", json!("2026-01-01T00:00:00.000001+00:00"))
+        manifest(parts, "end", json!("2026-01-01T00:00:00.000001+00:00"));
     }),
     ("the announcement is edited", Step::LogKey, |parts| {
         parts
@@ -166,7 +166,7 @@ const EDITS: &[(&str, Step, Edit)] = &[
     }),
     ("a file is added", Step::Archive, |parts| parts.0.push(("notes.txt".to_owned(), b"trust me".to_vec()))),
     ("a file would go elsewhere", Step::Archive, |parts| {
-        parts.0.push(("../../etc/passwd".to_owned(), Vec::new()))
+        parts.0.push(("../../etc/passwd".to_owned(), Vec::new()));
     }),
     ("the manifest is not first", Step::Archive, |parts| parts.0.swap(0, 1)),
     ("a small file is large", Step::Archive, |parts| {
