@@ -36,3 +36,8 @@ pub(crate) fn script(name: &str, arguments: &[&str], home: &Path) -> Command {
     command.arg(file.canonicalize().unwrap()).args(arguments);
     command
 }
+
+/// Python of the same environment, with arguments.
+pub(crate) fn python(arguments: &[&str], home: &Path) -> std::process::Output {
+    client("python", home).args(arguments).output().unwrap()
+}

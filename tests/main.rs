@@ -14,6 +14,7 @@ mod adopted;
 mod attacks;
 mod authorization;
 mod boot;
+mod bundle;
 mod clients;
 mod connector;
 mod crash;

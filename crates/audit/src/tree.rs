@@ -157,6 +157,45 @@ impl Edge {
     }
 }
 
+/// The root over leaves that go by once, in memory for one hash a level. Nothing can be proved from it.
+#[derive(Debug, Clone, Default)]
+pub struct Peaks {
+    size: u64,
+    /// The roots of the full subtrees from the left, the largest first.
+    peaks: Vec<Hash>,
+}
+
+impl Peaks {
+    /// How many leaves went by.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Adds the next leaf.
+    pub fn append(&mut self, entry_hash: &Hash) {
+        let mut hash = leaf_hash(entry_hash);
+        // As in a binary counter: each full pair is carried to the level above.
+        for _ in 0..self.size.trailing_ones() {
+            let Some(left) = self.peaks.pop() else { break };
+            hash = node_hash(&left, &hash);
+        }
+        self.peaks.push(hash);
+        self.size += 1;
+    }
+
+    /// The tree of all that went by.
+    #[must_use]
+    pub fn head(&self) -> TreeHead {
+        let root = self.peaks.iter().rev().copied().reduce(|right, left| node_hash(&left, &right));
+        TreeHead { size: self.size, root: root.unwrap_or_else(|| mastio_core::sha256(&[])) }
+    }
+}
+
+fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    tlog::node_hash(tlog::Hash(*left), tlog::Hash(*right)).0
+}
+
 /// Where stored tiles are read.
 pub trait Tiles {
     /// Why one cannot be read.

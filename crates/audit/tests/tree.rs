@@ -6,7 +6,7 @@ use std::{cell::Cell, collections::BTreeMap};
 use mastio_audit::{
     note::{Checkpoint, KeyKind, Name, NoteError, NoteKey, NoteSigner, SignedCheckpoint},
     proof::{ProofError, TlogProof},
-    tree::{Edge, Growth, Hash, TILE_WIDTH, TileId, Tiles, Tree, TreeError, TreeHead},
+    tree::{Edge, Growth, Hash, Peaks, TILE_WIDTH, TileId, Tiles, Tree, TreeError, TreeHead},
 };
 use mastio_core::{Stamp, SystemRng, sha256};
 use proptest::prelude::*;
@@ -79,6 +79,9 @@ fn the_root_is_that_of_the_rfc_at_every_size() {
     for size in [0, 1, 2, 3, 7, 255, 256, 257, 511, 512, 513, 65_535, 65_536, 65_537, 66_000] {
         let expected = root_of(&leaves[..usize::try_from(size).unwrap()]);
         assert_eq!(head(&stored, size), TreeHead { size, root: expected }, "{size}");
+        let mut peaks = Peaks::default();
+        leaves.iter().take(usize::try_from(size).unwrap()).for_each(|leaf| peaks.append(leaf));
+        assert_eq!(peaks.head(), TreeHead { size, root: expected }, "{size}");
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// Revoked certificates for `mint-fleet`.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) revoked: u64,
-    /// Audit entries for `audit-verify` and `audit-proof`.
+    /// Audit entries for `audit-verify`, `audit-proof`, `bundle-export` and `bundle-verify`.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) entries: u64,
     /// Audit entries that are stored before the server is measured: raise it tenfold to see how the cost grows.

@@ -7,11 +7,12 @@
 //! - `floors`: what a signature, a hash and an fsync cost here,
 //! - `server`: the real binary as a child process, `organisation`: its CA and its agents, `process`: what it used,
 //! - `caller` and `load`: who asks, and many of them for a while,
-//! - `requests`, `audit`, `proofs`, `fleet`: the scenarios,
+//! - `requests`, `audit`, `proofs`, `bundle`, `fleet`: the scenarios,
 //! - `report`: table and JSON.
 
 mod audit;
 mod bench;
+mod bundle;
 mod caller;
 mod error;
 mod fleet;

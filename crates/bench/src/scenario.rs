@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     audit,
     bench::Bench,
+    bundle,
     caller::Kind,
     error::BenchError,
     fleet,
@@ -124,6 +125,18 @@ const SCENARIOS: &[Scenario] = &[
         work: Work { verify: 0, sign: 0, hash: 0 },
         budget: Budget::P99(Duration::from_millis(1)),
         run: proofs::inclusion,
+    },
+    Scenario {
+        name: "bundle-export",
+        work: Work::NONE,
+        budget: Budget::Resident(64_000_000),
+        run: bundle::export,
+    },
+    Scenario {
+        name: "bundle-verify",
+        work: Work { verify: 0, sign: 0, hash: 1 },
+        budget: Budget::Resident(64_000_000),
+        run: bundle::verify,
     },
     Scenario {
         name: "enroll-create",

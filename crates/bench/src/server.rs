@@ -73,6 +73,16 @@ impl Server {
         Ok(Admin::new(&self.client().build()?, self.admin.clone()))
     }
 
+    /// Where it serves.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The header that lets its operator in.
+    pub(crate) fn admin_header(&self) -> String {
+        format!("X-Admin-Secret: {}", self.admin.expose_secret())
+    }
+
     /// The CPU time that it has used.
     pub(crate) fn cpu(&self) -> Result<Duration, BenchError> {
         process::cpu(self.child.id())

@@ -5,6 +5,7 @@
 //! methods to it.
 
 pub mod anchor;
+pub mod bundle;
 pub mod checkpoint_file;
 pub mod checkpoints;
 mod clock;
@@ -38,6 +39,7 @@ pub use clock::ClockWatch;
 pub struct Ledger {
     authority: Arc<Authority>,
     log: Arc<Log>,
+    bundling: Arc<tokio::sync::Semaphore>,
 }
 
 /// What is kept in memory of the log. Clones of a [`Ledger`] share it.
@@ -65,7 +67,8 @@ impl Ledger {
             pace: keep::Pace::default(),
             witness: witness::State::default(),
         };
-        let ledger = Self { authority, log: Arc::new(log) };
+        let ledger =
+            Self { authority, log: Arc::new(log), bundling: Arc::new(tokio::sync::Semaphore::new(1)) };
         if let Err(error) = ledger.count_split_views() {
             tracing::warn!(%error, "split views could not be counted; the next one is");
         }

@@ -1,12 +1,15 @@
 //! `mastio audit verify`, and the room of the other commands around the audit log.
 
 mod accept_restore;
+mod against;
 mod explain;
+mod follow;
+mod verify;
 mod witness_key;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use mastio_audit::SetBack;
 use mastio_config::{Database, Settings, Source};
@@ -17,8 +20,9 @@ use crate::Ended;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Verify every chain in a database file, offline, and name the first bad row. Exit code 2 if one is broken.
-    Verify(Verify),
+    /// Verify a bundle, a receipt or a proof, or every chain in a database file, offline, and name what does not hold.
+    /// Exit code 2 if something does not.
+    Verify(Box<verify::Verify>),
     /// Say in plain words who did what an entry tells, by which credential, why, and what followed.
     Explain(explain::Explain),
     /// Accept that the database is an older copy: write down what is lost, and sign checkpoints under a new name.
@@ -27,30 +31,18 @@ pub(crate) enum Command {
     WitnessKey(witness_key::WitnessKey),
 }
 
-#[derive(Args)]
-pub(crate) struct Verify {
-    /// The database file; without it the one that the configuration names.
-    #[arg(long)]
-    db: Option<PathBuf>,
-    /// The folder with proxy.env and data.
-    #[arg(long, default_value = ".")]
-    dir: PathBuf,
-    /// Print one JSON document.
-    #[arg(long)]
-    json: bool,
-}
-
 pub(crate) fn run(command: &Command) -> Ended {
     match command {
-        Command::Verify(arguments) => verify(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::AcceptRestore(arguments) => accept_restore::run(arguments),
         Command::WitnessKey(arguments) => witness_key::run(arguments),
     }
 }
 
-fn verify(arguments: &Verify) -> Ended {
-    let path = match configured(arguments.db.as_deref(), &arguments.dir) {
+/// Verifies every chain of a database.
+fn verify_database(db: Option<&Path>, dir: &Path, as_json: bool) -> Ended {
+    let path = match configured(db, dir) {
         Ok(path) => path,
         Err(problem) => {
             eprintln!("{problem}");
@@ -62,7 +54,7 @@ fn verify(arguments: &Verify) -> Ended {
     bar.finish_and_clear();
     match findings {
         Ok(findings) => {
-            report(&findings, arguments.json);
+            report(&findings, as_json);
             let intact = findings.iter().all(|finding| finding.result.is_ok());
             if intact { Ended::Done } else { Ended::Failed }
         }

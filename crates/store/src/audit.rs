@@ -6,6 +6,7 @@ mod breaks;
 pub mod checkpoints;
 mod entries;
 mod entry;
+pub mod evidence;
 mod filter;
 mod head;
 pub mod index;

@@ -190,4 +190,7 @@ events! {
 
     /// An operator has seen the split views of a log; the health warning ends, the evidence stays.
     "audit.split_view_acknowledged" Ok SplitViewAcknowledged { origin: String, count: u64, by: String }
+
+    /// A bundle of entries with their proofs was handed out; it is named by the digest of its manifest.
+    "audit.bundle_exported" Ok BundleExported { first_seq: u64, last_seq: u64, manifest_sha256: String, by: String }
 }

@@ -162,6 +162,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/audit/entries", get(audit::search::list))
         .route("/v1/admin/audit/entries/{seq}", get(audit::search::one))
         .route("/v1/admin/audit/head", get(audit::search::head))
+        .route("/v1/admin/audit/bundle", post(audit::bundle::bundle))
         .route("/v1/admin/audit/export", get(audit::export::export))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
         .route("/v1/admin/audit/checkpoint", get(audit::proofs::checkpoint))

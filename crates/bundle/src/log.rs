@@ -1,0 +1,279 @@
+//! Who signed the checkpoint, and what hangs in its tree.
+
+use mastio_audit::{
+    note::{NoteError, NoteKey, SignedCheckpoint},
+    tree::TreeHead,
+};
+use mastio_core::{OrgId, SpiffeId, Stamp};
+use mastio_jose::{Algorithm, Compact, JwsError, VerifyingKey};
+use mastio_pki::{Anchors, Certificate, PathError, pem};
+use serde::Deserialize;
+
+use crate::{
+    format::{ChainProof, Inclusion, LogKey},
+    problem::{At, Stop, fails},
+    report::{Report, Step},
+    verify::Trusted,
+};
+
+/// The `typ` of the JWS that announces a log key.
+const ANNOUNCEMENT: &str = "mastio-log-key+jwt";
+
+/// A statement by the Mastio's signing key.
+pub(crate) struct Signatory {
+    /// The certificate of the key.
+    pub(crate) certificate: Certificate,
+    /// When it says that it signed.
+    pub(crate) at: Stamp,
+}
+
+/// A log key that was announced.
+pub(crate) struct Announced {
+    pub(crate) key: NoteKey,
+    pub(crate) base_seq: u64,
+    pub(crate) by: Signatory,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    origin: String,
+    vkey: String,
+    base_seq: u64,
+    iat: i64,
+}
+
+/// Reads a compact JWS with ES256 and this `typ`, by the key of `certificate`.
+pub(crate) fn signed<C: serde::de::DeserializeOwned>(
+    jws: &str,
+    typ: &str,
+    certificate: &Certificate,
+) -> Result<C, String> {
+    let form = |error: JwsError| error.to_string();
+    let compact = Compact::split(jws).map_err(form)?;
+    let header = compact.header().map_err(form)?;
+    if header.alg() != Some(Algorithm::Es256.name()) || header.typ() != Some(typ) {
+        return Err(format!("its header does not say ES256 and {typ}"));
+    }
+    let key = VerifyingKey::from_spki_der(certificate.spki_der()).map_err(|error| error.to_string())?;
+    compact.verify(&key, Algorithm::Es256).map_err(|error| error.to_string())?;
+    compact.claims().map_err(form)
+}
+
+/// The log key, if the holder of the signing certificate announced it.
+pub(crate) fn announced(
+    log_key: &LogKey,
+    signing_cert: &str,
+    org: &str,
+    trusted: &Trusted,
+    report: &mut Report,
+) -> Result<Announced, Stop> {
+    let step = Step::LogKey;
+    let certificate = pem::first_certificate(signing_cert).at(step)?;
+    let claims: Claims = signed(&log_key.announcement, ANNOUNCEMENT, &certificate)
+        .map_err(|why| Stop::Fails(step, format!("the announcement does not hold: {why}")))?;
+    let said = (&claims.iss, &claims.origin, &claims.vkey, claims.base_seq);
+    if said != (&org.to_owned(), &log_key.origin, &log_key.vkey, log_key.base_seq) {
+        return fails(step, "the Mastio announced another key, or for another log");
+    }
+    let key: NoteKey = log_key.vkey.parse().at(step)?;
+    if key.name().as_str() != log_key.origin {
+        return fails(step, format!("the key is of {}, not of {}", key.name(), log_key.origin));
+    }
+    let at = Stamp::from_unix(claims.iat);
+    match &trusted.log_key {
+        Some(pinned) if *pinned != key => {
+            return fails(step, format!("it is {key}, and you expect {pinned}"));
+        }
+        Some(_) => {
+            report.holds(step, format!("{key} is announced by the Mastio of {org}, and the one you expect"));
+        }
+        None => report.holds(step, format!("{key} is announced by the Mastio of {org} at {at}")),
+    }
+    Ok(Announced { key, base_seq: claims.base_seq, by: Signatory { certificate, at } })
+}
+
+/// That the signatory is the Mastio of `org`, on the word of the auditor's root, or else of the one that came along.
+pub(crate) fn signatory(
+    by: &Signatory,
+    ca_chain: &str,
+    org: &str,
+    trusted: &Trusted,
+    report: &mut Report,
+) -> Result<(), Stop> {
+    let step = Step::SigningCertificate;
+    let chain = pem::certificates(ca_chain).at(step)?;
+    let Some(own_root) = chain.first().cloned() else {
+        return fails(step, "there is no CA certificate");
+    };
+    if !is_of_mastio(&by.certificate, org) {
+        let why = format!("{} is not the certificate of the Mastio of {org}", by.certificate.subject());
+        return fails(step, why);
+    }
+    let roots = if trusted.ca_roots.is_empty() { vec![own_root] } else { trusted.ca_roots.clone() };
+    let anchors = Anchors::builder().org(roots).build().at(step)?;
+    let above: Vec<_> = chain.into_iter().filter(|ca| !ca.is_self_issued()).collect();
+    let path = anchors.validate(&by.certificate, &above, by.at).map_err(|error| match error {
+        PathError::UnknownIssuer => Stop::Fails(step, "it does not lead to the root that is trusted".into()),
+        error => Stop::Fails(step, error.to_string()),
+    })?;
+    // CAs that agents brought stand below the same root. They are for clients only, a Mastio is a server as well.
+    if !path.issuer.may_authenticate_server() {
+        return fails(step, format!("{} may not issue a Mastio's certificate", path.issuer.subject()));
+    }
+    let (root, print) = (path.anchor.subject(), path.anchor.thumbprint());
+    let when = by.at;
+    report.holds(step, format!("{} leads to {root}, valid at {when}", by.certificate.subject()));
+    if trusted.ca_roots.is_empty() {
+        let text = format!(
+            "whether {root} is the organisation's own root: compare its SHA-256 fingerprint {print}, or pass it with --ca-root"
+        );
+        report.not_checked(step, text);
+    }
+    Ok(())
+}
+
+/// The Mastio's own leaf: `CN=proxy:<org>` and `spiffe://<trust domain>/proxy/<org>` (contract `pki.md` §2). No agent
+/// is issued either.
+fn is_of_mastio(certificate: &Certificate, org: &str) -> bool {
+    let Ok(org) = OrgId::parse(org) else { return false };
+    let named = certificate.common_name() == Some(format!("proxy:{org}").as_str());
+    let id = certificate.spiffe_id();
+    named && id.is_some_and(|id| SpiffeId::of_mastio(id.trust_domain(), &org) == *id)
+}
+
+/// The tree that the log signed.
+pub(crate) fn checkpoint(
+    checkpoint: &SignedCheckpoint,
+    announced: &Announced,
+    report: &mut Report,
+) -> Result<TreeHead, Stop> {
+    let step = Step::CheckpointSignature;
+    let head = checkpoint.verify(&announced.key).at(step)?.head;
+    let text =
+        format!("{} entries with root {}, by {}", head.size, hex::encode(head.root), announced.key.name());
+    report.holds(step, text);
+    Ok(head)
+}
+
+/// That first and last entry are in the tree of `head`. `first` and `last`: position and hash.
+pub(crate) fn inclusion(
+    proof: &ChainProof,
+    announced: &Announced,
+    head: &TreeHead,
+    [first, last]: [(u64, [u8; 32]); 2],
+    report: &mut Report,
+) -> Result<(), Stop> {
+    let step = Step::Inclusion;
+    let named = (proof.origin.as_str(), proof.base_seq, proof.tree_size, proof.root_hash.0);
+    if named != (announced.key.name().as_str(), announced.base_seq, head.size, head.root) {
+        return fails(step, "the proofs are not for the tree of the checkpoint");
+    }
+    match &proof.first {
+        Some(inclusion) => included(inclusion, announced, head, first)?,
+        None if first.0 < announced.base_seq => {}
+        None => return fails(step, "the proof for the first entry is missing"),
+    }
+    included(&proof.last, announced, head, last)?;
+    let (first, last) = (first.0, last.0);
+    report.holds(step, match &proof.first {
+        Some(_) => format!("entries {first} and {last} are in the checkpoint's tree"),
+        None => format!("entry {last} is in the checkpoint's tree; entry {first} is older than the tree, and covered by it"),
+    });
+    Ok(())
+}
+
+fn included(
+    inclusion: &Inclusion,
+    announced: &Announced,
+    head: &TreeHead,
+    (seq, hash): (u64, [u8; 32]),
+) -> Result<(), Stop> {
+    let step = Step::Inclusion;
+    if inclusion.seq != seq || seq.checked_sub(announced.base_seq) != Some(inclusion.leaf_index) {
+        return fails(step, format!("the proof is for entry {}, not for entry {seq}", inclusion.seq));
+    }
+    inclusion
+        .proof(head.size)
+        .verify(&hash, head)
+        .map_err(|error| Stop::Fails(step, format!("entry {seq}: {error}")))
+}
+
+/// Who else saw the checkpoint.
+pub(crate) fn witnesses(
+    checkpoint: &SignedCheckpoint,
+    trusted: &Trusted,
+    report: &mut Report,
+) -> Result<(), Stop> {
+    let step = Step::Witnesses;
+    if trusted.witnesses.is_empty() {
+        report.not_checked(step, "no witness is known: pass the key of one with --witness");
+        return Ok(());
+    }
+    let (mut seen, mut missing) = (Vec::new(), Vec::new());
+    for witness in &trusted.witnesses {
+        match checkpoint.cosigned_at(witness) {
+            Ok(at) => seen.push(format!("{} at {at}", witness.name())),
+            Err(NoteError::Unsigned(_)) => missing.push(witness.name().to_string()),
+            Err(error) => return fails(step, error.to_string()),
+        }
+    }
+    if seen.is_empty() {
+        return fails(
+            step,
+            format!("none of the known witnesses saw the checkpoint: {}", missing.join(", ")),
+        );
+    }
+    let missing = if missing.is_empty() { String::new() } else { format!("; not by {}", missing.join(", ")) };
+    let (count, known) = (seen.len(), trusted.witnesses.len());
+    report.holds(step, format!("{count} of {known} known: cosigned by {}{missing}", seen.join(", ")));
+    Ok(())
+}
+
+/// That what somebody saved earlier is the beginning of this tree.
+pub(crate) fn consistency(
+    proof: &ChainProof,
+    announced: &Announced,
+    head: &TreeHead,
+    trusted: &Trusted,
+    report: &mut Report,
+) -> Result<(), Stop> {
+    let step = Step::Consistency;
+    let Some(saved) = &trusted.against else { return Ok(()) };
+    let old = saved.unverified();
+    // Of another generation of the log we may not have the key; what counts is that the auditor saved it.
+    if old.origin == *announced.key.name() {
+        saved.verify(&announced.key).at(step)?;
+    }
+    if old.head.size > head.size {
+        let why = format!(
+            "the saved checkpoint has {} entries and this one {}: ask for a bundle that is newer than what you saved",
+            old.head.size, head.size
+        );
+        return fails(step, why);
+    }
+    if old.head.size == head.size {
+        if old.head.root != head.root {
+            return fails(
+                step,
+                "the saved checkpoint has another root for the same size: history was rewritten",
+            );
+        }
+    } else {
+        let proof = proof.consistency.as_ref().filter(|proof| proof.from == old.head.size);
+        let Some(proof) = proof else {
+            let why = format!(
+                "there is no proof for it in the bundle: ask for one with \"against_size\": {}",
+                old.head.size
+            );
+            return fails(step, why);
+        };
+        proof.proof(head.size).verify(&old.head, head).at(step)?;
+    }
+    let (size, origin) = (old.head.size, &old.origin);
+    report.holds(
+        step,
+        format!("the saved checkpoint of {origin} with {size} entries is the beginning of this one"),
+    );
+    Ok(())
+}

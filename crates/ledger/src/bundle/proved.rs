@@ -1,0 +1,144 @@
+//! What proves the entries of a bundle.
+
+use mastio_authority::Outage;
+use mastio_bundle::{
+    Evidence, Stamped, Surveyed,
+    format::{ChainProof, Consistency, Digest, Inclusion, LogKey, Mark, Node},
+};
+use mastio_core::{Kid, OrgId};
+use mastio_jose::Compact;
+use mastio_store::{
+    audit::evidence::{self, archive_before},
+    keys,
+    sqlite::Database,
+};
+use mastio_timestamp::{Token, tsr_of};
+
+use super::{BundleError, Question, Stamping};
+use crate::{Ledger, anchor::AnchorError};
+
+impl Ledger {
+    /// The oldest checkpoint that has the last entry, so that the same entries are proved in the same way each time.
+    pub(super) async fn proved(
+        &self,
+        surveyed: &Surveyed,
+        question: &Question,
+    ) -> Result<Evidence, BundleError> {
+        let (first, last) = (surveyed.first_seq(), surveyed.last_seq());
+        let stamped = self.stamped(last, question.stamping).await?;
+        let key = self.log_key().await?;
+        let checkpoint = match question.against_size {
+            // What was saved may be newer than what the entries need.
+            Some(size) => {
+                let covering = self.checkpoint_covering(last).await?;
+                if covering.head().size >= size {
+                    covering
+                } else {
+                    self.consistency(size, None).await?.checkpoint
+                }
+            }
+            None => self.checkpoint_covering(last).await?,
+        };
+        let head = checkpoint.head();
+        let first = match first >= key.base_seq {
+            true => Some(Inclusion::new(first, &self.prove(first, Some(head.size)).await?.inclusion)),
+            false => None,
+        };
+        let last = Inclusion::new(last, &self.prove(last, Some(head.size)).await?.inclusion);
+        let consistency = match question.against_size {
+            Some(size) => Some(Consistency::from(&self.consistency(size, Some(head.size)).await?.proof)),
+            None => None,
+        };
+        let (org, announcement) = (self.authority.trust().org.clone(), key.announcement.clone());
+        let first_seq = surveyed.first_seq();
+        let beside =
+            self.reading(move |database| Beside::read(database, &org, first_seq, &announcement)).await?;
+        let origin = key.origin().to_string();
+        Ok(Evidence {
+            chain_proof: ChainProof {
+                origin: origin.clone(),
+                base_seq: key.base_seq,
+                tree_size: head.size,
+                root_hash: Node(head.root),
+                first,
+                last,
+                consistency,
+                archived: beside.archived,
+            },
+            checkpoint: checkpoint.note,
+            log_key: LogKey {
+                origin,
+                vkey: key.vkey().to_string(),
+                base_seq: key.base_seq,
+                announcement: key.announcement.clone(),
+                announced_seq: beside.announced_seq,
+            },
+            signing_cert: beside.signing_cert,
+            ca_chain: self.authority.trust().trust_file.clone(),
+            stamped,
+        })
+    }
+
+    /// The time stamp over the entry `seq`.
+    async fn stamped(&self, seq: u64, stamping: Stamping) -> Result<Option<Stamped>, BundleError> {
+        if stamping == Stamping::None {
+            return Ok(None);
+        }
+        let anchor = match self.stamp(seq.cast_signed()).await {
+            Ok(anchor) => anchor,
+            Err(AnchorError::Off) if stamping == Stamping::IfPossible => return Ok(None),
+            Err(error) if stamping == Stamping::Require => return Err(BundleError::Stamp(error)),
+            Err(error) => {
+                tracing::warn!(%error, seq, "a bundle goes out without a time stamp");
+                return Ok(None);
+            }
+        };
+        let token = Token::from_der(anchor.token).map_err(Outage::internal)?;
+        let chain = anchor.tsa_cert_chain.unwrap_or_default();
+        Ok(Some(Stamped { reply: tsr_of(&token), chain }))
+    }
+}
+
+/// What the database has beside entries and tree.
+struct Beside {
+    signing_cert: String,
+    announced_seq: u64,
+    archived: Option<Mark>,
+}
+
+impl Beside {
+    fn read(database: &Database, org: &OrgId, first: u64, announcement: &str) -> Result<Self, BundleError> {
+        let announced = evidence::log_key_announced(database, org)?;
+        Ok(Self {
+            signing_cert: signing_cert(database, announcement)?,
+            announced_seq: announced.map_or(0, i64::cast_unsigned),
+            archived: match archive_before(database, org, first.cast_signed())? {
+                Some(mark) => Some(read_mark(&mark)?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// The certificate of the key that the announcement names.
+fn signing_cert(database: &Database, announcement: &str) -> Result<String, BundleError> {
+    let compact = Compact::split(announcement).map_err(Outage::internal)?;
+    let header = compact.header().map_err(Outage::internal)?;
+    let kid = Kid::from_text(header.kid().unwrap_or_default());
+    let key = keys::signing_keys(database)?.into_iter().find(|row| row.kid == kid);
+    key.and_then(|row| row.certificate).ok_or(BundleError::Certificate)
+}
+
+fn read_mark(mark: &evidence::Mark) -> Result<Mark, BundleError> {
+    let digest = |text: &str| {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(text, &mut digest).map_err(Outage::internal)?;
+        Ok::<_, BundleError>(Digest(digest))
+    };
+    Ok(Mark {
+        first_seq: mark.first_seq.cast_unsigned(),
+        archived_through: mark.archived_through.cast_unsigned(),
+        head_hash: digest(&mark.head_hash)?,
+        bundle_sha256: digest(&mark.bundle_sha256)?,
+    })
+}

@@ -1,0 +1,182 @@
+//! Evidence bundles of a running server, as an auditor gets and reads them: with our reader and with the Python one.
+
+use std::process::{Command, Output, Stdio};
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::{
+    clients::python,
+    harness::{Mastio, PATIENCE, Place, Process, both, eventually, free_port, mastio, repository, run},
+};
+
+const BUNDLE: &str = "/v1/admin/audit/bundle";
+
+/// `mastio audit verify` with these arguments.
+fn verify(arguments: &[&str]) -> Output {
+    mastio(&[&["audit", "verify"], arguments].concat(), &[]).output().unwrap()
+}
+
+fn file(place: &Place, name: &str) -> String {
+    place.path(name).to_str().unwrap().to_owned()
+}
+
+/// A bundle of everything so far, kept as a file.
+async fn bundle(server: &Mastio, place: &Place, body: &Value) -> String {
+    let answer = server.operator(Method::POST, BUNDLE, body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.detail());
+    assert!(answer.header("content-disposition").unwrap().contains("audit-acme-"));
+    place.write("bundle.tar.gz", &answer.body);
+    file(place, "bundle.tar.gz")
+}
+
+async fn served() -> (Place, Mastio) {
+    let mut place = Place::new();
+    let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
+    for name in ["alice", "bob", "carol"] {
+        let made = server.operator(Method::POST, "/v1/admin/agents", &json!({ "agent_name": name })).await;
+        assert_eq!(made.status, StatusCode::CREATED);
+    }
+    (place, server)
+}
+
+#[tokio::test]
+async fn a_bundle_convinces_both_readers_without_the_server() {
+    let (place, server) = served().await;
+    let all = json!({ "start": "2026-01-01", "end": "2100-01-01" });
+    let bundle = bundle(&server, &place, &all).await;
+    let told = place.sql("SELECT details FROM local_audit WHERE event_type = 'audit.bundle_exported'");
+    assert!(told.contains("\"first_seq\":1,"), "{told}");
+    let last = told.split("\"last_seq\":").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    drop(server);
+
+    let root = file(&place, "nginx-certs/org-ca.crt");
+    let ours = verify(&[&bundle, "--ca-root", &root]);
+    assert!(ours.status.success(), "{}", both(&ours));
+    let text = String::from_utf8_lossy(&ours.stdout);
+    assert!(text.contains(&format!("entries, 1 to {last}: every hash and every link holds")), "{text}");
+    assert!(text.contains("– TSA signature: not checked: there is no time stamp"), "{text}");
+    let script = repository("docs/verify.py");
+    let theirs = python(&[script.to_str().unwrap(), &bundle, "--ca-root", &root], place.path("").as_path());
+    assert!(theirs.status.success(), "{}", both(&theirs));
+
+    let strict = verify(&[&bundle, "--require-timestamp"]);
+    assert_eq!(strict.status.code(), Some(2), "{}", both(&strict));
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    bytes.truncate(bytes.len() - 9);
+    place.write("cut.tar.gz", &bytes);
+    let cut = verify(&[&file(&place, "cut.tar.gz"), "--json"]);
+    let report: Value = serde_json::from_slice(&cut.stdout).unwrap();
+    assert_eq!((cut.status.code(), &report["checks"][0]["step"]), (Some(2), &json!("archive")));
+    assert_eq!(verify(&[&file(&place, "no such file")]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn the_same_range_gives_the_same_bytes_and_a_saved_checkpoint_is_held_against_it() {
+    let (place, server) = served().await;
+    let range = json!({ "first_seq": 2, "last_seq": 5, "timestamp": "none" });
+    let first = std::fs::read(bundle(&server, &place, &range).await).unwrap();
+    let again = std::fs::read(bundle(&server, &place, &range).await).unwrap();
+    assert_eq!(first, again);
+
+    let saved = inside(&file(&place, "bundle.tar.gz"), "checkpoint.txt");
+    place.write("saved.txt", &saved);
+    let size: u64 = saved.lines().nth(1).unwrap().parse().unwrap();
+    let later = json!({ "first_seq": 2, "last_seq": 5, "against_size": size });
+    let bundle = bundle(&server, &place, &later).await;
+    let verified = verify(&[&bundle, "--against", &file(&place, "saved.txt")]);
+    assert!(String::from_utf8_lossy(&verified.stdout).contains("✓ consistency"), "{}", both(&verified));
+    let forged = saved.replacen(&format!("\n{size}\n"), &format!("\n{}\n", size + 1000), 1);
+    place.write("forged.txt", forged);
+    let refused = verify(&[&bundle, "--against", &file(&place, "forged.txt")]);
+    assert_eq!(refused.status.code(), Some(2), "{}", both(&refused));
+
+    // The entries of the database are held against both as well.
+    let database = place.database();
+    let database = database.to_str().unwrap();
+    let verified = verify(&[database, "--against", &file(&place, "saved.txt")]);
+    assert!(both(&verified).contains("these entries continue it"), "{}", both(&verified));
+    let refused = verify(&["--db", database, "--against", &file(&place, "forged.txt")]);
+    assert_eq!(refused.status.code(), Some(2), "{}", both(&refused));
+}
+
+#[tokio::test]
+async fn what_cannot_be_bundled_is_refused() {
+    let (_place, server) = served().await;
+    for (body, status) in [
+        (json!({ "start": "2020-01-01", "end": "2020-01-02" }), StatusCode::NOT_FOUND),
+        (json!({ "first_seq": 1, "last_seq": 100_000 }), StatusCode::NOT_FOUND),
+        (json!({ "start": "yesterday", "end": "2020-01-02" }), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({ "start": "2020-01-01" }), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({ "first_seq": 1, "last_seq": 2, "timestamp": "require" }), StatusCode::CONFLICT),
+    ] {
+        let answer = server.operator(Method::POST, BUNDLE, &body).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.detail());
+    }
+}
+
+#[tokio::test]
+async fn a_follower_sees_a_log_grow_and_a_history_that_was_rewritten() {
+    let (place, server) = served().await;
+    let (state, log) = (file(&place, "seen.txt"), Published::of(&place).await);
+    let key = log.publish(&server, &place).await;
+    let look = || verify(&["--follow", &log.url, "--interval", "0", "--state", &state, "--log-key", &key]);
+    let seen = look();
+    assert!(seen.status.success(), "{}", both(&seen));
+    let first = std::fs::read_to_string(&state).unwrap();
+
+    let made = server.operator(Method::POST, "/v1/admin/agents", &json!({ "agent_name": "dave" })).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    log.publish(&server, &place).await;
+    let seen = look();
+    assert!(seen.status.success(), "{}", both(&seen));
+    let second = std::fs::read_to_string(&state).unwrap();
+    assert_ne!(first, second);
+
+    // What was seen before had another root.
+    let root = second.lines().nth(2).unwrap();
+    std::fs::write(&state, first.replace(first.lines().nth(2).unwrap(), root)).unwrap();
+    let seen = look();
+    assert_eq!(seen.status.code(), Some(2), "{}", both(&seen));
+    assert!(both(&seen).contains("contradicts what it signed before"), "{}", both(&seen));
+    assert_eq!(place.text("seen.contradicts"), second);
+}
+
+/// The log as static files (C2SP tlog-tiles), served by somebody else.
+struct Published {
+    url: String,
+    _server: Process,
+}
+
+impl Published {
+    async fn of(place: &Place) -> Self {
+        place.write("static/audit/log/empty", "");
+        let port = free_port();
+        let mut python = Command::new("python3");
+        python.args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"]).arg(place.path("static"));
+        let child = python.arg(port.to_string()).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let listens = async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop);
+        eventually("the files are served", PATIENCE, listens).await;
+        Self { url: format!("http://127.0.0.1:{port}"), _server: Process(child) }
+    }
+
+    /// Publishes a checkpoint over everything so far with its tile; the key that signed it.
+    async fn publish(&self, server: &Mastio, place: &Place) -> String {
+        let last: u64 = place.sql("SELECT max(chain_seq) FROM local_audit").trim().parse().unwrap();
+        let file = bundle(server, place, &json!({ "first_seq": last, "last_seq": last })).await;
+        let checkpoint = inside(&file, "checkpoint.txt");
+        let size: usize = checkpoint.lines().nth(1).unwrap().parse().unwrap();
+        let tile = place.sql("SELECT hex(hashes) FROM audit_tiles WHERE level = 0 AND tile = 0");
+        let tile = hex::decode(tile.trim()).unwrap();
+        place.write(&format!("static/audit/log/tile/0/000.p/{size}"), &tile[..size * 32]);
+        place.write("static/audit/log/checkpoint", checkpoint);
+        let key: Value = serde_json::from_str(&inside(&file, "log-key.json")).unwrap();
+        key["vkey"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A file of a bundle.
+fn inside(bundle: &str, name: &str) -> String {
+    run(Command::new("tar").args(["-xzOf", bundle, name]))
+}
