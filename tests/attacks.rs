@@ -96,7 +96,8 @@ async fn a_second_writer_on_a_stale_head_is_refused() {
 /// What verifies by itself and is not the log that was published: the copy of the newest checkpoint shows it.
 #[tokio::test]
 async fn a_log_that_is_not_the_published_one_is_told() {
-    let attacks: [(&str, fn(&Place)); 3] = [
+    type Attack = fn(&Place);
+    let attacks: [(&str, Attack); 3] = [
         ("the newest entries are cut off", |place| {
             attack(
                 place,

@@ -61,6 +61,8 @@ static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/v1/admin/audit/head"),
     (Method::GET, "/v1/admin/audit/export"),
     (Method::POST, "/v1/admin/audit/bundle"),
+    (Method::POST, "/v1/admin/audit/archive"),
+    (Method::GET, "/v1/admin/audit/archive"),
     (Method::GET, "/v1/admin/mastio-pubkey"),
     (Method::GET, "/v1/admin/audit/checkpoint"),
     (Method::GET, "/v1/admin/audit/proof?seq=1"),

@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use crate::harness::{Mastio, PATIENCE, Place, Process, eventually, run};
 
 /// A small file system of its own, gone after the test.
-struct Disk {
-    at: PathBuf,
+pub(crate) struct Disk {
+    pub(crate) at: PathBuf,
     _temporary: TempDir,
 }
 
 impl Disk {
     /// In memory. Readiness wants 64 MiB free.
-    fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self::mount(|at| {
             run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"]).arg(at));
         })
@@ -36,6 +36,17 @@ impl Disk {
             run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
             run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(at));
         })
+    }
+
+    /// Fills it down to the last byte, with a file that is deleted to make room again.
+    pub(crate) fn fill(&self) -> PathBuf {
+        let ballast = self.at.join("ballast");
+        let mut file = fs::File::create(&ballast).unwrap();
+        // A chunk that does not fit is followed by smaller ones.
+        for size in [1 << 20, 4096, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+        ballast
     }
 
     fn mount(mount: impl FnOnce(&Path)) -> Self {
@@ -119,17 +130,11 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     let mut operator = Operator { server: &server, made: Vec::new() };
     assert_eq!(operator.make().await.status, StatusCode::CREATED);
 
-    let ballast = place.path("ballast");
-    let mut file = fs::File::create(&ballast).unwrap();
-    // Down to the last byte: a chunk that does not fit is followed by smaller ones.
-    for size in [1 << 20, 4096, 1] {
-        while file.write_all(&vec![0; size]).is_ok() {}
-    }
+    let ballast = disk.fill();
     is_unavailable(&operator.until_refused().await, "full");
     is_not_ready(&server, "full").await;
     assert_eq!(server.get("/healthz").await.status, StatusCode::OK, "it is alive");
 
-    drop(file);
     fs::remove_file(ballast).unwrap();
     recovers(&place, &mut operator).await;
 }

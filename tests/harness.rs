@@ -154,6 +154,7 @@ impl Place {
     }
 
     /// `mastio` on this folder, in the environment of its server.
+    /// `mastio` with these arguments, on this folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut environment = ENVIRONMENT.to_vec();
         environment.extend(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));

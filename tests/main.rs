@@ -11,6 +11,7 @@
 )]
 
 mod adopted;
+mod archive;
 mod attacks;
 mod authorization;
 mod boot;

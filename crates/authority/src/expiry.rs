@@ -21,6 +21,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(60);
 const LATER_DAYS: [u32; 3] = [30, 7, 1];
 /// How many agents one unit tells of.
 const PORTION: u32 = 100;
+/// How long it is remembered what was told of a certificate that is not pinned any more.
+const MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The gauge's buckets: a name and the days at which it ends.
 const BUCKETS: [(&str, u32); 5] = [("expired", 0), ("1d", 1), ("7d", 7), ("30d", 30), ("90d", 90)];
@@ -92,6 +94,9 @@ impl Authority {
             let shorter = thresholds.get(index + 1).copied();
             self.tell_of_agents(*days, shorter).await?;
         }
+        let watched: Vec<_> = self.watched().iter().map(|watched| watched.certificate.thumbprint()).collect();
+        let forget = expiry::forget(&watched, self.clock.now().minus(MEMORY));
+        self.commit(Unit::default().write(forget)).await?;
         Ok(())
     }
 

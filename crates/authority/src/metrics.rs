@@ -2,6 +2,7 @@
 
 mod anchors;
 mod audit;
+mod disk;
 mod evidence;
 mod fleet;
 mod witness;
@@ -10,6 +11,7 @@ use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
 pub use anchors::AnchorMetrics;
 pub use audit::AuditMetrics;
+pub use disk::DiskMetrics;
 pub use evidence::EvidenceMetrics;
 pub use fleet::FleetMetrics;
 pub use witness::WitnessMetrics;
@@ -55,6 +57,8 @@ pub struct Metrics {
     pub audit: AuditMetrics,
     /// Witnesses of the audit log.
     pub witness: WitnessMetrics,
+    /// The disk of the database.
+    pub disk: DiskMetrics,
 }
 
 impl Metrics {
@@ -108,6 +112,7 @@ impl Metrics {
             evidence: EvidenceMetrics::register(&registry)?,
             audit: AuditMetrics::register(&registry)?,
             witness: WitnessMetrics::register(&registry)?,
+            disk: DiskMetrics::register(&registry)?,
             registry,
         })
     }

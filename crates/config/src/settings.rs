@@ -94,7 +94,7 @@ pub struct Settings {
     pub grace_sweep_every: Option<Duration>,
     /// When the ends of certificates are told.
     pub expiry: Expiry,
-    /// How the audit log is made provable, and handed out.
+    /// How the audit log is made provable and handed out, and what becomes of old entries.
     pub audit: Audit,
     /// What is too much.
     pub limits: Limits,

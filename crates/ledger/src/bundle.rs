@@ -7,14 +7,15 @@ mod error;
 mod proved;
 mod stream;
 
-use std::ops::ControlFlow;
+use std::{io::Write, ops::ControlFlow};
 
 use mastio_authority::{Outage, admin::Operator};
-use mastio_bundle::{Occasion, Plan, Survey, Surveyed};
+use mastio_bundle::{Occasion, Plan, Survey, Surveyed, WriteError};
 use mastio_core::{Event, OrgId, Stamp, event::catalogue};
 use mastio_store::{
     Unavailable, Unit,
     audit::{Filter, Range, View},
+    sqlite::Database,
 };
 
 use crate::Ledger;
@@ -99,6 +100,30 @@ impl Ledger {
         self.authority.commit(Unit::of(told)).await.map_err(Outage::from)?;
         let portions = self.stream(range, plan, permit);
         Ok(Bundle { org, first_seq, last_seq, manifest_sha256, portions })
+    }
+
+    /// Writes the bundle of the entries from `first` to `last`, which leave the database for it, into `out`, and gives
+    /// that back. The inner error is about writing.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub(crate) async fn archive_bundle<W: Write + Send + 'static>(
+        &self,
+        first: i64,
+        last: i64,
+        out: W,
+    ) -> Result<Result<W, WriteError>, BundleError> {
+        let org = self.authority.trust().org.clone();
+        let wanted = Wanted::Places(first, last);
+        let question = Question { wanted, stamping: Stamping::IfPossible, against_size: None };
+        let (range, surveyed) = self.survey(wanted, &org).await?;
+        let evidence = self.proved(&surveyed, &question).await?;
+        let occasion = Occasion { org_id: org.as_str(), window: None, archived: true };
+        let plan = Plan::new(occasion, &surveyed, &evidence).map_err(Outage::internal)?;
+        let write = move |database: &Database| {
+            database.audit(|view| stream::write(view, &range, plan, out)).map_err(BundleError::from)
+        };
+        self.reading(write).await
     }
 
     /// The first pass.

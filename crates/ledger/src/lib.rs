@@ -5,10 +5,12 @@
 //! methods to it.
 
 pub mod anchor;
+pub mod archive;
 pub mod bundle;
 pub mod checkpoint_file;
 pub mod checkpoints;
 mod clock;
+pub mod disk;
 pub mod explain;
 pub mod export;
 mod keep;
@@ -52,6 +54,8 @@ struct Log {
     rewind: rewind::RewindCell,
     pace: keep::Pace,
     witness: witness::State,
+    archives: archive::Archives,
+    disk: disk::Disk,
 }
 
 impl Ledger {
@@ -66,6 +70,8 @@ impl Ledger {
             rewind: rewind::RewindCell::default(),
             pace: keep::Pace::default(),
             witness: witness::State::default(),
+            archives: archive::Archives::default(),
+            disk: disk::Disk::default(),
         };
         let ledger =
             Self { authority, log: Arc::new(log), bundling: Arc::new(tokio::sync::Semaphore::new(1)) };

@@ -2,8 +2,11 @@
 
 mod accept_restore;
 mod against;
+mod archive;
 mod explain;
 mod follow;
+mod restore_archive;
+mod series;
 mod verify;
 mod witness_key;
 
@@ -14,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mastio_audit::SetBack;
 use mastio_config::{Database, Settings, Source};
 use mastio_store::audit::{ChainFinding, verify_file};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Ended;
 
@@ -29,6 +32,10 @@ pub(crate) enum Command {
     AcceptRestore(accept_restore::AcceptRestore),
     /// Print the key with which this Mastio cosigns the checkpoints of other logs, and make it if there is none.
     WitnessKey(witness_key::WitnessKey),
+    /// Move old entries into a verified file, and delete them from the database. The log goes on behind them.
+    Archive(archive::Arguments),
+    /// Bring archived entries back for a search, beside the log.
+    RestoreArchive(restore_archive::Arguments),
 }
 
 pub(crate) fn run(command: &Command) -> Ended {
@@ -37,13 +44,27 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::Explain(arguments) => explain::run(arguments),
         Command::AcceptRestore(arguments) => accept_restore::run(arguments),
         Command::WitnessKey(arguments) => witness_key::run(arguments),
+        Command::Archive(arguments) => archive::run(arguments),
+        Command::RestoreArchive(arguments) => restore_archive::run(arguments),
     }
 }
 
-/// Verifies every chain of a database.
-fn verify_database(db: Option<&Path>, dir: &Path, as_json: bool) -> Ended {
+/// Verifies every chain of a database, and before it the archives of its own chain in the folder `archives`.
+fn verify_database(db: Option<&Path>, dir: &Path, archives: Option<&Path>, as_json: bool) -> Ended {
     let path = match configured(db, dir) {
         Ok(path) => path,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return Ended::Refused;
+        }
+    };
+    let archives = match archives.map(|folder| series::verify(folder, &path, as_json)).transpose() {
+        Ok(None) => None,
+        Ok(Some(Ok(archives))) => Some(archives),
+        Ok(Some(Err(broken))) => {
+            println!("BROKEN  {broken}");
+            return Ended::Failed;
+        }
         Err(problem) => {
             eprintln!("{problem}");
             return Ended::Refused;
@@ -54,7 +75,7 @@ fn verify_database(db: Option<&Path>, dir: &Path, as_json: bool) -> Ended {
     bar.finish_and_clear();
     match findings {
         Ok(findings) => {
-            report(&findings, as_json);
+            report(&findings, archives.as_ref(), as_json);
             let intact = findings.iter().all(|finding| finding.result.is_ok());
             if intact { Ended::Done } else { Ended::Failed }
         }
@@ -77,14 +98,20 @@ fn configured(db: Option<&Path>, dir: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// Who runs the command, as the log names them.
+fn who() -> String {
+    format!("command line (uid {})", rustix::process::getuid().as_raw())
+}
+
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {pos} entries verified ({per_sec})")
         .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-fn report(findings: &[ChainFinding], as_json: bool) {
+fn report(findings: &[ChainFinding], archives: Option<&Value>, as_json: bool) {
     if as_json {
-        println!("{}", json!({ "chains": findings.iter().map(in_json).collect::<Vec<_>>() }));
+        let chains: Vec<_> = findings.iter().map(in_json).collect();
+        println!("{}", json!({ "chains": chains, "archives": archives }));
         return;
     }
     if findings.is_empty() {
@@ -97,14 +124,22 @@ fn report(findings: &[ChainFinding], as_json: bool) {
         };
         match &finding.result {
             Ok(report) => println!(
-                "ok      {}: {} entries, last {}{unchained}{}",
+                "ok      {}: {} entries{}, last {}{unchained}{}",
                 finding.chain,
                 report.rows,
+                behind_archive(report.first_seq),
                 report.head.hash.map_or_else(|| "none".to_owned(), hex::encode),
                 report.set_back.as_ref().map(clock_words).unwrap_or_default(),
             ),
             Err(broken) => println!("BROKEN  {}: {broken}{unchained}", finding.chain),
         }
+    }
+}
+
+fn behind_archive(first_seq: Option<u64>) -> String {
+    match first_seq.unwrap_or(1) {
+        1 => String::new(),
+        first => format!(" from {first} on, behind the newest archive"),
     }
 }
 
@@ -121,6 +156,7 @@ fn in_json(finding: &ChainFinding) -> serde_json::Value {
         Ok(report) => json!({
             "intact": true,
             "entries": report.rows,
+            "first_seq": report.first_seq,
             "last_seq": report.head.seq,
             "last_hash": report.head.hash.map(hex::encode),
             "last_timestamp": report.last_timestamp,

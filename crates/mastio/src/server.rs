@@ -141,7 +141,9 @@ impl Server {
             tasks.spawn(tell_syslog(Arc::clone(&app), stopping.clone()));
         }
         tasks.spawn(keep_log(Arc::clone(&app), stopping.clone()));
-        tasks.spawn(self_check(Arc::clone(&app), stopping));
+        tasks.spawn(self_check(Arc::clone(&app), stopping.clone()));
+        tasks.spawn(keep_archive(Arc::clone(&app), stopping.clone()));
+        tasks.spawn(watch_disk(Arc::clone(&app), stopping));
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
     }
 
@@ -246,6 +248,15 @@ async fn tell_syslog(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
 
 async fn self_check(app: Arc<App>, stopping: watch::Receiver<bool>) {
     app.ledger().keep_self_checking(stopping).await;
+}
+
+/// Archives that somebody began.
+async fn keep_archive(app: Arc<App>, stopping: watch::Receiver<bool>) {
+    app.ledger().keep_archive(stopping).await;
+}
+
+async fn watch_disk(app: Arc<App>, stopping: watch::Receiver<bool>) {
+    app.ledger().watch_disk(stopping).await;
 }
 
 /// Revocation lists: at once when something was revoked, and again when they get old.

@@ -2,6 +2,7 @@
 //! ([`View`]), and in pages ([`search`]).
 
 pub mod anchors;
+pub mod archive;
 mod breaks;
 pub mod checkpoints;
 mod entries;
@@ -11,6 +12,7 @@ mod filter;
 mod head;
 pub mod index;
 pub mod origins;
+pub mod restored;
 mod seal;
 mod search;
 mod session;

@@ -63,6 +63,19 @@ pub fn note(thumbprint: Thumbprint, threshold_days: u32, now: Stamp) -> Statemen
     )
 }
 
+/// Forgets what was told before `before` of certificates that are pinned no more, but for the `watched` ones, which
+/// are not agents'.
+#[must_use]
+pub fn forget(watched: &[Thumbprint], before: Stamp) -> Statement {
+    let places: String = (2..watched.len() + 2).map(|place| format!("AND thumbprint <> ?{place} ")).collect();
+    let sql = format!(
+        "DELETE FROM expiry_notices WHERE told_at < ?1 {places}\
+         AND NOT EXISTS (SELECT 1 FROM agent_certs c WHERE c.thumbprint = expiry_notices.thumbprint)"
+    );
+    let values = std::iter::once(before.into()).chain(watched.iter().map(Value::from)).collect();
+    Statement { sql: sql.into(), values, rows: None }
+}
+
 /// Whether the end of a certificate was told.
 ///
 /// # Errors

@@ -15,6 +15,8 @@ use mastio_store::{
 };
 use rusqlite::Connection;
 
+const BRING_BACK: &str = "INSERT INTO restored_audit (id, timestamp, agent_id, event_type, details, previous_hash, \
+    entry_hash, session_id, org_id, result, chain_seq, hash_format)";
 const START: i64 = 1_790_000_000;
 
 struct Log {
@@ -174,7 +176,9 @@ async fn archived_entries_are_not_found_any_more() {
     let connection = Connection::open(log.path()).unwrap();
     connection
         .execute_batch(
-            "INSERT INTO audit_marks SELECT org_id, chain_seq, 1, entry_hash, 'one.tar.gz', 'x', 'now' \
+            "INSERT INTO audit_tree VALUES (1, 1, 1000); \
+             INSERT INTO audit_checkpoints VALUES (1, 'log', 1000, 'root', 'note', 'now'); \
+             INSERT INTO audit_marks SELECT org_id, chain_seq, 1, entry_hash, 'one.tar.gz', 'x', 'now' \
              FROM local_audit WHERE chain_seq = 600; DELETE FROM local_audit WHERE chain_seq <= 600;",
         )
         .unwrap();
@@ -187,9 +191,24 @@ async fn archived_entries_are_not_found_any_more() {
     assert_eq!((all.len(), all[0]), (CHUNK as usize * 5 - 600, 601));
     let words = Filter { text: Words::read("a119"), ..Filter::default() };
     assert_eq!(log.ids(&words, Order::OldestFirst, 10), Vec::<i64>::new());
+    connection.execute_batch(&format!(
+        "{BRING_BACK} SELECT id - 600, timestamp, agent_id, event_type, details, previous_hash, entry_hash, session_id, \
+         org_id, result, chain_seq - 600, hash_format FROM local_audit WHERE chain_seq BETWEEN 601 AND 700"
+    )).unwrap();
+    let oldest = log.ids(&Filter::default(), Order::OldestFirst, 102);
+    assert_eq!(
+        (oldest[0], oldest[99], oldest[100], oldest[101]),
+        (1, 100, 601, 602),
+        "what came back is found"
+    );
+    let newest = log.ids(&Filter::default(), Order::NewestFirst, 2000);
+    assert_eq!((newest.len(), newest.last()), (CHUNK as usize * 5 - 500, Some(&1)));
     log.store
         .database()
         .audit(|view| {
+            let unagented = Filter { event: Some(EventName::Within("a".into())), ..Filter::default() };
+            let range = view.range("acme", &unagented)?.unwrap();
+            assert!(range.first > 600, "what came back is not the log");
             let mark = view.archived("acme")?.unwrap();
             assert_eq!((mark.first_seq, mark.through, mark.file.as_str()), (1, 600, "one.tar.gz"));
             assert_eq!(view.archive_of("acme", 7)?, Some(mark));

@@ -241,6 +241,46 @@ async fn the_audit_log_refuses_what_would_break_it() {
 }
 
 #[tokio::test]
+async fn entries_leave_the_log_only_behind_a_mark_that_a_checkpoint_covers() {
+    let place = Place::new();
+    let store = place.store();
+    for _ in 0..5 {
+        store.submit(Unit::of(told("x"))).await.unwrap();
+    }
+    let mark = |first: i64, last: i64, hash: &str| {
+        format!(
+            "INSERT INTO audit_marks SELECT 'acme', {last}, {first}, {hash}, 'file', 'sha', 'now' \
+             FROM local_audit WHERE chain_seq = {last}"
+        )
+    };
+    let delete = |last: i64| format!("DELETE FROM local_audit WHERE chain_seq <= {last}");
+    let refused = |sql: &str, says: &str| {
+        let refused = place.sql(sql).expect_err(sql).to_string();
+        assert!(refused.contains(says), "{sql}: {refused}");
+    };
+    refused(&mark(1, 3, "entry_hash"), "checkpoint that covers it");
+    place.sql("INSERT INTO audit_tree VALUES (1, 1, 3)").unwrap();
+    place.sql("INSERT INTO audit_checkpoints VALUES (1, 'log', 3, 'root', 'note', 'now')").unwrap();
+    refused(&mark(1, 4, "entry_hash"), "checkpoint that covers it");
+    refused(&mark(2, 3, "entry_hash"), "follows the one before");
+    refused(&mark(1, 3, "'other'"), "with its hash");
+    refused(&delete(3), "cullis-proxy audit archive");
+    place.sql(&mark(1, 3, "entry_hash")).unwrap();
+    refused(&delete(4), "cullis-proxy audit archive");
+    refused("UPDATE audit_marks SET archived_through = 4", "append-only");
+    refused("DELETE FROM audit_marks", "append-only");
+    place.sql(&delete(3)).unwrap();
+
+    place.sql("UPDATE audit_checkpoints SET tree_size = 5").unwrap();
+    refused(&mark(4, 5, "entry_hash"), "not the newest");
+    refused(&mark(3, 4, "entry_hash"), "follows the one before");
+    store.submit(Unit::of(told("x"))).await.unwrap();
+    let [acme] = audit::verify_file(&place.path(), &mut |_| {}).unwrap().try_into().unwrap();
+    let report = acme.result.unwrap();
+    assert_eq!((report.first_seq, report.head.seq), (Some(4), 6));
+}
+
+#[tokio::test]
 async fn commits_of_others_are_noticed_and_built_upon() {
     let place = Place::new();
     let store = place.store();

@@ -6,6 +6,7 @@ use crate::world::*;
 use mastio_authority::{
     Authority,
     enroll::{Brought, Possession},
+    lifecycle::Rotation,
 };
 use mastio_core::{AgentId, Clock, SpiffeId, SystemRng};
 use mastio_pki::{KeyPair, profile};
@@ -69,6 +70,23 @@ async fn a_short_lived_certificate_is_not_old_when_it_is_new() {
     assert_eq!(warnings(&authority, AGENT).await, 0);
     world.clock.advance(DAY);
     assert_eq!(warnings(&authority, AGENT).await, 1, "it was not renewed");
+}
+
+#[tokio::test]
+async fn what_was_told_is_forgotten_with_the_certificate() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let alice = AgentId::parse(&Holder::created(&authority, "alice").await.id).unwrap();
+    world.clock.advance(300 * DAY);
+    assert_eq!(warnings(&authority, AGENT).await, 1);
+    let notices = || world.count("SELECT count(*) FROM expiry_notices WHERE threshold_days = 90");
+    let ours = notices() - 1;
+    authority.rotate_certificate(&alice, &Rotation::default(), &operator()).await.unwrap();
+    warnings(&authority, AGENT).await;
+    assert_eq!(notices(), ours + 1, "not yet");
+    world.clock.advance(31 * DAY);
+    warnings(&authority, AGENT).await;
+    assert_eq!(notices(), ours, "those of our own certificates stay");
 }
 
 /// How often each tier of ours was told of.

@@ -1,6 +1,6 @@
-//! How the audit log is made provable to others (design decisions 17 to 19).
+//! How the audit log is made provable to others, and what becomes of old entries (design decisions 17 to 19).
 
-use std::{num::NonZeroU64, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use super::{
     tsa::{Tsa, tsa},
@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{reader::Reader, variable::variable};
 
-/// How the audit log is made provable to others.
+const DAY: u64 = 24 * 3600;
+
+/// How the audit log is made provable to others, and what becomes of old entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
     /// The name of a log that has none yet; `None`: one of the public address, or of the organisation.
@@ -25,6 +27,12 @@ pub struct Audit {
     pub export_max: Option<NonZeroU64>,
     /// Whose checkpoints are cosigned, and who cosigns ours.
     pub witnessing: Witnessing,
+    /// Where archives go that are asked for over HTTP, or made because the disk fills up.
+    pub archive_dir: PathBuf,
+    /// How old entries must be to be archived when the disk fills up; `None`: they stay until an operator decides.
+    pub auto_archive: Option<Duration>,
+    /// How full the disk of the database may get before that is told, in percent.
+    pub disk_warn_percent: u8,
 }
 
 pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
@@ -35,6 +43,9 @@ pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
     let witnessing = witnessing(read);
     let self_check_every = read.duration(variable!("MCP_PROXY_AUDIT_SELF_CHECK_INTERVAL_SECONDS"), 1);
     let export_max = read.integer(variable!("CULLIS_AUDIT_EXPORT_MAX"));
+    let archive_dir = read.path(variable!("MCP_PROXY_AUDIT_ARCHIVE_DIR"));
+    let auto_archive = read.duration(variable!("MCP_PROXY_AUDIT_AUTO_ARCHIVE_DAYS"), DAY);
+    let disk_warn_percent = read.integer(variable!("MCP_PROXY_AUDIT_DISK_WARN_PERCENT"));
     Some(Audit {
         origin,
         checkpoint_every: checkpoint_every?,
@@ -43,6 +54,9 @@ pub(super) fn audit(read: &mut Reader<'_>) -> Option<Audit> {
         self_check_every: Some(self_check_every?).filter(|every| !every.is_zero()),
         export_max: NonZeroU64::new(export_max?),
         witnessing,
+        archive_dir: archive_dir?,
+        auto_archive,
+        disk_warn_percent: disk_warn_percent?,
     })
 }
 

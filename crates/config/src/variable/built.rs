@@ -372,6 +372,24 @@ pub(crate) const AUDIT: &[Variable] = &[
         "",
         "a system log that is told of every checkpoint, facility `authpriv`",
     ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_ARCHIVE_DIR",
+        Kind::Path,
+        "archive",
+        "where archives of old entries go that are asked for over HTTP, or made by themselves; best on another disk",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_AUTO_ARCHIVE_DAYS",
+        DAYS,
+        "",
+        "when the disk of the database fills up, archive entries older than so many days; unset: only when asked to",
+    ),
+    Variable::built(
+        "MCP_PROXY_AUDIT_DISK_WARN_PERCENT",
+        Kind::Integer { min: 1, max: 99 },
+        "80",
+        "how full the disk of the database may get before `/healthz` warns `audit_disk_low`",
+    ),
 ];
 
 pub(crate) const LIMITS: &[Variable] = &[

@@ -193,4 +193,24 @@ events! {
 
     /// A bundle of entries with their proofs was handed out; it is named by the digest of its manifest.
     "audit.bundle_exported" Ok BundleExported { first_seq: u64, last_seq: u64, manifest_sha256: String, by: String }
+    /// An archive of old entries was begun. It goes on after a restart.
+    "audit.archive_started" Ok ArchiveStarted { first_seq: i64, last_seq: i64, file: String, by: String }
+
+    /// Old entries lie in an archive that was verified; from here on the log goes on behind them, and they are deleted.
+    "audit.archived" Ok Archived { first_seq: i64, last_seq: i64, first_hash: String, last_hash: String, bundle_sha256: String, file: String, by: String }
+
+    /// What was archived is deleted from the database.
+    "audit.archive_completed" Ok ArchiveCompleted { first_seq: i64, last_seq: i64, file: String }
+
+    /// An archive was given up before anything left the log.
+    "audit.archive_failed" Error ArchiveFailed { first_seq: i64, last_seq: i64, file: String, problem: String }
+
+    /// Archived entries were brought back for a search, beside the log.
+    "audit.archive_restored" Ok ArchiveRestored { first_seq: i64, last_seq: i64, bundle_sha256: String, by: String }
+
+    /// Archived entries that had been brought back were dropped.
+    "audit.restored_dropped" Ok RestoredDropped { entries: u64, by: String }
+
+    /// The file system of the database fills up.
+    "audit.disk_low" Error DiskLow { used_percent: u64, available_bytes: u64, database_bytes: u64 }
 }

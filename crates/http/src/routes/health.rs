@@ -7,6 +7,7 @@ use axum::{
 };
 use http::StatusCode;
 use mastio_core::Stamp;
+use mastio_ledger::disk::Space;
 use mastio_store::Query;
 use serde_json::{Map, Value, json};
 
@@ -43,6 +44,7 @@ pub(crate) fn warnings(app: &App) -> Vec<&'static str> {
         (app.authority.audit_chain_is_broken(), "audit_chain_broken"),
         (app.ledger.is_rolled_back(), "audit_rolled_back"),
         (app.ledger.sees_split_view(), "audit_split_view"),
+        (app.ledger.disk_is_low(), "audit_disk_low"),
     ]
     .into_iter()
     .filter_map(|(applies, warning)| applies.then_some(warning))
@@ -67,7 +69,7 @@ pub(crate) async fn readyz(State(app): Shared) -> Response {
         Some(trouble) => checks.bad("audit_chain", format!("refusing writes ({})", trouble.reason())),
         None => checks.good("audit_chain", "ok"),
     }
-    match free_bytes(authority.store().database().path()) {
+    match Space::of(authority.store().database().path()).ok().map(|space| space.available) {
         Some(free) if free < LOW_DISK => checks.bad("disk", format!("{} MiB free", free >> 20)),
         Some(_) => checks.good("disk", "ok"),
         None => checks.good("disk", "unknown"),
@@ -98,11 +100,6 @@ fn pki(checks: &mut Checks, app: &App, now: Stamp) {
         (None, Some(_)) => checks.good("signer", "ok"),
         (None, None) => checks.bad("signer", "no active signing key"),
     }
-}
-
-fn free_bytes(path: &std::path::Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(path).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 #[derive(Default)]

@@ -164,6 +164,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/audit/head", get(audit::search::head))
         .route("/v1/admin/audit/bundle", post(audit::bundle::bundle))
         .route("/v1/admin/audit/export", get(audit::export::export))
+        .route("/v1/admin/audit/archive", post(audit::archive::begin).get(audit::archive::status))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
         .route("/v1/admin/audit/checkpoint", get(audit::proofs::checkpoint))
         .route("/v1/admin/audit/proof", get(audit::proofs::proof))

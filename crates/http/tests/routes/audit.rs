@@ -118,7 +118,9 @@ async fn what_went_to_an_archive_is_told() {
     rusqlite::Connection::open(path)
         .unwrap()
         .execute_batch(
-            "INSERT INTO audit_marks SELECT org_id, chain_seq, 1, entry_hash, 'one.tar.gz', 'x', 'now' \
+            "INSERT INTO audit_tree VALUES (1, 1, 1000); \
+             INSERT INTO audit_checkpoints VALUES (1, 'log', 1000, 'root', 'note', 'now'); \
+             INSERT INTO audit_marks SELECT org_id, chain_seq, 1, entry_hash, 'one.tar.gz', 'x', 'now' \
              FROM local_audit WHERE chain_seq = 3; DELETE FROM local_audit WHERE chain_seq <= 3;",
         )
         .unwrap();

@@ -65,9 +65,11 @@ impl Ledger {
             let _one_at_a_time = permit;
             let (end, runtime) = (feed.sender.clone(), feed.runtime.clone());
             let written = database.audit(|view| write(view, &range, plan, feed));
-            let last = match written.map_err(BundleError::from) {
+            let flushed = |written: Result<Feed, WriteError>| written.and_then(|mut feed| Ok(feed.flush()?));
+            let last = match written.map(flushed) {
                 Ok(Ok(())) => Portion::End,
-                Ok(Err(error)) | Err(error) => Portion::Failed(error),
+                Ok(Err(error)) => Portion::Failed(broken_off(error)),
+                Err(error) => Portion::Failed(error.into()),
             };
             // The client that left does not need to know how it ended.
             let _ = runtime.block_on(tokio::time::timeout(STALL, end.send(last)));
@@ -76,16 +78,17 @@ impl Ledger {
     }
 }
 
-/// The inner error is about the bundle, the outer one about the database.
-fn write(
+/// Writes the bundle into `out` and gives that back. The inner error is about the bundle, the outer one about the
+/// database.
+pub(super) fn write<W: Write>(
     view: &View<'_>,
     range: &Range,
     plan: Plan,
-    feed: Feed,
-) -> Result<Result<(), BundleError>, Unavailable> {
-    let mut writer = match Writer::begin(feed, plan) {
+    out: W,
+) -> Result<Result<W, WriteError>, Unavailable> {
+    let mut writer = match Writer::begin(out, plan) {
         Ok(writer) => writer,
-        Err(error) => return Ok(Err(broken_off(error))),
+        Err(error) => return Ok(Err(error)),
     };
     let mut failed = None;
     view.walk(range, &Filter::default(), &mut |row| match writer.push(row) {
@@ -95,11 +98,10 @@ fn write(
             ControlFlow::Break(())
         }
     })?;
-    let written = match failed {
+    Ok(match failed {
         Some(error) => Err(error),
-        None => writer.finish().and_then(|mut feed| Ok(feed.flush()?)),
-    };
-    Ok(written.map_err(broken_off))
+        None => writer.finish(),
+    })
 }
 
 fn broken_off(error: WriteError) -> BundleError {

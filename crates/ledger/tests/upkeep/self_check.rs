@@ -114,6 +114,7 @@ async fn chains_of_others_are_looked_at_and_missed_when_they_go() {
 async fn an_archived_beginning_is_known_by_its_mark() {
     let world = World::new().await;
     world.append(12).await;
+    world.ledger.checkpoint_now().await.unwrap();
     let mark = "INSERT INTO audit_marks SELECT org_id, chain_seq, 1, entry_hash, 'f', 's', 't'
         FROM local_audit WHERE chain_seq = 8;";
     let database = world.database();

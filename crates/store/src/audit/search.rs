@@ -1,8 +1,8 @@
 //! Searching the audit log.
 //!
 //! What the index has (see [`super::index`]) is found through it; the entries after its last chunk are read from
-//! `local_audit` itself, so an entry is found as soon as it is committed. The order is that of ids, which is the order
-//! of commits.
+//! `local_audit` itself, so an entry is found as soon as it is committed. Archived entries that were brought back are
+//! found too. The order is that of ids, which is the order of commits.
 
 use std::ops::ControlFlow;
 
@@ -88,6 +88,9 @@ const INDEX: Place = Place { tables: "audit_search s CROSS JOIN local_audit a ON
 const TEXT: Place =
     Place { tables: "audit_text t CROSS JOIN local_audit a ON a.id = t.rowid", id: "t.rowid" };
 
+/// Archived entries that were brought back. All are older than what the log still has.
+const RESTORED: Place = Place { tables: "restored_audit a", id: "a.id" };
+
 /// How the index finds what is asked for: by whatever leaves least to look at.
 enum Way<'f> {
     Text(&'f Words),
@@ -118,6 +121,8 @@ struct Asked<'f> {
     after: Option<i64>,
     /// The last id that the index has.
     through: i64,
+    /// Whether archived entries that were brought back count.
+    restored: bool,
     /// How many entries are still wanted.
     room: usize,
     found: Vec<Entry>,
@@ -136,6 +141,12 @@ impl Asked<'_> {
         clause.and("a.id > ?", self.through);
         self.filter.conditions(&mut clause);
         self.select(&TAIL, clause)
+    }
+
+    fn restored(&self) -> Option<Select> {
+        let mut clause = Clause::default();
+        self.filter.conditions(&mut clause);
+        self.restored.then(|| self.select(&RESTORED, clause))
     }
 
     fn select(&self, place: &Place, mut clause: Clause) -> Select {
@@ -193,15 +204,34 @@ impl View<'_> {
         after: Option<i64>,
         limit: u32,
     ) -> Result<Page, Unavailable> {
+        self.find(filter, order, after, limit, true)
+    }
+
+    /// The first entry in this order that `filter` lets through and that is in the log itself.
+    pub(super) fn first_in_log(&self, filter: &Filter, order: Order) -> Result<Option<Entry>, Unavailable> {
+        Ok(self.find(filter, order, None, 1, false)?.entries.pop())
+    }
+
+    fn find(
+        &self,
+        filter: &Filter,
+        order: Order,
+        after: Option<i64>,
+        limit: u32,
+        restored: bool,
+    ) -> Result<Page, Unavailable> {
         let through = index::through(&self.transaction).map_err(|error| fault(&error))?;
         // One more than asked for tells whether there is a next page.
-        let mut asked = Asked { filter, order, after, through, room: limit as usize + 1, found: Vec::new() };
+        let room = limit as usize + 1;
+        let mut asked = Asked { filter, order, after, through, restored, room, found: Vec::new() };
         match order {
             Order::NewestFirst => {
                 self.collect(Some(asked.tail()), &mut asked)?;
                 self.collect(self.indexed(&asked)?, &mut asked)?;
+                self.collect(asked.restored(), &mut asked)?;
             }
             Order::OldestFirst => {
+                self.collect(asked.restored(), &mut asked)?;
                 self.collect(self.indexed(&asked)?, &mut asked)?;
                 self.collect(Some(asked.tail()), &mut asked)?;
             }

@@ -55,8 +55,7 @@ impl<'c> View<'c> {
         let (first, last) = if filter == whole || oldest.is_none() {
             (oldest, newest)
         } else {
-            let end =
-                |order| self.search(&filter, order, None, 1).map(|page| page.entries.into_iter().next());
+            let end = |order| self.first_in_log(&filter, order);
             (end(Order::OldestFirst)?, end(Order::NewestFirst)?)
         };
         let seq = |entry: Option<Entry>| entry.and_then(|entry| entry.chain_seq);
@@ -224,8 +223,7 @@ impl<'c> View<'c> {
         let mut clause = Clause::default();
         clause.and("a.org_id = ?", org);
         clause.and("a.chain_seq = ?", seq);
-        let sql =
-            format!("{} FROM restored_audit a{}", LOCAL_COLUMNS.replace("a.peer_org_id", "NULL"), clause.sql);
+        let sql = format!("{LOCAL_COLUMNS} FROM restored_audit a{}", clause.sql);
         self.first(&sql, &clause)
     }
 

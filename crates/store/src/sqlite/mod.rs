@@ -49,6 +49,14 @@ impl Database {
         open::open_for_tool(path).map(Arc::new)
     }
 
+    /// Whether a server holds the database at `path` now.
+    ///
+    /// # Errors
+    /// When its lock cannot be looked at.
+    pub fn is_served(path: &Path) -> std::io::Result<bool> {
+        open::is_served(path)
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -11,11 +11,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Database,
     adopt::{self, Adoption},
-    lock::{LockRefused, ServerLock, WatchedFile, beside},
+    lock::{self, LockRefused, ServerLock, WatchedFile, beside},
     readers::Readers,
     schema,
     session::open_for_writing,
 };
+
+/// What is locked by whoever serves a database, after its name.
+const LOCK: &str = ".mastio.lock";
 
 /// Where the database is and what surrounds it.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +117,7 @@ pub(super) fn open(options: &OpenOptions<'_>) -> Result<(Database, Adoption), Op
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(io)?;
     }
-    let lock = ServerLock::take(&beside(path, ".mastio.lock")).map_err(|refused| match refused {
+    let lock = ServerLock::take(&beside(path, LOCK)).map_err(|refused| match refused {
         LockRefused::Held(pid) => OpenError::Served { path: path.to_owned(), pid },
         LockRefused::Io(source) => io(source),
     })?;
@@ -132,6 +135,10 @@ pub(super) fn open(options: &OpenOptions<'_>) -> Result<(Database, Adoption), Op
     };
     let file = WatchedFile::at(path).map_err(io)?;
     Ok((Database { file, readers: Readers::of(path), lock: Some(lock) }, adoption))
+}
+
+pub(super) fn is_served(path: &Path) -> io::Result<bool> {
+    lock::is_held(&beside(path, LOCK))
 }
 
 pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {

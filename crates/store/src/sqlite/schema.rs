@@ -1,9 +1,11 @@
 //! The tables. A fresh database has those of the existing system that we use, under their names and columns, so that
 //! operators' SQL works; everything of our own is in new tables (design §6).
 
+mod archive;
 mod evidence;
 mod search;
 
+use archive::ARCHIVE_TABLES;
 use evidence::{EVIDENCE_TABLES, SPLIT_VIEWS};
 use search::SEARCH_TABLES;
 
@@ -12,8 +14,15 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version out of the one before it. A fresh and an adopted database take all steps, one of ours those
 /// that it lacks. Steps only add, and never change once they are released.
-pub(super) const STEPS: [&str; 6] =
-    [FIRST_TABLES, AGENT_TABLES, MESSAGE_INDEXES, EVIDENCE_TABLES, SEARCH_TABLES, SPLIT_VIEWS];
+pub(super) const STEPS: [&str; 7] = [
+    FIRST_TABLES,
+    AGENT_TABLES,
+    MESSAGE_INDEXES,
+    EVIDENCE_TABLES,
+    SEARCH_TABLES,
+    SPLIT_VIEWS,
+    ARCHIVE_TABLES,
+];
 
 /// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`, without the
 /// indexes on `local_audit`: each costs every audited request a page. What they are for is in [`SEARCH_TABLES`],

@@ -65,13 +65,16 @@ CREATE TABLE audit_marks (
     PRIMARY KEY (org_id, archived_through)
 ) STRICT, WITHOUT ROWID;
 CREATE TRIGGER audit_marks_guard BEFORE INSERT ON audit_marks FOR EACH ROW BEGIN
+    -- From the first entry on: a chain that lost its beginning would look whole behind its first mark.
     SELECT RAISE(ABORT, 'audit_marks: a mark follows the one before it')
-        WHERE NEW.first_seq <> coalesce((SELECT max(archived_through) + 1 FROM audit_marks WHERE org_id = NEW.org_id),
-            (SELECT min(chain_seq) FROM local_audit WHERE org_id = NEW.org_id));
+        WHERE NEW.first_seq <> coalesce((SELECT max(archived_through) + 1 FROM audit_marks WHERE org_id = NEW.org_id), 1);
     SELECT RAISE(ABORT, 'audit_marks: a mark names an entry that is there and not the newest, with its hash')
         WHERE NOT EXISTS (SELECT 1 FROM local_audit WHERE org_id = NEW.org_id AND chain_seq = NEW.archived_through
                 AND entry_hash = NEW.head_hash)
             OR NEW.archived_through >= (SELECT max(chain_seq) FROM local_audit WHERE org_id = NEW.org_id);
+    SELECT RAISE(ABORT, 'audit_marks: a mark needs a checkpoint that covers it')
+        WHERE NOT EXISTS (SELECT 1 FROM audit_checkpoints, audit_tree
+            WHERE audit_tree.base_seq + audit_checkpoints.tree_size > NEW.archived_through);
 END;
 CREATE TRIGGER audit_marks_no_update BEFORE UPDATE ON audit_marks FOR EACH ROW BEGIN
     SELECT RAISE(ABORT, 'audit_marks is append-only: UPDATE not permitted');
@@ -99,9 +102,11 @@ CREATE TABLE restored_audit (
     org_id TEXT NOT NULL,
     result TEXT NOT NULL,
     chain_seq INTEGER NOT NULL,
+    peer_org_id TEXT,
     hash_format TEXT,
     PRIMARY KEY (org_id, chain_seq)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_restored_audit_id ON restored_audit (id);
 -- Logs that this Mastio is a witness of (C2SP tlog-witness).
 CREATE TABLE witnessed_logs (
     origin TEXT PRIMARY KEY,
