@@ -74,4 +74,18 @@ pub enum Problem {
         "rows outside the chain were changed or removed since they were sealed; compare them with a backup"
     )]
     Unsealed,
+    /// The chain holds together and is not the one that a checkpoint was signed for.
+    #[error(
+        "the {size} entries up to it are not those of the checkpoint that was signed for them: history was rewritten; \
+         compare them with a backup, a bundle or a witness"
+    )]
+    NotAsSigned {
+        /// How many entries the checkpoint has.
+        size: u64,
+    },
+    /// A stored checkpoint is not one.
+    #[error(
+        "the checkpoint that was stored for the entries up to it is not signed by the log's key; compare it with audit-checkpoints.log"
+    )]
+    Checkpoint,
 }

@@ -275,6 +275,16 @@ impl<'a, S: Tiles> Tree<'a, S> {
         hashes.first().map(|hash| hash.0).ok_or(TreeError::Inconsistent)
     }
 
+    /// What it takes to go on from here without the leaves before.
+    ///
+    /// # Errors
+    /// When the tiles cannot be read.
+    pub fn peaks(&self) -> Result<Peaks, TreeError<S::Error>> {
+        let indexes = tlog::sub_tree_index(0, self.size, Vec::new());
+        let peaks = self.reading(|reader| reader.read_hashes(&indexes))?;
+        Ok(Peaks { size: self.size, peaks: peaks.into_iter().map(|hash| hash.0).collect() })
+    }
+
     /// Proves that leaf `index` is in it.
     ///
     /// # Errors

@@ -86,6 +86,16 @@ fn the_root_is_that_of_the_rfc_at_every_size() {
 }
 
 #[test]
+fn a_walk_over_entries_goes_on_from_any_size() {
+    let stored = grown(&[700]);
+    for size in [0, 1, 255, 256, 300, 512, 699] {
+        let mut peaks = Tree::new(size, &stored).peaks().unwrap();
+        (size..700).for_each(|number| peaks.append(&entry(number)));
+        assert_eq!(peaks.head(), head(&stored, 700), "{size}");
+    }
+}
+
+#[test]
 fn a_proof_reads_a_few_tiles_however_large_the_tree() {
     let stored = grown(&[66_000]);
     let tree = Tree::new(66_000, &stored);

@@ -2,7 +2,7 @@
 //! changed are found by us, not by an auditor.
 
 use mastio_audit::{
-    proof::{ConsistencyProof, InclusionProof, ProofError},
+    proof::{ConsistencyProof, InclusionProof, ProofError, TlogProof},
     tree::{Hash, Tree, TreeError, leaf_hash},
 };
 use mastio_authority::{Outage, Refusal};
@@ -115,6 +115,14 @@ pub struct Continuation {
     pub from_root: Hash,
     /// The newer tree.
     pub checkpoint: Published,
+}
+
+impl EntryProof {
+    /// The same as a file that stands alone (C2SP tlog-proof).
+    #[must_use]
+    pub fn into_tlog_proof(self) -> TlogProof {
+        TlogProof { inclusion: self.inclusion, checkpoint: self.checkpoint.note }
+    }
 }
 
 impl Ledger {

@@ -145,7 +145,8 @@ impl SelfCheck {
         let mut attempt = 1;
         loop {
             let start = audit::start(&database, chain)?;
-            let found = self.walk(Walk::new(chain.clone(), start, known), pause).await?;
+            let whole = Walk::new(chain.clone(), start, known).as_signed(&database)?;
+            let found = self.walk(whole, pause).await?;
             let moved = audit::start(&database, chain)? != start;
             if found.is_ok() || !moved || attempt == ATTEMPTS {
                 return Ok(found);

@@ -5,6 +5,7 @@ pub mod anchors;
 pub mod archive;
 mod breaks;
 pub mod checkpoints;
+mod covered;
 mod entries;
 mod entry;
 pub mod evidence;
@@ -40,8 +41,9 @@ pub use view::{Archived, Range, View};
 pub use walk::{Chain, Walk, chains, checkpointed, last_seq, start};
 
 use self::{
+    covered::Covered,
     seal::{Seal, seal, sealed_chains},
-    walk::{reached, same},
+    walk::{accept, ended, reached, same},
 };
 use crate::{sqlite, writer::Unavailable};
 
@@ -122,15 +124,15 @@ fn verify_local(
 ) -> rusqlite::Result<ChainFinding> {
     let (start, seal) = (newest_mark(connection, org)?, seal(connection, org)?);
     let known = seal.map(|seal| seal.head).filter(|sealed| sealed.seq > start.seq);
+    let mut covered = Covered::load(connection, org, start)?;
     let mut verifier = LocalVerifier::from(start);
     let sql =
         format!("{LOCAL_COLUMNS} FROM local_audit a WHERE org_id = ?1 AND chain_seq > ?2 ORDER BY chain_seq");
     let broken = walk(connection, &sql, &[&org, &behind(start)], |row| {
         step();
-        let row = local_row(row)?;
-        Ok(verifier.push(&row).and_then(|()| same(verifier.head(), known, row.id)))
+        Ok(accept(&mut verifier, &local_row(row)?, known, covered.as_mut()))
     })?;
-    let broken = broken.or_else(|| reached(verifier.head(), known).err());
+    let broken = broken.or_else(|| ended(verifier.head(), known, covered.as_ref()).err());
     let (unchained, sealed) =
         unchained(connection, "org_id = ?1 AND chain_seq IS NULL", &[&org], seal.as_ref())?;
     let result = broken.map_or_else(|| sealed.map(|()| verifier.finish()), Err);

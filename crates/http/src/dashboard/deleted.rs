@@ -77,7 +77,7 @@ pub(super) async fn receipt(
     StrictPath(id): StrictPath,
 ) -> Result<Response, PageError> {
     let id = agent_id(&id)?;
-    let receipt = decommission::receipt(&app.authority.receipt(&id).await?);
+    let receipt = decommission::receipt(&app, &app.authority.receipt(&id).await?).await;
     let name = format!("attachment; filename=\"{}-receipt.json\"", id.name());
     Ok(([(CONTENT_DISPOSITION, name)], Json(receipt)).into_response())
 }

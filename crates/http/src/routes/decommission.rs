@@ -6,7 +6,7 @@ use mastio_store::audit::ChainEntry;
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
+    App, Shared,
     caller::Admin,
     lifecycle::{RevokeBody, named},
 };
@@ -19,7 +19,7 @@ pub(crate) async fn decommission(
     OptionalJson(body): OptionalJson<RevokeBody>,
 ) -> Result<Json<Value>, ApiError> {
     let done = app.authority.decommission(&named(&app, &id)?, body.reason()?, &operator).await?;
-    Ok(Json(receipt(&done)))
+    Ok(Json(receipt(&app, &done).await))
 }
 
 pub(crate) async fn show(
@@ -27,11 +27,12 @@ pub(crate) async fn show(
     Admin(_): Admin,
     StrictPath(id): StrictPath,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(receipt(&app.authority.receipt(&named(&app, &id)?).await?)))
+    let done = app.authority.receipt(&named(&app, &id)?).await?;
+    Ok(Json(receipt(&app, &done).await))
 }
 
 /// The file that `mastio audit verify` reads (`docs/audit.md`, "Receipts").
-pub(crate) fn receipt(done: &Decommissioned) -> Value {
+pub(crate) async fn receipt(app: &App, done: &Decommissioned) -> Value {
     json!({
         "kind": "receipt",
         "agent_id": done.tombstone.agent,
@@ -40,8 +41,19 @@ pub(crate) fn receipt(done: &Decommissioned) -> Value {
         "signing_cert_pem": done.signing_certificate,
         "ca_chain_pem": done.ca_chain,
         "entries": done.entries.iter().map(line).collect::<Vec<_>>(),
-        "proof": null,
+        "proof": proof(app, done).await,
     })
+}
+
+/// That the last entry of the end is in a signed tree. The receipt holds without it, so nothing waits for its repair.
+async fn proof(app: &App, done: &Decommissioned) -> Option<String> {
+    match app.ledger().prove(done.receipt.last_seq.cast_unsigned(), None).await {
+        Ok(proved) => Some(proved.into_tlog_proof().to_string()),
+        Err(error) => {
+            tracing::warn!(%error, agent = %done.tombstone.agent, "a receipt is handed out without its proof");
+            None
+        }
+    }
 }
 
 /// An entry with the members of a line of the export (contract `audit-and-database.md` §1.8).

@@ -118,7 +118,7 @@ async fn an_archive_that_was_cut_off_is_carried_on_by_the_next_start() {
         let error = world.ledger.begin_archive(world.wanted("2026-01-02")).await.unwrap_err();
         match step {
             Step::Deleting => {
-                assert!(matches!(error, ArchiveError::UnderWay | ArchiveError::Nothing(_)), "{error}")
+                assert!(matches!(error, ArchiveError::UnderWay | ArchiveError::Nothing(_)), "{error}");
             }
             _ => assert!(matches!(error, ArchiveError::UnderWay), "{error}"),
         }

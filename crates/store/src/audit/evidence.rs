@@ -5,29 +5,33 @@ use mastio_core::{
     event::{Details, catalogue},
 };
 
+use super::covered;
 use crate::{Query, ReadError, Row, RowError, sqlite::Database};
 
-/// The place of the entry that announced the newest log key; `None` when there is none.
+/// The place of the entry that announced the newest log key; `None` when there is none, or it was archived.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub fn log_key_announced(database: &Database, org: &OrgId) -> Result<Option<i64>, ReadError> {
-    let sql = "SELECT chain_seq FROM local_audit WHERE event_type = ?1 AND org_id = ?2 AND chain_seq IS NOT NULL \
-        ORDER BY chain_seq DESC LIMIT 1";
+    // The index has all but the newest entries.
+    let sql = "SELECT max(chain_seq) AS seq FROM ( \
+        SELECT a.chain_seq FROM audit_search s CROSS JOIN local_audit a ON a.id = s.id \
+        WHERE s.event_type = ?1 AND a.org_id = ?2 UNION ALL SELECT chain_seq FROM local_audit \
+        WHERE id > coalesce((SELECT max(last_id) FROM audit_chunks), 0) AND event_type = ?1 AND org_id = ?2)";
     let name = catalogue::LogKeyAnnounced::KIND.name;
     let rows = database.rows_now(&Query::new("local_audit", sql, vec![name.into(), org.as_str().into()]))?;
-    Ok(rows.first().map(|row| row.int("chain_seq")).transpose()?)
+    Ok(rows.first().map(|row| row.int_or_null("seq")).transpose()?.flatten())
 }
 
-/// Whose chain announced the newest log key: the one that the tree is over; `None` when there is none.
+/// Whose chain the tree is over, by the newest announcement of a log key; `None` when there is none.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub fn announcing_org(database: &Database) -> Result<Option<String>, ReadError> {
-    let sql = "SELECT org_id FROM local_audit WHERE event_type = ?1 AND chain_seq IS NOT NULL ORDER BY id DESC LIMIT 1";
-    let name = catalogue::LogKeyAnnounced::KIND.name;
-    let rows = database.rows_now(&Query::new("local_audit", sql, vec![name.into()]))?;
-    Ok(rows.first().map(|row| row.text("org_id").map(str::to_owned)).transpose()?)
+    let sql = "SELECT generation, announcement FROM audit_origins ORDER BY generation DESC LIMIT 1";
+    let rows = database.rows_now(&Query::new("audit_origins", sql, vec![]))?;
+    let announcement = rows.first().map(|row| row.text("announcement")).transpose()?;
+    Ok(announcement.and_then(covered::issuer))
 }
 
 /// An archive, as the entry after it must know it.

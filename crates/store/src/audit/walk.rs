@@ -1,11 +1,11 @@
 //! Verifying stored chains a piece at a time, beside everything else that reads and writes.
 
-use mastio_audit::{AdminVerifier, Break, Head, LocalVerifier, Problem};
+use mastio_audit::{AdminVerifier, Break, Head, LocalRow, LocalVerifier, Problem};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    ADMIN_CHAIN, ADMIN_COLUMNS, LOCAL_COLUMNS, admin_row, behind, local_row, newest_mark, organisations,
-    parse_hash, walk,
+    ADMIN_CHAIN, ADMIN_COLUMNS, LOCAL_COLUMNS, admin_row, behind, covered::Covered, local_row, newest_mark,
+    organisations, parse_hash, walk,
 };
 use crate::{
     ReadError,
@@ -100,7 +100,7 @@ pub struct Walk {
 
 #[derive(Debug)]
 enum At {
-    Organisation(String, LocalVerifier),
+    Organisation(String, LocalVerifier, Option<Covered>),
     AuditLog(AdminVerifier),
 }
 
@@ -109,17 +109,29 @@ impl Walk {
     #[must_use]
     pub fn new(chain: Chain, start: Head, known: Option<Head>) -> Self {
         let at = match chain {
-            Chain::Organisation(org) => At::Organisation(org, start.into()),
+            Chain::Organisation(org) => At::Organisation(org, start.into(), None),
             Chain::AuditLog => At::AuditLog(start.into()),
         };
         Self { at, known: known.filter(|known| known.seq > start.seq) }
+    }
+
+    /// Holds the entries against the newest checkpoint over them, from here on: call it before the first step.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn as_signed(mut self, database: &Database) -> Result<Self, ReadError> {
+        let start = self.head();
+        if let At::Organisation(org, _, covered) = &mut self.at {
+            *covered = database.read(|connection| Covered::load(connection, org, start))?;
+        }
+        Ok(self)
     }
 
     /// The last entry that held.
     #[must_use]
     pub fn head(&self) -> Head {
         match &self.at {
-            At::Organisation(_, verifier) => verifier.head(),
+            At::Organisation(_, verifier, _) => verifier.head(),
             At::AuditLog(verifier) => verifier.head(),
         }
     }
@@ -134,20 +146,25 @@ impl Walk {
         Ok(match broken {
             Some(broken) => Err(broken),
             None if self.head().seq > before => Ok(self.head().seq - before),
-            None => reached(self.head(), self.known).map(|()| 0),
+            None => match &self.at {
+                At::Organisation(_, verifier, covered) => {
+                    ended(verifier.head(), self.known, covered.as_ref())
+                }
+                At::AuditLog(verifier) => reached(verifier.head(), self.known),
+            }
+            .map(|()| 0),
         })
     }
 
     fn push_next(&mut self, connection: &Connection, rows: u32) -> rusqlite::Result<Option<Break>> {
         let (after, known) = (behind(self.head()), self.known);
         match &mut self.at {
-            At::Organisation(org, verifier) => {
+            At::Organisation(org, verifier, covered) => {
                 let sql = format!(
                     "{LOCAL_COLUMNS} FROM local_audit a WHERE org_id = ?1 AND chain_seq > ?2 ORDER BY chain_seq LIMIT ?3"
                 );
                 walk(connection, &sql, &[org, &after, &rows], |row| {
-                    let row = local_row(row)?;
-                    Ok(verifier.push(&row).and_then(|()| same(verifier.head(), known, row.id)))
+                    Ok(accept(verifier, &local_row(row)?, known, covered.as_mut()))
                 })
             }
             At::AuditLog(verifier) => {
@@ -159,6 +176,25 @@ impl Walk {
             }
         }
     }
+}
+
+/// Verifies the next row of an organisation's chain by itself, against what was seen of it and what was signed for it.
+pub(super) fn accept(
+    verifier: &mut LocalVerifier,
+    row: &LocalRow<'_>,
+    known: Option<Head>,
+    covered: Option<&mut Covered>,
+) -> Result<(), Break> {
+    verifier.push(row)?;
+    let head = verifier.head();
+    same(head, known, row.id)?;
+    covered.map_or(Ok(()), |covered| covered.push(head, row.id))
+}
+
+/// Whether a walk that ended at `head` came as far as it must.
+pub(super) fn ended(head: Head, known: Option<Head>, covered: Option<&Covered>) -> Result<(), Break> {
+    reached(head, known)?;
+    covered.map_or(Ok(()), |covered| covered.reached(head))
 }
 
 /// Whether a walk that ended at `head` came as far as `known`.

@@ -9,7 +9,7 @@ use http::{
     HeaderMap, HeaderValue,
     header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
 };
-use mastio_audit::{log_path::LogPath, proof::TlogProof, tree::Hash};
+use mastio_audit::{log_path::LogPath, tree::Hash};
 use mastio_ledger::{
     checkpoints::Published,
     proofs::{Continuation, EntryProof, ProveError},
@@ -86,7 +86,7 @@ fn wants_text(headers: &HeaderMap) -> bool {
 }
 
 fn tlog_proof(proved: EntryProof) -> Response {
-    text(TlogProof { inclusion: proved.inclusion, checkpoint: proved.checkpoint.note }.to_string())
+    text(proved.into_tlog_proof().to_string())
 }
 
 fn inclusion(proved: &EntryProof) -> Value {

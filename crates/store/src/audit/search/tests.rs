@@ -2,6 +2,7 @@ use mastio_core::Stamp;
 
 use super::*;
 use crate::OpenOptions;
+use crate::sqlite::Database;
 
 /// The statements that searches consist of, and how SQLite goes about them.
 #[test]
@@ -57,8 +58,15 @@ fn no_search_reads_a_whole_table_or_sorts_one() {
         for order in [Order::NewestFirst, Order::OldestFirst] {
             let steps = database
                 .audit(|view| {
-                    let asked =
-                        Asked { filter: &filter, order, after: Some(5), through: 9, room: 3, found: vec![] };
+                    let asked = Asked {
+                        filter: &filter,
+                        order,
+                        after: Some(5),
+                        through: 9,
+                        room: 3,
+                        found: vec![],
+                        restored: false,
+                    };
                     let tail = plan(view, &asked.tail());
                     assert!(
                         tail.iter().all(|step| step.contains("SEARCH a USING INTEGER PRIMARY KEY")),
