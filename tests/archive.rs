@@ -68,7 +68,11 @@ async fn the_command_archives_beside_a_server_and_without_one() {
     place.verify_audit();
     let delete = format!("DELETE FROM local_audit WHERE ts < '{LATER}'");
     let refused = Command::new("sqlite3").arg(place.database()).arg(delete).output().unwrap();
-    assert!(!refused.status.success() && both(&refused).contains("cullis-proxy audit archive"));
+    assert!(
+        !refused.status.success() && both(&refused).contains("cullis-proxy audit archive"),
+        "{}",
+        both(&refused)
+    );
 
     assert_eq!(server.stop().await, 0);
     let second = archive(&place, &out);
@@ -83,10 +87,17 @@ async fn the_command_archives_beside_a_server_and_without_one() {
     assert!(said.contains("the archives are one chain, entries 1 to"), "{said}");
 
     let file = first["file"].as_str().unwrap();
+    let said = run(&mut place.command(&["audit", "verify", file]));
+    assert!(said.contains("chain walk: 1") && said.contains("inclusion"), "{said}");
     run(&mut place.command(&["audit", "restore-archive", file]));
     let restored = "SELECT count(*) FROM restored_audit";
     assert_eq!(place.sql(restored).trim(), first["entries"].to_string());
+    let deliveries = "/v1/admin/audit/entries?event=oneshot_delivered&limit=500";
+    let found: Value = server.operator(Method::GET, deliveries, &json!({})).await.json().unwrap();
+    assert_eq!(found["entries"].as_array().unwrap().len(), 500, "what came back is found");
     run(&mut place.command(&["audit", "restore-archive", "--drop"]));
+    let found: Value = server.operator(Method::GET, deliveries, &json!({})).await.json().unwrap();
+    assert_eq!(found["entries"], json!([]));
     assert_eq!(place.sql(restored).trim(), "0");
     place.verify_audit();
 }

@@ -209,7 +209,7 @@ fn no_route_is_left_out() {
     assert!(templates.len() > 40, "the routes have moved: {templates:?}");
     for template in templates {
         assert!(
-            ROUTES.iter().chain(PAGES).any(|(_, path)| fits(path, template)),
+            ROUTES.iter().chain(PAGES).any(|(_, path)| fits(path.split('?').next().unwrap(), template)),
             "{template} is not in the matrix"
         );
     }

@@ -278,7 +278,7 @@ impl Ledger {
         while let Some(oldest) = archive::oldest(database, &org, first)?.filter(|oldest| *oldest <= last) {
             self.at(job, Step::Deleting, (oldest - first).unsigned_abs()).await;
             let chunk = Span { first: oldest, last: last.min(oldest + CHUNK - 1) };
-            self.authority.commit(Unit::default().write(archive::remove(&org, chunk))).await?;
+            self.authority.commit(Unit::default().write_all(archive::remove(&org, chunk))).await?;
         }
         let done = catalogue::ArchiveCompleted { first_seq: first, last_seq: last, file: job.file.clone() };
         self.authority.commit(Unit::of(Event::new(&done)).write(job.end())).await?;

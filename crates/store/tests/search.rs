@@ -9,6 +9,7 @@ use mastio_store::{
     OpenOptions, Store, Unit,
     audit::{
         self, EventName, Filter, Order, Page, Words,
+        archive::{self, Span},
         index::{self, CHUNK},
     },
     sqlite::Database,
@@ -179,9 +180,12 @@ async fn archived_entries_are_not_found_any_more() {
             "INSERT INTO audit_tree VALUES (1, 1, 1000); \
              INSERT INTO audit_checkpoints VALUES (1, 'log', 1000, 'root', 'note', 'now'); \
              INSERT INTO audit_marks SELECT org_id, chain_seq, 1, entry_hash, 'one.tar.gz', 'x', 'now' \
-             FROM local_audit WHERE chain_seq = 600; DELETE FROM local_audit WHERE chain_seq <= 600;",
+             FROM local_audit WHERE chain_seq = 600;",
         )
         .unwrap();
+    let span = Span { first: 1, last: 600 };
+    let gone = archive::remove(&OrgId::parse("acme").unwrap(), span);
+    log.store.submit(Unit::default().write_all(gone)).await.unwrap();
     let count = |table: &str| -> i64 {
         let sql = format!("SELECT count(*) FROM {table} WHERE rowid <= 600");
         connection.query_row(&sql, [], |row| row.get(0)).unwrap()

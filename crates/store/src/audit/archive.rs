@@ -217,13 +217,18 @@ pub fn stored_bytes(database: &Database, org: &OrgId, span: Span) -> Result<u64,
     Ok(bytes.unwrap_or_default().unsigned_abs())
 }
 
-/// Deletes the entries of `span` from the log, as far as they are there. The database permits it up to the newest mark.
+/// Deletes the entries of `span` from the log and its search index, as far as they are there. The database permits it
+/// up to the newest mark.
 #[must_use]
-pub fn remove(org: &OrgId, span: Span) -> Statement {
-    Statement::any(
+pub fn remove(org: &OrgId, span: Span) -> [Statement; 3] {
+    [
+        "DELETE FROM audit_text WHERE rowid IN \
+            (SELECT id FROM local_audit WHERE org_id = ?1 AND chain_seq BETWEEN ?2 AND ?3)",
+        "DELETE FROM audit_search WHERE id IN \
+            (SELECT id FROM local_audit WHERE org_id = ?1 AND chain_seq BETWEEN ?2 AND ?3)",
         "DELETE FROM local_audit WHERE org_id = ?1 AND chain_seq BETWEEN ?2 AND ?3",
-        vec![org.as_str().into(), span.first.into(), span.last.into()],
-    )
+    ]
+    .map(|sql| Statement::any(sql, vec![org.as_str().into(), span.first.into(), span.last.into()]))
 }
 
 /// One entry that tells of archives.

@@ -1,8 +1,7 @@
 use mastio_core::Stamp;
 
 use super::*;
-use crate::OpenOptions;
-use crate::sqlite::Database;
+use crate::{OpenOptions, sqlite::Database};
 
 /// The statements that searches consist of, and how SQLite goes about them.
 #[test]
@@ -63,9 +62,9 @@ fn no_search_reads_a_whole_table_or_sorts_one() {
                         order,
                         after: Some(5),
                         through: 9,
+                        restored: true,
                         room: 3,
                         found: vec![],
-                        restored: false,
                     };
                     let tail = plan(view, &asked.tail());
                     assert!(
