@@ -80,7 +80,7 @@ pub enum AnchorError {
     #[error("entry {0} is not the one that was stamped: the log was changed; run `mastio audit verify`")]
     Changed(i64),
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 

@@ -38,7 +38,7 @@ pub enum AcknowledgeError {
     #[error("no split view of this log waits for an acknowledgement: see GET /v1/admin/audit/witness")]
     Nothing,
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -54,13 +54,6 @@ impl Refusal for AcknowledgeError {
         match self {
             Self::Nothing => "no_split_view",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Nothing => None,
-            Self::Outage(outage) => Some(outage),
         }
     }
 }

@@ -60,7 +60,7 @@ pub enum ArchiveError {
     #[error("the archive cannot be marked: {0}")]
     Mark(String),
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -136,7 +136,7 @@ pub enum RestoreError {
     #[error("an archive is under way; wait until it is done")]
     UnderWay,
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 

@@ -66,7 +66,7 @@ pub enum PushError {
     #[error("the witness has cosigned {0} entries of this log, and they are not the ones that are here")]
     Contradicted(u64),
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 

@@ -49,7 +49,7 @@ pub enum AddError {
     #[error("the checkpoint that was cosigned last is not its beginning, or the consistency proof is wrong")]
     Unproved,
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Outage(#[from] Outage),
 }
 
@@ -75,13 +75,6 @@ impl Refusal for AddError {
             Self::Conflict { .. } => "other_size_cosigned",
             Self::Unproved => "inconsistent_checkpoint",
             Self::Outage(outage) => outage.reason(),
-        }
-    }
-
-    fn unavailable(&self) -> Option<&Outage> {
-        match self {
-            Self::Outage(outage) => Some(outage),
-            _ => None,
         }
     }
 }
