@@ -31,7 +31,7 @@ pub(crate) async fn show(
     Ok(Json(receipt(&app, &done).await))
 }
 
-/// The file that `mastio audit verify` reads (`docs/audit.md`, "Receipts").
+/// The file that `mastio audit verify` reads (`docs/audit-bundles.md`, "Receipts").
 pub(crate) async fn receipt(app: &App, done: &Decommissioned) -> Value {
     json!({
         "kind": "receipt",
