@@ -16,9 +16,8 @@ use mastio_store::{
 
 use crate::{Ledger, log_key::LogKeyError};
 
-/// How many entries one unit takes into the tree: about half a megabyte of tiles. After a long backlog other units
-/// come between these.
-const PIECE: u64 = 16_384;
+/// How many entries one unit takes into the tree: 16 whole tiles. After a long backlog other units come between these.
+const PIECE: u64 = 4096;
 
 /// Why the tree does not grow. What it has stays true.
 #[derive(Debug, thiserror::Error)]

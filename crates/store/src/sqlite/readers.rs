@@ -12,6 +12,9 @@ use crate::{Query, Row, Value, writer::Unavailable};
 
 /// Idle connections kept for the next reader.
 const KEEP: usize = 8;
+/// What each of them keeps of the database in memory, in KiB. Requests are answered from memory, and whoever reads the
+/// whole log passes each page once.
+const CACHE_KIB: i64 = 512;
 
 /// Connections that cannot write, opened as needed.
 pub(super) struct Readers {
@@ -58,6 +61,7 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
