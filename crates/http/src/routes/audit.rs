@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod bundle;
 pub(crate) mod export;
+mod portions;
 pub(crate) mod proofs;
 pub(crate) mod query;
 pub(crate) mod search;
