@@ -1,21 +1,15 @@
 //! The audit log as a file (contract `audit-and-database.md` §1.8).
 
-use axum::{
-    extract::{RawQuery, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use http::{
     HeaderName, HeaderValue,
     header::{CONTENT_DISPOSITION, CONTENT_TYPE},
 };
 use mastio_ledger::export::Format;
 
-use super::{
-    portions,
-    query::{ExportQuery, parse},
-};
+use super::{portions, query::ExportQuery};
 use crate::{
-    answer::ApiError,
+    answer::{ApiError, StrictQuery},
     routes::{App, Shared, caller::Admin},
 };
 
@@ -25,14 +19,14 @@ const ARCHIVED_THROUGH: HeaderName = HeaderName::from_static("x-cullis-archived-
 pub(crate) async fn export(
     State(app): Shared,
     Admin(_): Admin,
-    RawQuery(query): RawQuery,
+    StrictQuery(query): StrictQuery<ExportQuery>,
 ) -> Result<Response, ApiError> {
-    answer(&app, query.as_deref()).await
+    answer(&app, query).await
 }
 
 /// The answer to the query string of an export.
-pub(crate) async fn answer(app: &App, query: Option<&str>) -> Result<Response, ApiError> {
-    let question = parse::<ExportQuery>(query)?.read(app)?;
+pub(crate) async fn answer(app: &App, query: ExportQuery) -> Result<Response, ApiError> {
+    let question = query.read(app)?;
     let (kind, name) = match question.format {
         Format::Ndjson => ("application/x-ndjson", "attachment; filename=\"audit_export.ndjson\""),
         Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"audit_export.csv\""),
