@@ -1,5 +1,7 @@
 //! What the paths below the prefix of a log name (C2SP tlog-tiles).
 
+use std::fmt;
+
 use crate::{
     proof::decimal,
     tree::{TILE_WIDTH, TileId},
@@ -54,6 +56,40 @@ impl LogPath {
     }
 }
 
+impl fmt::Display for LogPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (index, width) = match self {
+            Self::Checkpoint => return f.write_str("checkpoint"),
+            Self::Tile { tile, width } => {
+                write!(f, "tile/{}/", tile.level)?;
+                (tile.index, width)
+            }
+            Self::Entries { index, width } => {
+                f.write_str("tile/entries/")?;
+                (*index, width)
+            }
+        };
+        write_number(f, index)?;
+        if *width < TILE_WIDTH { write!(f, ".p/{width}") } else { Ok(()) }
+    }
+}
+
+/// The other way round than [`number`].
+fn write_number(f: &mut fmt::Formatter<'_>, number: u64) -> fmt::Result {
+    if number >= 1000 {
+        write_groups(f, number / 1000)?;
+    }
+    write!(f, "{:03}", number % 1000)
+}
+
+/// The groups before the last.
+fn write_groups(f: &mut fmt::Formatter<'_>, number: u64) -> fmt::Result {
+    if number >= 1000 {
+        write_groups(f, number / 1000)?;
+    }
+    write!(f, "x{:03}/", number % 1000)
+}
+
 /// `x001/x234/067` is 1234067: groups of three digits, an `x` before all but the last.
 fn number(text: &str) -> Option<u64> {
     let groups: Vec<&str> = text.split('/').collect();
@@ -84,12 +120,14 @@ mod tests {
         for (path, expected) in [
             ("checkpoint", Some(LogPath::Checkpoint)),
             ("tile/0/000", tile(0, 0, 256)),
+            ("tile/0/x001/x000/x000/000", tile(0, 1_000_000_000, 256)),
             ("tile/1/x001/x234/067", tile(1, 1_234_067, 256)),
             ("tile/0/x001/000.p/17", tile(0, 1000, 17)),
             ("tile/entries/999.p/255", Some(LogPath::Entries { index: 999, width: 255 })),
             ("tile/entries/x001/000", Some(LogPath::Entries { index: 1000, width: 256 })),
         ] {
             assert_eq!(LogPath::parse(path), expected, "{path}");
+            assert_eq!(expected.unwrap().to_string(), path);
         }
     }
 

@@ -3,7 +3,7 @@
 use mastio_core::{AgentId, Event, event::catalogue};
 use mastio_store::{
     Unit,
-    audit::{self, Entry, Head},
+    audit::{self, Entry, Newest},
     revocations::{self, Revocation},
 };
 
@@ -29,7 +29,7 @@ pub struct Contained {
     /// What the audit log says about the agent, newest first, at most [`ENTRIES`].
     pub entries: Vec<Entry>,
     /// The newest entry of the chain.
-    pub head: Option<Head>,
+    pub head: Option<Newest>,
 }
 
 /// The revocation list that carries a revocation.

@@ -13,6 +13,16 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// Reads 64 hex digits of either case.
+///
+/// # Errors
+/// When the text is anything else.
+pub fn hash_from_hex(text: &str) -> Result<[u8; 32], DigestError> {
+    let mut raw = [0; 32];
+    let read = hex::decode_to_slice(text, &mut raw);
+    read.map(|()| raw).map_err(|_| DigestError { kind: "SHA-256", expected: "64 hex digits" })
+}
+
 /// Why a text is not a digest of the kind asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a {kind}: expected {expected}")]
@@ -43,10 +53,7 @@ impl Thumbprint {
     /// # Errors
     /// When the text is anything else.
     pub fn parse(text: &str) -> Result<Self, DigestError> {
-        let mut raw = [0; 32];
-        hex::decode_to_slice(text, &mut raw)
-            .map_err(|_| DigestError { kind: "thumbprint", expected: "64 hex digits" })?;
-        Ok(Self(raw))
+        hash_from_hex(text).map(Self).map_err(|error| DigestError { kind: "thumbprint", ..error })
     }
 }
 

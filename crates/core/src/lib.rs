@@ -11,7 +11,7 @@ mod rng;
 mod spiffe;
 mod stamp;
 
-pub use digest::{DigestError, Jkt, Kid, Thumbprint, sha256};
+pub use digest::{DigestError, Jkt, Kid, Thumbprint, hash_from_hex, sha256};
 pub use event::Event;
 pub use id::{AgentId, AgentName, EnrollmentId, IdError, OrgId, Principal, PrincipalKind};
 pub use rng::{Rng, SeededRng, SystemRng};

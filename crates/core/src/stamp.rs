@@ -85,6 +85,14 @@ impl Stamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// Reads a time, or a day such as `2026-01-31` for its beginning in UTC.
+    ///
+    /// # Errors
+    /// When the text is neither.
+    pub fn parse_or_day(text: &str) -> Result<Self, StampError> {
+        Self::parse(text).or_else(|_| Self::parse(&format!("{text}T00:00:00Z")))
+    }
+
     /// Reads any of the forms that existing tables hold.
     ///
     /// # Errors
@@ -233,6 +241,17 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_is_its_beginning() {
+        let beginning = Stamp::parse("2026-01-31T00:00:00Z").unwrap();
+        for text in ["2026-01-31", "2026-01-31T02:00:00+02:00"] {
+            assert_eq!(Stamp::parse_or_day(text), Ok(beginning), "{text}");
+        }
+        for bad in ["", "yesterday", "2026-13-01", "2026-01-31T", "2026-01-31T12"] {
+            assert!(Stamp::parse_or_day(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn every_form_in_existing_tables_is_read() {

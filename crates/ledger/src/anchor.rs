@@ -8,12 +8,12 @@ use std::{io, path::PathBuf, time::Duration};
 use http::StatusCode;
 use mastio_authority::{Outage, Refusal};
 use mastio_config::Tsa;
-use mastio_core::{Event, event::catalogue};
+use mastio_core::{Event, event::catalogue, hash_from_hex};
 use mastio_pki::Certificate;
 use mastio_store::{
     Unit, WriteError,
     audit::{
-        Head,
+        Newest,
         anchors::{self, Anchor},
     },
 };
@@ -201,7 +201,7 @@ impl Ledger {
     }
 
     /// The stamp that is kept over `entry`.
-    async fn kept(&self, entry: &Head) -> Result<Option<Anchor>, AnchorError> {
+    async fn kept(&self, entry: &Newest) -> Result<Option<Anchor>, AnchorError> {
         let (store, org) = (self.authority.store(), &self.authority.trust().org);
         let kept = anchors::of(store, org, entry.chain_seq).await.map_err(Outage::from)?;
         match kept {
@@ -210,7 +210,7 @@ impl Ledger {
         }
     }
 
-    async fn stamp_entry(&self, entry: Head) -> Result<Anchor, AnchorError> {
+    async fn stamp_entry(&self, entry: Newest) -> Result<Anchor, AnchorError> {
         let tsa = self.authority.settings.audit.tsa.as_ref().ok_or(AnchorError::Off)?;
         let trusted = trusted(tsa).await?;
         let (token, stamp) = self.ask(tsa, trusted.as_ref(), &entry.entry_hash).await?;
@@ -244,8 +244,7 @@ impl Ledger {
         trusted: Option<&Trusted>,
         row_hash: &str,
     ) -> Result<(Token, TimeStamp), AnchorError> {
-        let mut hash = [0; 32];
-        hex::decode_to_slice(row_hash, &mut hash).map_err(Outage::internal)?;
+        let hash = hash_from_hex(row_hash).map_err(Outage::internal)?;
         let nonce = Nonce::random(self.authority.rng().as_ref());
         let request = Post {
             url: &tsa.url,

@@ -56,12 +56,6 @@ pub struct Wanted {
     pub by: String,
 }
 
-/// A day (`2026-01-31`, meaning its beginning in UTC) or a time with a day.
-#[must_use]
-pub fn parse_before(text: &str) -> Option<Stamp> {
-    Stamp::parse(text).or_else(|_| Stamp::parse(&format!("{text}T00:00:00Z"))).ok()
-}
-
 /// What an archive is at, and how much of that is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {

@@ -1,6 +1,6 @@
 //! Evidence bundles: a range of entries with what proves them (contract `audit-and-database.md` §1.8).
 //!
-//! Two passes over rows that never change: one for sizes and digests, one that writes into a channel of bounded length.
+//! Two passes over rows that never change: one for sizes and digests, one that writes [`Portions`].
 //! Between them the evidence is collected, and the bundle is told to the log, which it is therefore not part of.
 
 mod error;
@@ -18,10 +18,9 @@ use mastio_store::{
     sqlite::Database,
 };
 
-use crate::Ledger;
+use crate::{Ledger, portions::Portions};
 
 pub use error::BundleError;
-pub use stream::Portions;
 
 /// Which entries are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +67,7 @@ pub struct Bundle {
     /// The SHA-256 of the manifest: what the log says was handed out.
     pub manifest_sha256: [u8; 32],
     /// The archive.
-    pub portions: Portions,
+    pub portions: Portions<BundleError>,
 }
 
 impl Ledger {

@@ -1,9 +1,6 @@
 //! Handing out the audit log, however long it is (contract `audit-and-database.md` §1.8).
 //!
-//! One thread reads in one transaction and writes portions into a channel of bounded length. Whoever drops
-//! [`Portions`] ends it.
-
-use std::{ops::ControlFlow, time::Duration};
+//! One thread reads in one transaction and writes [`Portions`].
 
 use mastio_audit::lines;
 use mastio_authority::{Outage, Refusal};
@@ -12,16 +9,13 @@ use mastio_store::{
     ReadError, Unavailable,
     audit::{Filter, Range, View},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::Ledger;
+use crate::{
+    Ledger,
+    portions::{Feed, Portions, Stalled},
+};
 
-/// How many bytes travel at once.
-const PORTION: usize = 64 << 10;
-/// How many portions wait for the client.
-const WAITING: usize = 4;
-/// How long the client may take nothing. The database keeps old pages for as long as it is read.
-const STALL: Duration = Duration::from_secs(60);
 /// How many entries are handed out unless more are asked for.
 pub const USUAL_LIMIT: u64 = 10_000;
 
@@ -67,8 +61,8 @@ pub enum ExportError {
         ceiling: u64,
     },
     /// The client takes nothing.
-    #[error("the client took nothing for {} seconds", STALL.as_secs())]
-    Stalled,
+    #[error("{0}")]
+    Stalled(#[from] Stalled),
     /// The database.
     #[error("{0}")]
     Outage(#[from] Outage),
@@ -85,7 +79,7 @@ impl Refusal for ExportError {
         match self {
             Self::TooMany { .. } => 413,
             Self::Limit { .. } => 400,
-            Self::Stalled => 408,
+            Self::Stalled(_) => 408,
             Self::Outage(outage) => outage.status(),
         }
     }
@@ -94,7 +88,7 @@ impl Refusal for ExportError {
         match self {
             Self::TooMany { .. } => "export_too_large",
             Self::Limit { .. } => "export_limit",
-            Self::Stalled => "export_stalled",
+            Self::Stalled(_) => "export_stalled",
             Self::Outage(outage) => outage.reason(),
         }
     }
@@ -106,34 +100,7 @@ pub struct Export {
     /// The place of the last archived entry, if the window reaches to what was archived.
     pub archived_through: Option<i64>,
     /// The text.
-    pub portions: Portions,
-}
-
-/// The text of an export, in portions.
-#[derive(Debug)]
-pub struct Portions(mpsc::Receiver<Portion>);
-
-#[derive(Debug)]
-enum Portion {
-    Text(Vec<u8>),
-    Failed(ExportError),
-    /// Without it the reader did not get to the end.
-    End,
-}
-
-impl Portions {
-    /// The next portion; `None` at the end.
-    ///
-    /// # Errors
-    /// When the export breaks off. What was handed out is then not the whole.
-    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ExportError> {
-        match self.0.recv().await {
-            Some(Portion::Text(text)) => Ok(Some(text)),
-            Some(Portion::End) => Ok(None),
-            Some(Portion::Failed(error)) => Err(error),
-            None => Err(ExportError::Stalled),
-        }
-    }
+    pub portions: Portions<ExportError>,
 }
 
 impl Ledger {
@@ -150,11 +117,10 @@ impl Ledger {
         }
         let database = std::sync::Arc::clone(self.authority.store().database());
         let (begun, beginning) = oneshot::channel();
-        let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             // Whoever asked may have left; then nobody hears how it went.
             let mut begun = Some(begun);
-            let read = database.audit(|view| Ok(begin(view, &question, &mut begun, runtime)));
+            let read = database.audit(|view| Ok(begin(view, &question, &mut begun)));
             let outcome = read.map_err(ExportError::from).and_then(|begun| begun);
             if let (Err(error), Some(begun)) = (outcome, begun) {
                 let _ = begun.send(Err(error));
@@ -167,12 +133,7 @@ impl Ledger {
 type Begun = oneshot::Sender<Result<Export, ExportError>>;
 
 /// Answers whoever waits on `begun`, then writes until the end.
-fn begin(
-    view: &View<'_>,
-    question: &Question,
-    begun: &mut Option<Begun>,
-    runtime: tokio::runtime::Handle,
-) -> Result<(), ExportError> {
+fn begin(view: &View<'_>, question: &Question, begun: &mut Option<Begun>) -> Result<(), ExportError> {
     let ranges = ranges(view, question)?;
     let enough = question.limit.saturating_add(1);
     let mut count = 0;
@@ -182,20 +143,14 @@ fn begin(
             return Err(ExportError::TooMany { at_least: count, limit: question.limit });
         }
     }
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let export = Export { archived_through: archived_through(view, question)?, portions: Portions(receiver) };
+    let (mut feed, portions) = Feed::new();
+    let export = Export { archived_through: archived_through(view, question)?, portions };
     let Some(begun) = begun.take() else { return Ok(()) };
     if begun.send(Ok(export)).is_err() {
         return Ok(());
     }
-    let mut writer = Writer { text: Vec::with_capacity(PORTION + 1024), sender, runtime };
-    // The client that left does not need to know why nothing comes.
-    let last = match write(view, question, &ranges, &mut writer) {
-        Ok(()) => Portion::End,
-        Err(error) => Portion::Failed(error.into()),
-    };
-    let _ = writer.flush();
-    let _ = writer.send(last);
+    let written = write(view, question, &ranges, &mut feed);
+    feed.end(written.map_err(Into::into));
     Ok(())
 }
 
@@ -221,52 +176,24 @@ fn write(
     view: &View<'_>,
     question: &Question,
     ranges: &[Range],
-    writer: &mut Writer,
+    feed: &mut Feed<ExportError>,
 ) -> Result<(), Unavailable> {
     let Question { format, filter, .. } = question;
-    if *format == Format::Csv {
-        writer.text.extend_from_slice(lines::CSV_HEADER);
+    if *format == Format::Csv && feed.push(|text| text.extend_from_slice(lines::CSV_HEADER)).is_break() {
+        return Ok(());
     }
     for range in ranges {
         view.walk(range, filter, &mut |row| {
-            match format {
-                Format::Ndjson => lines::ndjson(row, &mut writer.text),
-                Format::Csv => lines::csv(row, &mut writer.text),
-            }
-            writer.flush_if_full()
+            feed.push(|text| match format {
+                Format::Ndjson => lines::ndjson(row, text),
+                Format::Csv => lines::csv(row, text),
+            })
         })?;
     }
     if *format == Format::Ndjson {
         for range in ranges {
-            view.anchors(range, filter, &mut |anchor| {
-                lines::anchor(anchor, &mut writer.text);
-                writer.flush_if_full()
-            })?;
+            view.anchors(range, filter, &mut |anchor| feed.push(|text| lines::anchor(anchor, text)))?;
         }
     }
     Ok(())
-}
-
-/// Collects lines and sends them on, as fast as they are taken.
-struct Writer {
-    text: Vec<u8>,
-    sender: mpsc::Sender<Portion>,
-    runtime: tokio::runtime::Handle,
-}
-
-impl Writer {
-    fn flush_if_full(&mut self) -> ControlFlow<()> {
-        if self.text.len() < PORTION { ControlFlow::Continue(()) } else { self.flush() }
-    }
-
-    fn flush(&mut self) -> ControlFlow<()> {
-        let text = std::mem::replace(&mut self.text, Vec::with_capacity(PORTION + 1024));
-        self.send(Portion::Text(text))
-    }
-
-    /// Breaks when nobody takes it any more.
-    fn send(&self, portion: Portion) -> ControlFlow<()> {
-        let sent = self.runtime.block_on(tokio::time::timeout(STALL, self.sender.send(portion)));
-        if matches!(sent, Ok(Ok(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
 }

@@ -16,6 +16,7 @@ pub mod export;
 mod keep;
 pub mod log_key;
 pub mod outbound;
+pub mod portions;
 pub mod proofs;
 mod published_log;
 pub mod rewind;

@@ -97,25 +97,19 @@ impl Server {
             .map_err(|error| ServerError::Metrics(error.to_string()))?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        match authority.keep_files().await {
-            Ok(material) => {
-                let material = material.or_else(|| authority.tls_files().serving());
-                if let Some(material) = material {
-                    let (chain, key) = der(&material);
-                    let server_tls = Arc::new(ServerTls::new(chain, key)?);
-                    let serving = listen::serve_tls(
-                        tls,
-                        Arc::clone(&server_tls),
-                        public,
-                        Limits::default(),
-                        metrics.clone(),
-                        stopping.clone(),
-                    );
-                    tasks.spawn(serving);
-                    tasks.spawn(tend(Arc::clone(&authority), server_tls, stopping.clone()));
-                }
-            }
-            Err(error) => return Err(error.into()),
+        let material = authority.keep_files().await?;
+        if let Some(material) = material.or_else(|| authority.tls_files().serving()) {
+            let (chain, key) = der(&material);
+            let server_tls = Arc::new(ServerTls::new(chain, key)?);
+            tasks.spawn(listen::serve_tls(
+                tls,
+                Arc::clone(&server_tls),
+                public,
+                Limits::default(),
+                metrics.clone(),
+                stopping.clone(),
+            ));
+            tasks.spawn(tend(Arc::clone(&authority), server_tls, stopping.clone()));
         }
         if let Some(plain) = plain {
             tasks.spawn(listen::serve_plain(
@@ -127,23 +121,7 @@ impl Server {
                 stopping.clone(),
             ));
         }
-        tasks.spawn(publish_revocations(Arc::clone(&authority), stopping.clone()));
-        tasks.spawn(watch_expiry(Arc::clone(&authority), stopping.clone()));
-        tasks.spawn(watch_clock(Arc::clone(&app), stopping.clone()));
-        tasks.spawn(app.ledger().clone().keep_anchors(stopping.clone()));
-        tasks.spawn(index_audit(Arc::clone(&app), stopping.clone()));
-        tasks.spawn(sweep(Arc::clone(&app), stopping.clone()));
-        let witnessing = &authority.settings.audit.witnessing;
-        for witness in witnessing.witnesses.clone() {
-            tasks.spawn(send_to_witness(Arc::clone(&app), Pushing::to(witness), stopping.clone()));
-        }
-        if witnessing.syslog.is_some() {
-            tasks.spawn(tell_syslog(Arc::clone(&app), stopping.clone()));
-        }
-        tasks.spawn(keep_log(Arc::clone(&app), stopping.clone()));
-        tasks.spawn(self_check(Arc::clone(&app), stopping.clone()));
-        tasks.spawn(keep_archive(Arc::clone(&app), stopping.clone()));
-        tasks.spawn(watch_disk(Arc::clone(&app), stopping));
+        keep(&app, &mut tasks, &stopping);
         Ok(Self { authority, tls: at, plain: plain_at, app, stop, tasks })
     }
 
@@ -166,6 +144,28 @@ impl Server {
             tracing::warn!(%error, "the last entries are in no checkpoint yet");
         }
     }
+}
+
+/// The work around the listeners.
+fn keep(app: &Arc<App>, tasks: &mut JoinSet<()>, stopping: &watch::Receiver<bool>) {
+    let authority = app.ledger().authority();
+    tasks.spawn(publish_revocations(Arc::clone(authority), stopping.clone()));
+    tasks.spawn(watch_expiry(Arc::clone(authority), stopping.clone()));
+    tasks.spawn(watch_clock(Arc::clone(app), stopping.clone()));
+    tasks.spawn(app.ledger().clone().keep_anchors(stopping.clone()));
+    tasks.spawn(index_audit(Arc::clone(app), stopping.clone()));
+    tasks.spawn(sweep(Arc::clone(app), stopping.clone()));
+    let witnessing = &authority.settings.audit.witnessing;
+    for witness in witnessing.witnesses.clone() {
+        tasks.spawn(send_to_witness(Arc::clone(app), Pushing::to(witness), stopping.clone()));
+    }
+    if witnessing.syslog.is_some() {
+        tasks.spawn(tell_syslog(Arc::clone(app), stopping.clone()));
+    }
+    tasks.spawn(keep_log(Arc::clone(app), stopping.clone()));
+    tasks.spawn(self_check(Arc::clone(app), stopping.clone()));
+    tasks.spawn(keep_archive(Arc::clone(app), stopping.clone()));
+    tasks.spawn(watch_disk(Arc::clone(app), stopping.clone()));
 }
 
 /// Connections are files to the system, and its usual limit is far below ours.

@@ -33,7 +33,7 @@ pub use breaks::{ToldBreak, told_breaks};
 pub use entries::{ChainEntry, endings, entries};
 pub use entry::Entry;
 pub use filter::{EventName, Filter, Words};
-pub use head::{Head, head, newest_time};
+pub use head::{Newest, head, newest_time};
 pub use seal::sealed_head;
 pub use search::{Order, Page, about, search};
 pub use session::{SessionEntry, Source, within};
@@ -163,8 +163,7 @@ fn behind(head: mastio_audit::Head) -> i64 {
 }
 
 fn parse_hash(hex: &str) -> Option<[u8; 32]> {
-    let mut hash = [0; 32];
-    hex::decode_to_slice(hex, &mut hash).ok().map(|()| hash)
+    mastio_core::hash_from_hex(hex).ok()
 }
 
 /// Rows of the existing system that name no organisation belong to no chain.

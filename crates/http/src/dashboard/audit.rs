@@ -21,7 +21,7 @@ use super::{
     text,
 };
 use crate::{
-    answer::StrictPath,
+    answer::{StrictPath, StrictQuery},
     routes::{App, Shared, audit::export, audit::query, lifecycle::named},
 };
 
@@ -149,9 +149,9 @@ pub(super) async fn explain(
 pub(super) async fn hand_out(
     State(app): Shared,
     Session(_): Session,
-    RawQuery(query): RawQuery,
+    StrictQuery(query): StrictQuery<query::ExportQuery>,
 ) -> Result<Response, PageError> {
-    Ok(export::answer(&app, query.as_deref()).await?)
+    Ok(export::answer(&app, query).await?)
 }
 
 /// How many entries the last hour has (contract `audit-and-database.md` §1.7).

@@ -6,8 +6,10 @@ use mastio_authority::{Outage, Refusal};
 use mastio_bundle::SurveyError;
 use mastio_store::{ReadError, Unavailable};
 
-use super::stream::STALL;
-use crate::{anchor::AnchorError, checkpoints::CheckpointError, log_key::LogKeyError, proofs::ProveError};
+use crate::{
+    anchor::AnchorError, checkpoints::CheckpointError, log_key::LogKeyError, portions::Stalled,
+    proofs::ProveError,
+};
 
 /// When to come back while another bundle is written.
 const BUSY: Duration = Duration::from_secs(10);
@@ -41,8 +43,8 @@ pub enum BundleError {
     #[error("{0}")]
     Stamp(AnchorError),
     /// The client takes nothing.
-    #[error("the client took nothing for {} seconds", STALL.as_secs())]
-    Stalled,
+    #[error("{0}")]
+    Stalled(#[from] Stalled),
     /// Something of ours.
     #[error("{0}")]
     Outage(#[from] Outage),
@@ -90,7 +92,7 @@ impl Refusal for BundleError {
             Self::Certificate => 500,
             Self::Prove(error) => error.status(),
             Self::Stamp(error) => error.status(),
-            Self::Stalled => 408,
+            Self::Stalled(_) => 408,
             Self::Outage(outage) => outage.status(),
         }
     }
@@ -104,7 +106,7 @@ impl Refusal for BundleError {
             Self::Certificate => "signing_certificate_missing",
             Self::Prove(error) => error.reason(),
             Self::Stamp(error) => error.reason(),
-            Self::Stalled => "bundle_stalled",
+            Self::Stalled(_) => "bundle_stalled",
             Self::Outage(outage) => outage.reason(),
         }
     }

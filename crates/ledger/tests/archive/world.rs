@@ -109,7 +109,7 @@ impl World {
     }
 
     pub(crate) fn wanted(&self, before: &str) -> Wanted {
-        let before = mastio_ledger::archive::parse_before(before).unwrap();
+        let before = Stamp::parse_or_day(before).unwrap();
         Wanted { before, out: self.out(), by: "operator:test".into() }
     }
 

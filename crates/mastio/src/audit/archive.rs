@@ -17,7 +17,7 @@ use mastio_core::{
 };
 use mastio_ledger::{
     Ledger,
-    archive::{ArchiveError, Wanted, parse_before, plan},
+    archive::{ArchiveError, Wanted, plan},
 };
 use mastio_store::{
     Store, WriteError,
@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
 }
 
 fn day(text: &str) -> Result<Stamp, &'static str> {
-    parse_before(text).ok_or("a day such as 2026-01-31, or a time with a day")
+    Stamp::parse_or_day(text).map_err(|_| "a day such as 2026-01-31, or a time with a day")
 }
 
 type Failure = Box<dyn std::error::Error>;

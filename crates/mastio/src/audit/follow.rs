@@ -7,6 +7,7 @@ use std::{path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use mastio_audit::{
+    log_path::LogPath,
     note::{NoteKey, SignedCheckpoint},
     tree::{TileId, Tiles, Tree, TreeHead},
 };
@@ -18,7 +19,6 @@ use crate::Ended;
 
 const PUBLIC: &str = "/audit/log";
 const ADMIN: &str = "/v1/admin/audit/log";
-const FULL: usize = 256;
 
 /// Why the watch ends.
 enum Alarm {
@@ -234,34 +234,6 @@ impl Tiles for Fetched<'_> {
     type Error = String;
 
     fn tile(&self, tile: TileId, width: usize) -> Result<Vec<u8>, String> {
-        self.handle.block_on(self.files.get(&path(tile, width)))
-    }
-}
-
-/// Where a tile is (C2SP tlog-tiles): its number in groups of three digits, all but the last after an `x`.
-fn path(tile: TileId, width: usize) -> String {
-    let mut number = format!("{:03}", tile.index % 1000);
-    let mut rest = tile.index / 1000;
-    while rest > 0 {
-        number = format!("x{:03}/{number}", rest % 1000);
-        rest /= 1000;
-    }
-    let partial = if width < FULL { format!(".p/{width}") } else { String::new() };
-    format!("tile/{}/{number}{partial}", tile.level)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiles_are_found_where_the_specification_puts_them() {
-        for (level, index, width, expected) in [
-            (0, 0, 256, "tile/0/000"),
-            (1, 1_234_067, 256, "tile/1/x001/x234/067"),
-            (0, 273, 112, "tile/0/273.p/112"),
-        ] {
-            assert_eq!(path(TileId { level, index }, width), expected);
-        }
+        self.handle.block_on(self.files.get(&LogPath::Tile { tile, width }.to_string()))
     }
 }

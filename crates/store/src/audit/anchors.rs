@@ -5,7 +5,7 @@ use mastio_core::{
     event::{Details, catalogue},
 };
 
-use super::Head;
+use super::Newest;
 use crate::{Query, ReadError, Row, RowError, Statement, Store};
 
 const TABLE: &str = "audit_tsa_anchors";
@@ -113,7 +113,7 @@ pub async fn newest(store: &Store, org: &OrgId) -> Result<Option<Anchor>, ReadEr
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn head_to_stamp(store: &Store, org: &OrgId) -> Result<Option<Head>, ReadError> {
+pub async fn head_to_stamp(store: &Store, org: &OrgId) -> Result<Option<Newest>, ReadError> {
     let sql = "SELECT chain_seq, entry_hash, timestamp FROM local_audit WHERE org_id = ?1 AND chain_seq IS NOT NULL AND EXISTS \
         (SELECT 1 FROM local_audit WHERE org_id = ?1 AND event_type <> ?2 AND chain_seq > \
          coalesce((SELECT max(chain_seq) FROM audit_tsa_anchors WHERE org_id = ?1), 0)) \
@@ -126,7 +126,7 @@ pub async fn head_to_stamp(store: &Store, org: &OrgId) -> Result<Option<Head>, R
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn entry_at(store: &Store, org: &OrgId, seq: i64) -> Result<Option<Head>, ReadError> {
+pub async fn entry_at(store: &Store, org: &OrgId, seq: i64) -> Result<Option<Newest>, ReadError> {
     let sql = "SELECT chain_seq, entry_hash, timestamp FROM local_audit WHERE org_id = ?1 AND chain_seq = ?2";
     entry(store, sql, vec![org.as_str().into(), seq.into()]).await
 }
@@ -135,7 +135,7 @@ async fn entry(
     store: &Store,
     sql: &'static str,
     values: Vec<crate::Value>,
-) -> Result<Option<Head>, ReadError> {
+) -> Result<Option<Newest>, ReadError> {
     let rows = store.rows(Query::new("local_audit", sql, values)).await?;
-    Ok(rows.first().map(Head::read).transpose()?)
+    Ok(rows.first().map(Newest::read).transpose()?)
 }

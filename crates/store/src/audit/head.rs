@@ -8,7 +8,7 @@ const TABLE: &str = "local_audit";
 
 /// The newest entry of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Head {
+pub struct Newest {
     /// Its place.
     pub chain_seq: i64,
     /// Its hash, in hex.
@@ -17,7 +17,7 @@ pub struct Head {
     pub timestamp: String,
 }
 
-impl Head {
+impl Newest {
     /// Reads it from a row with its three columns.
     pub(super) fn read(row: &Row) -> Result<Self, RowError> {
         Ok(Self {
@@ -32,11 +32,11 @@ impl Head {
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn head(store: &Store, org: &OrgId) -> Result<Option<Head>, ReadError> {
+pub async fn head(store: &Store, org: &OrgId) -> Result<Option<Newest>, ReadError> {
     let sql = "SELECT chain_seq, entry_hash, timestamp FROM local_audit \
         WHERE org_id = ?1 AND chain_seq IS NOT NULL ORDER BY chain_seq DESC LIMIT 1";
     let rows = store.rows(Query::new(TABLE, sql, vec![org.as_str().into()])).await?;
-    Ok(rows.first().map(Head::read).transpose()?)
+    Ok(rows.first().map(Newest::read).transpose()?)
 }
 
 /// When the newest entry of the chain of `org` is dated; `None` while it is empty.

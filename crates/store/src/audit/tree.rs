@@ -1,7 +1,7 @@
 //! The Merkle tree over our chain: tables `audit_tree` and `audit_tiles`, and the hashes of entries that it grows from.
 
 use mastio_audit::tree::{Growth, Hash, TileId, Tiles};
-use mastio_core::{OrgId, Stamp};
+use mastio_core::{OrgId, Stamp, hash_from_hex};
 
 use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
 
@@ -92,8 +92,8 @@ pub fn leaves(database: &Database, org: &OrgId, first: u64, limit: u64) -> Resul
     let values = vec![org.as_str().into(), int(first), int(limit)];
     let rows = database.rows_now(&Query::new(ENTRIES, sql, values))?;
     let read = |row: &Row| {
-        let entry_hash = row.parse("entry_hash", hash)?;
-        let previous_hash = row.parse_or_null("previous_hash", hash)?;
+        let entry_hash = row.parse("entry_hash", hash_from_hex)?;
+        let previous_hash = row.parse_or_null("previous_hash", hash_from_hex)?;
         Ok::<_, RowError>(Leaf { seq: number(row, "chain_seq")?, previous_hash, entry_hash })
     };
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
@@ -107,7 +107,7 @@ pub fn entry_hash(database: &Database, org: &OrgId, seq: u64) -> Result<Option<H
     let sql = "SELECT chain_seq, entry_hash FROM local_audit WHERE org_id = ?1 AND chain_seq = ?2 UNION ALL \
         SELECT archived_through, head_hash FROM audit_marks WHERE org_id = ?1 AND archived_through = ?2 LIMIT 1";
     let rows = database.rows_now(&Query::new(ENTRIES, sql, vec![org.as_str().into(), int(seq)]))?;
-    Ok(rows.first().map(|row| row.parse("entry_hash", hash)).transpose()?)
+    Ok(rows.first().map(|row| row.parse("entry_hash", hash_from_hex)).transpose()?)
 }
 
 /// The newest entry of the chain of `org` that was written at this time or before.
@@ -135,11 +135,6 @@ pub fn bounds(database: &Database, org: &OrgId) -> Result<Option<(u64, u64)>, Re
         return Ok(None);
     }
     Ok(Some((number(row, "first")?, number(row, "last")?)))
-}
-
-fn hash(text: &str) -> Result<Hash, hex::FromHexError> {
-    let mut hash = [0; 32];
-    hex::decode_to_slice(text, &mut hash).map(|()| hash)
 }
 
 pub(super) fn number(row: &Row, column: &'static str) -> Result<u64, RowError> {

@@ -2,9 +2,9 @@
 
 use mastio_audit::{
     note::{Name, SignedCheckpoint},
-    tree::{Hash, TreeHead},
+    tree::TreeHead,
 };
-use mastio_core::Stamp;
+use mastio_core::{Stamp, hash_from_hex};
 
 use crate::{Query, ReadError, Row, RowError, Statement, Store, sqlite::Database};
 
@@ -32,16 +32,11 @@ impl Witnessed {
         let size = u64::try_from(row.int("tree_size")?).map_err(|error| row.bad("tree_size", error))?;
         Ok(Self {
             origin: row.parse("origin", Name::parse)?,
-            head: TreeHead { size, root: row.parse("root_hash", hash)? },
+            head: TreeHead { size, root: row.parse("root_hash", hash_from_hex)? },
             note: row.parse("note", SignedCheckpoint::parse)?,
             seen_at: row.stamp("seen_at")?,
         })
     }
-}
-
-fn hash(text: &str) -> Result<Hash, hex::FromHexError> {
-    let mut raw = [0; 32];
-    hex::decode_to_slice(text, &mut raw).map(|()| raw)
 }
 
 /// What was cosigned last of the log `origin`.

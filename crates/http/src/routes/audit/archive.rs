@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{StatusCode, header::LOCATION};
 use mastio_core::Stamp;
-use mastio_ledger::archive::{Progress, Wanted, parse_before};
+use mastio_ledger::archive::{Progress, Wanted};
 use mastio_store::audit::archive::{Job, Mark};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ pub(crate) async fn status(State(app): Shared, Admin(_): Admin) -> Result<Json<V
 }
 
 fn before(text: &str) -> Result<Stamp, ApiError> {
-    parse_before(text).ok_or_else(|| {
+    Stamp::parse_or_day(text).map_err(|_| {
         let says = "a day such as 2026-01-31, or a time with a day";
         ApiError::unprocessable(vec![Invalid::member("before", "value_error", says)])
     })

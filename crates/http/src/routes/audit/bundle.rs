@@ -1,15 +1,14 @@
 //! Evidence bundles.
 
-use axum::{body::Body, extract::State, response::Response};
-use bytes::Bytes;
+use axum::{extract::State, response::Response};
 use http::{
     HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_DISPOSITION, CONTENT_TYPE},
 };
-use http_body_util::channel::{Channel, Sender};
-use mastio_ledger::bundle::{BundleError, Portions, Question, Stamping, Wanted};
+use mastio_ledger::bundle::{Question, Stamping, Wanted};
 use serde::Deserialize;
 
+use super::portions;
 use crate::{
     answer::{ApiError, StrictJson},
     routes::{Shared, caller::Admin, fleet::query::time},
@@ -74,9 +73,7 @@ pub(crate) async fn bundle(
 ) -> Result<Response, ApiError> {
     let bundle = app.ledger().bundle(body.read()?, &operator).await?;
     let name = format!("audit-{}-{}-{}.tar.gz", bundle.org, bundle.first_seq, bundle.last_seq);
-    let (sender, body) = Channel::<Bytes, BundleError>::new(1);
-    tokio::spawn(feed(sender, bundle.portions));
-    let mut response = Response::new(Body::new(body));
+    let mut response = Response::new(portions::body(bundle.portions, "a bundle of the audit log"));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
     let disposition = HeaderValue::try_from(format!("attachment; filename=\"{name}\""));
@@ -84,23 +81,4 @@ pub(crate) async fn bundle(
     let digest = HeaderValue::try_from(hex::encode(bundle.manifest_sha256));
     headers.extend(digest.ok().map(|value| (MANIFEST, value)));
     Ok(response)
-}
-
-/// If writing fails in between, the answer breaks off, so that half a bundle is not mistaken for a whole one. A client
-/// that went away ends the writing.
-async fn feed(mut sender: Sender<Bytes, BundleError>, mut portions: Portions) {
-    loop {
-        match portions.next().await {
-            Ok(None) => return,
-            Ok(Some(bytes)) => {
-                if sender.send_data(bytes.into()).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "a bundle of the audit log breaks off");
-                return sender.abort(error);
-            }
-        }
-    }
 }

@@ -1,5 +1,5 @@
-//! What the audit log is asked, read from the query string. What is wrong with it is a 400 in one sentence: a filter
-//! that silently does not apply would show an auditor something else than what was asked for.
+//! What the audit log is asked, read from the query string. A filter that cannot be read is refused: one that silently
+//! does not apply would show an auditor something else than what was asked for.
 
 use mastio_core::OrgId;
 use mastio_ledger::{
@@ -7,23 +7,21 @@ use mastio_ledger::{
     search::Place,
 };
 use mastio_store::audit::{EventName, Filter, Words};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use crate::{
     answer::ApiError,
-    routes::{App, fleet::query::time, lifecycle::named},
+    routes::{
+        App,
+        fleet::query::{TIMES, read, time},
+        lifecycle::named,
+    },
 };
 
 /// The most entries of a page.
 const MAX_LIMIT: u32 = 1000;
 /// The entries of a page that nobody gave a limit for.
 const USUAL_PAGE: u32 = 100;
-
-/// Reads the query string.
-pub(crate) fn parse<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiError> {
-    serde_urlencoded::from_str(query.unwrap_or_default())
-        .map_err(|error| ApiError::bad_request(error.to_string()))
-}
 
 /// The query of a search. A name that is none of these is refused.
 #[derive(Debug, Default, Deserialize)]
@@ -45,13 +43,13 @@ impl SearchQuery {
     pub(crate) fn read(self, app: &App) -> Result<(Filter, Option<i64>, u32), ApiError> {
         let filter = Filter {
             org: None,
-            agent: agent(app, self.agent)?,
+            agent: agent(app, "agent", self.agent)?,
             event: event("event", self.event)?,
-            result: value("result", self.result, result, "use ok, denied or error")?,
+            result: read("result", self.result, result, "use ok, denied or error")?,
             session: given(self.session),
-            from: value("from", self.from, time, TIMES)?,
-            until: value("to", self.to, time, TIMES)?,
-            text: value("text", self.text, Words::read, "give at least one letter or digit")?,
+            from: read("from", self.from, time, TIMES)?,
+            until: read("to", self.to, time, TIMES)?,
+            text: read("text", self.text, Words::read, "give at least one letter or digit")?,
         };
         Ok((filter, cursor(self.cursor)?.local, limit(self.limit)?))
     }
@@ -94,49 +92,35 @@ impl ExportQuery {
             Some(org) => Some(org.to_owned()),
         };
         Ok(Question {
-            format: value("format", self.format, format, "use ndjson, json or csv")?
-                .unwrap_or(Format::Ndjson),
+            format: read("format", self.format, format, "use ndjson, json or csv")?.unwrap_or(Format::Ndjson),
             org,
             filter: Filter {
-                from: value("start", self.start, time, TIMES)?,
-                until: value("end", self.end, time, TIMES)?,
+                from: read("start", self.start, time, TIMES)?,
+                until: read("end", self.end, time, TIMES)?,
                 event: event("event_type", self.event_type)?,
-                agent: agent(app, self.actor)?,
+                agent: agent(app, "actor", self.actor)?,
                 ..Filter::default()
             },
-            limit: value("limit", self.limit, number, "use a number above 0")?.unwrap_or(USUAL_LIMIT),
+            limit: read("limit", self.limit, number, "use a number above 0")?.unwrap_or(USUAL_LIMIT),
         })
     }
 }
-
-const TIMES: &str = "use a time such as 2026-12-31T00:00:00Z, or a date";
 
 fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// An empty parameter is as good as none.
-fn value<T>(
-    name: &str,
-    text: Option<String>,
-    parse: impl FnOnce(&str) -> Option<T>,
-    problem: &str,
-) -> Result<Option<T>, ApiError> {
-    let Some(text) = given(text) else { return Ok(None) };
-    parse(&text).map(Some).ok_or_else(|| ApiError::bad_request(format!("{name} cannot be read: {problem}")))
-}
-
 /// With or without the organisation in front.
-fn agent(app: &App, text: Option<String>) -> Result<Option<String>, ApiError> {
-    let read = |text: &str| named(app, text).ok().map(|id| id.to_string());
-    value("agent", text, read, "use an agent's id or name")
+fn agent(app: &App, name: &str, text: Option<String>) -> Result<Option<String>, ApiError> {
+    let id = |text: &str| named(app, text).ok().map(|id| id.to_string());
+    read(name, text, id, "use an agent's id or name")
 }
 
 fn event(name: &str, text: Option<String>) -> Result<Option<EventName>, ApiError> {
     let is_name =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-*".contains(&byte));
-    let read = |text: &str| is_name(text).then(|| EventName::read(text));
-    value(name, text, read, "use a name such as agent.revoked, or the beginning of several, such as agent.")
+    let event = |text: &str| is_name(text).then(|| EventName::read(text));
+    read(name, text, event, "use a name such as agent.revoked, or the beginning of several, such as agent.")
 }
 
 fn result(text: &str) -> Option<String> {
@@ -157,7 +141,7 @@ fn format(text: &str) -> Option<Format> {
 
 fn limit(text: Option<String>) -> Result<u32, ApiError> {
     let number = |text: &str| text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-    Ok(value("limit", text, number, "use a number from 1 to 1000")?.unwrap_or(USUAL_PAGE))
+    Ok(read("limit", text, number, "use a number from 1 to 1000")?.unwrap_or(USUAL_PAGE))
 }
 
 /// What [`cursor_of`] wrote.
@@ -170,7 +154,7 @@ pub(crate) fn cursor(text: Option<String>) -> Result<Place, ApiError> {
         let (local, admin) = text.split_once('.').unwrap_or((text, ""));
         Some(Place { local: id(local)?, admin: id(admin)? })
     };
-    Ok(value("cursor", text, place, "take the one of the page before as it is")?.unwrap_or_default())
+    Ok(read("cursor", text, place, "take the one of the page before as it is")?.unwrap_or_default())
 }
 
 /// Where the next page begins, as clients hand it back.

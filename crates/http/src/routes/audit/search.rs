@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{RawQuery, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, Uri, header::LINK};
@@ -14,9 +14,9 @@ use mastio_ledger::{
 use mastio_store::audit;
 use serde_json::{Value, json};
 
-use super::query::{PageQuery, SearchQuery, cursor_of, parse, place};
+use super::query::{PageQuery, SearchQuery, cursor_of, place};
 use crate::{
-    answer::{ApiError, StrictPath},
+    answer::{ApiError, StrictPath, StrictQuery},
     routes::{Shared, caller::Admin, fleet::link, lifecycle::named},
 };
 
@@ -24,9 +24,9 @@ pub(crate) async fn list(
     State(app): Shared,
     Admin(_): Admin,
     uri: Uri,
-    RawQuery(query): RawQuery,
+    StrictQuery(query): StrictQuery<SearchQuery>,
 ) -> Result<Response, ApiError> {
-    let (filter, after, limit) = parse::<SearchQuery>(query.as_deref())?.read(&app)?;
+    let (filter, after, limit) = query.read(&app)?;
     let page = app.ledger().search(filter, after, limit).await?;
     let next = page.next.map(|id| Place { local: Some(id), admin: None });
     Ok(paged(&uri, page.entries.into_iter().map(Told::local).collect(), next))
@@ -37,9 +37,9 @@ pub(crate) async fn timeline(
     Admin(_): Admin,
     StrictPath(id): StrictPath,
     uri: Uri,
-    RawQuery(query): RawQuery,
+    StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Response, ApiError> {
-    let (after, limit) = parse::<PageQuery>(query.as_deref())?.read()?;
+    let (after, limit) = query.read()?;
     // An agent that was deleted has a past all the same.
     let timeline = app.ledger().timeline(&named(&app, &id)?, after, limit).await?;
     Ok(paged(&uri, timeline.entries, timeline.next))

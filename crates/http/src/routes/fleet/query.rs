@@ -16,6 +16,9 @@ const MAX_LIMIT: u32 = 1000;
 /// The longest search text in characters.
 const MAX_NEEDLE: usize = 256;
 
+/// What is said of a text that is no time.
+pub(crate) const TIMES: &str = "use a time such as 2026-12-31T00:00:00Z, or a date";
+
 /// The query string, as text. A name that is none of these is a filter that would silently not apply.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,12 +45,11 @@ impl ListQuery {
     pub(crate) fn parse(self) -> Result<Asked, ApiError> {
         let statuses = "use active, inactive or revoked";
         let methods = "use admin, connector, byoca or spiffe";
-        let times = "use a time such as 2026-12-31T00:00:00Z, or a date";
         let method = |word: &str| Method::ALL.into_iter().find(|method| method.as_str() == word);
         let filter = Filter {
             status: read("status", self.status, Status::from_word, statuses)?,
             method: read("method", self.method, method, methods)?,
-            expiring_before: read("expiring_before", self.expiring_before, time, times)?,
+            expiring_before: read("expiring_before", self.expiring_before, time, TIMES)?,
             needle: needle(self.q)?,
             other_than: None,
             capabilities: Vec::new(),
@@ -76,6 +78,7 @@ pub(crate) fn page(
     Ok((limit.or(after.as_ref().map(|_| MAX_LIMIT)), after))
 }
 
+/// Reads a parameter; an empty one is as good as none.
 pub(crate) fn read<T>(
     name: &str,
     text: Option<String>,
@@ -91,11 +94,8 @@ pub(crate) fn read<T>(
 
 /// A time, or a date for its beginning. The `+` of an offset is a space in a query that was not encoded.
 pub(crate) fn time(text: &str) -> Option<Stamp> {
-    if text.len() == 10 {
-        return Stamp::parse(&format!("{text}T00:00:00Z")).ok();
-    }
-    let (at, zone) = text.split_at_checked(19)?;
-    Stamp::parse(&format!("{at}{}", zone.replace(' ', "+"))).ok()
+    let with_zone = text.split_at_checked(19).map(|(at, zone)| format!("{at}{}", zone.replace(' ', "+")));
+    Stamp::parse_or_day(with_zone.as_deref().unwrap_or(text)).ok()
 }
 
 /// The `Link` to the page after `next`: the same question with another cursor.
