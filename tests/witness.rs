@@ -103,7 +103,7 @@ fn documented(begins: &str, place: &Place, partner: &str) -> Command {
     let command = command.replace("https://mastio.partner.example:9443", partner);
     let command = command.replace("mastio.acme.example/audit", "log.example/audit");
     let mut shell = Command::new("sh");
-    shell.args(["-c", &command]).current_dir(place.path("")).env("ADMIN_SECRET", ADMIN_SECRET);
+    shell.args(["-c", &command]).current_dir(place.path("")).env("PARTNER_SECRET", ADMIN_SECRET);
     shell
 }
 
@@ -174,7 +174,7 @@ async fn a_witness_cosigns_over_tls_and_goes_on_after_its_restart() {
     pair.catches_up().await;
     assert!(pair.cosigned() > before);
 
-    let command = "curl -s -H \"X-Admin-Secret: $ADMIN_SECRET\" https://mastio.partner.example";
+    let command = "curl -sS --fail-with-body --cacert partner-org-ca.pem -H";
     let seen = run(&mut documented(command, &pair.witness, &witness.plain_url()));
     let seen: Value = serde_json::from_str(&seen).unwrap();
     assert_eq!(seen[0]["vkeys"], json!([pair.log_key.to_string()]));
@@ -244,7 +244,7 @@ async fn a_rewritten_history_is_a_split_view_at_the_witness_until_it_is_acknowle
     assert_eq!(witness.stop().await, 0);
     let witness = pair.witness.serve().await;
     assert!(warns(&witness, "audit_split_view").await, "a restart does not forget");
-    let command = "curl -s -H \"X-Admin-Secret: $ADMIN_SECRET\" -d";
+    let command = "curl -sS --fail-with-body --cacert partner-org-ca.pem -d";
     let acknowledged = run(&mut documented(command, &pair.witness, &witness.plain_url()));
     assert_eq!(acknowledged, r#"{"acknowledged":1,"origin":"log.example/audit"}"#);
     assert!(!warns(&witness, "audit_split_view").await);
