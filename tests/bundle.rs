@@ -143,6 +143,29 @@ async fn a_follower_sees_a_log_grow_and_a_history_that_was_rewritten() {
     assert_eq!(place.text("seen.contradicts"), second);
 }
 
+#[tokio::test]
+async fn a_follower_waits_for_the_proof_of_a_checkpoint_and_not_for_ever() {
+    let (place, server) = served().await;
+    let (state, log) = (file(&place, "seen.txt"), Published::of(&place).await);
+    let key = log.publish(&server, &place).await;
+    let follow = |interval| {
+        ["--follow", &log.url, "--interval", interval, "--state", &state, "--log-key", &key]
+            .map(str::to_owned)
+    };
+    let run = |interval| verify(&follow(interval).each_ref().map(String::as_str));
+    assert!(run("0").status.success());
+    let first = std::fs::read_to_string(&state).unwrap();
+    let made = server.operator(Method::POST, "/v1/admin/agents", &json!({ "agent_name": "dave" })).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    log.publish(&server, &place).await;
+    std::fs::remove_dir_all(place.path("static/audit/log/tile")).unwrap();
+    assert_eq!(run("0").status.code(), Some(1), "a single look says that it could not");
+    let seen = run("1");
+    assert_eq!(seen.status.code(), Some(2), "{}", both(&seen));
+    assert!(both(&seen).contains("look 9 of 10") && both(&seen).contains("not proved"), "{}", both(&seen));
+    assert_eq!(std::fs::read_to_string(&state).unwrap(), first, "what is not proved takes no place");
+}
+
 /// The log as static files (C2SP tlog-tiles), served by somebody else.
 struct Published {
     url: String,

@@ -221,18 +221,39 @@ async fn a_rewritten_history_is_a_split_view_at_the_witness_until_it_is_acknowle
     let log = pair.log.serve().await;
     makes_agents(&log, &["a", "b"]).await;
     pair.catches_up().await;
+    let cosigned = pair.cosigned();
     log.stop().await;
 
     // Another history under the same key, longer than the one that was cosigned.
     pair.restore(&older);
     pair.witnessed_at(None);
     let log = pair.log.serve().await;
-    makes_agents(&log, &["mallory-1", "mallory-2", "mallory-3", "mallory-4", "mallory-5"]).await;
+    let signed = format!("SELECT count(*) FROM audit_checkpoints WHERE tree_size > {cosigned}");
+    for number in 0..12 {
+        let before = pair.log.sql(&signed);
+        makes_agents(&log, &[&format!("mallory-{number}")]).await;
+        let more = async || (pair.log.sql(&signed) != before).then_some(());
+        if number > 5 {
+            eventually("the rewritten log is signed", PATIENCE, more).await;
+        }
+    }
     log.stop().await;
     pair.witnessed_at(Some(&pair.plain()));
     let log = pair.log.serve().await;
-    comes_to_warn(&witness, "audit_split_view").await;
     comes_to_warn(&log, "audit_rolled_back").await;
+    assert!(!warns(&witness, "audit_split_view").await, "one wrong proof may be anybody's");
+    // A log that does not stop by itself.
+    let client = mastio_client::Client::builder(&pair.plain()).build().unwrap();
+    for back in 0..3 {
+        let sql = format!("SELECT note FROM audit_checkpoints ORDER BY tree_size DESC LIMIT 1 OFFSET {back}");
+        let note = pair.log.sql(&sql);
+        let body = format!("old {cosigned}\n\n{}", note.strip_suffix('\n').unwrap());
+        let path = "/audit/witness/add-checkpoint";
+        let answer =
+            client.connect().request(Method::POST, path, http::HeaderMap::new(), body.into_bytes()).await;
+        assert_eq!(answer.unwrap().status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    comes_to_warn(&witness, "audit_split_view").await;
     assert_eq!(metric(&witness, "cullis_audit_split_views").await, Some(1.0));
     let told = "SELECT details FROM local_audit WHERE event_type = 'audit.split_view'";
     let told: Value = serde_json::from_str(&pair.witness.sql(told)).unwrap();

@@ -232,15 +232,20 @@ impl Authority {
         reuse: bool,
         operator: &Operator,
     ) -> Result<Result<Unit, Buried>, Outage> {
-        let Some(tombstone) = agents::tombstone(&self.store, id).await? else { return Ok(Ok(unit)) };
+        let mut buried = agents::tombstones_like(&self.store, id).await?;
         if !reuse {
-            return Ok(Err(Buried { agent: tombstone.agent, deleted_at: tombstone.deleted_at }));
+            let newest = buried.pop().map(|last| Buried { agent: last.agent, deleted_at: last.deleted_at });
+            return Ok(newest.map_or(Ok(unit), Err));
         }
-        let event = catalogue::AgentIdReused {
-            deleted_at: tombstone.deleted_at,
-            last_seq: tombstone.receipt.as_ref().map_or(0, |receipt| receipt.last_seq),
-            by: operator.fingerprint.clone(),
-        };
-        Ok(Ok(unit.write(tombstone.lift()).tell(Event::new(&event).about(id.as_str()))))
+        let lifted = buried.into_iter().fold(unit, |unit, tombstone| {
+            let event = catalogue::AgentIdReused {
+                deleted_at: tombstone.deleted_at,
+                last_seq: tombstone.receipt.as_ref().map_or(0, |receipt| receipt.last_seq),
+                by: operator.fingerprint.clone(),
+            };
+            let event = Event::new(&event).about(tombstone.agent.as_str());
+            unit.write(tombstone.lift()).tell(event)
+        });
+        Ok(Ok(lifted))
     }
 }

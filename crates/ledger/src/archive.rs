@@ -170,6 +170,10 @@ impl Ledger {
                     return Err(error);
                 }
             }
+        } else if !self.is_marked(&job)? {
+            let error = ArchiveError::Unmarked(job.span);
+            self.give_up(&job, &error).await?;
+            return Err(error);
         }
         let deleted = self.delete(&job).await;
         self.log.archives.progress.send_replace(None);
@@ -264,6 +268,12 @@ impl Ledger {
             written => draft.discard().map(|()| Err(written.err().unwrap_or(ArchiveError::OtherSpan(span)))),
         };
         self.reading(move |database| put(database).map_err(|source| io_error(&target, source))?).await
+    }
+
+    /// Whether its entries may go: the mark of exactly this archive is set.
+    fn is_marked(&self, job: &Job) -> Result<bool, ArchiveError> {
+        let marks = archive::marks(self.authority.store().database(), &self.authority.trust().org)?;
+        Ok(marks.iter().any(|mark| mark.span == job.span && mark.file == job.file))
     }
 
     async fn delete(&self, job: &Job) -> Result<(), ArchiveError> {

@@ -13,6 +13,9 @@ use crate::{Ledger, checkpoints::CheckpointError};
 
 /// How long to wait after a failure.
 const BACK_OFF: Duration = Duration::from_secs(5);
+/// When entries that no checkpoint covers are late, at least and in intervals of checkpoints.
+const LATE: Duration = Duration::from_mins(10);
+const LATE_INTERVALS: u32 = 10;
 
 /// When things were done last, on the monotonic clock.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ struct Moments {
     again_at: Option<Duration>,
     /// Why it failed last, to say it once.
     trouble: Option<String>,
+    /// How many entries the newest checkpoint has, and since when it has no more although there are more.
+    covered: (u64, Duration),
 }
 
 impl Pace {
@@ -57,6 +62,7 @@ impl Ledger {
     /// Looks after tree and checkpoints. Call it every second or so.
     pub async fn keep_log(&self) {
         let now = self.authority.clock().elapsed();
+        self.look_for_late(now).await;
         if self.log.pace.is_backing_off(now) {
             return;
         }
@@ -68,6 +74,34 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Whether entries wait for a checkpoint for too long, whatever keeps it from being signed.
+    #[must_use]
+    pub fn checkpoint_is_late(&self) -> bool {
+        self.authority.metrics.evidence.checkpoint_late.get() > 0
+    }
+
+    async fn look_for_late(&self, now: Duration) {
+        let limit = LATE.max(self.authority.settings.audit.checkpoint_every * LATE_INTERVALS);
+        // What cannot be read covers nothing more.
+        let newest = self.covered().await.ok();
+        let late = self.log.pace.change(|moments| {
+            if let Some((size, all)) = newest
+                && (all || size != moments.covered.0)
+            {
+                moments.covered = (size, now);
+            }
+            now.saturating_sub(moments.covered.1) > limit
+        });
+        self.authority.metrics.evidence.checkpoint_late.set(late.into());
+    }
+
+    /// How many entries the newest checkpoint has, and whether these are all that it can have.
+    async fn covered(&self) -> Result<(u64, bool), CheckpointError> {
+        let key = self.log_key().await?;
+        let size = self.newest_checkpoint().await?.map_or(0, |newest| newest.head().size);
+        Ok((size, key.base_seq + size > self.last_seq().await?))
     }
 
     async fn keep_up(&self, now: Duration) -> Result<(), CheckpointError> {

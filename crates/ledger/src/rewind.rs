@@ -91,7 +91,9 @@ pub fn judge(
     match key.generation_of(&said.origin) {
         None => return Ok(None),
         Some(generation) if generation < key.generation => return Ok(None),
-        Some(generation) if generation > key.generation => return Ok(Some(Reason::UnknownKey)),
+        Some(generation) if generation > key.generation => {
+            return Ok(is_next_at_most(key, generation).then_some(Reason::UnknownKey));
+        }
         Some(_) => {}
     }
     if known.note.verify(key.vkey()).is_err() {
@@ -104,6 +106,22 @@ pub fn judge(
     let tree = Tree::new(size, &tiles);
     let continued = tree.consistency(said.head.size)?.verify(&said.head, &tree.head()?);
     Ok(continued.is_err().then_some(Reason::Rewritten))
+}
+
+/// Generations follow each other. One that is further off is nobody's that we can have been: without this, one line that
+/// somebody wrote into the file would stop the log for good.
+fn is_next_at_most(key: &LogKey, generation: u64) -> bool {
+    key.generation.checked_add(1).is_some_and(|next| generation <= next)
+}
+
+/// Whether a checkpoint of the file may be one that this log published.
+fn is_plausible(key: &LogKey, known: &Known) -> bool {
+    let said = known.note.unverified();
+    let plausible = key.generation_of(&said.origin).is_none_or(|generation| is_next_at_most(key, generation));
+    if !plausible {
+        tracing::warn!(origin = %said.origin, size = said.head.size, "a line in the file of checkpoints is ignored: no key of this log signed it, and the generation before it is unknown");
+    }
+    plausible
 }
 
 /// Generation and size of a checkpoint of this log; `None` when it is another log's.
@@ -131,7 +149,8 @@ fn published(
         tracing::warn!(%error, path = %file.path().display(), "the file of checkpoints cannot be read");
         Vec::new()
     });
-    let newest = filed.into_iter().filter_map(|known| Some((newest_of(key, &known)?, known)));
+    let plausible = filed.into_iter().filter(|known| is_plausible(key, known));
+    let newest = plausible.filter_map(|known| Some((newest_of(key, &known)?, known)));
     let filed = newest.max_by_key(|(place, _)| *place).map(|(_, known)| known);
     let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(filed.map(|known| (name, known)).into_iter().chain(stored).collect())

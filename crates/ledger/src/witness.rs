@@ -8,13 +8,17 @@
 //! Cosigning is not written into the audit log: two Mastios that are each other's witness would keep each other's logs
 //! growing for ever.
 
+mod doubts;
 pub mod key;
 pub mod push;
 pub mod serve;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
-use mastio_audit::note::NoteSigner;
+use mastio_audit::note::{Name, NoteSigner};
 use mastio_authority::{Outage, Refusal, admin::Operator};
 use mastio_core::{Event, event::catalogue};
 use mastio_store::{
@@ -23,12 +27,14 @@ use mastio_store::{
 };
 use tokio::sync::OnceCell;
 
+use self::doubts::Doubts;
 use crate::Ledger;
 
 /// What witnessing keeps in memory.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     key: OnceCell<Arc<NoteSigner>>,
+    doubts: Mutex<BTreeMap<Name, Doubts>>,
 }
 
 /// Why nothing was acknowledged.

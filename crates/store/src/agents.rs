@@ -13,7 +13,7 @@ pub use change::{
     forget_old_revocations, keep_jwk, keep_lifetime, key_name, mark_revoked, note_missing_certificate,
     raise_epoch, re_describe, re_pin, reactivate, renew_svid, restore_bindings, set_dpop_key, set_federated,
 };
-pub use tombstone::{AllEnded, Receipt, Tombstone, all_ended, bury, tombstone};
+pub use tombstone::{AllEnded, Receipt, Tombstone, all_ended, bury, tombstone, tombstones_like};
 
 use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};
 

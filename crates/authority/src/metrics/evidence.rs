@@ -13,6 +13,8 @@ pub struct EvidenceMetrics {
     pub checkpoint_at: IntGauge,
     /// Checkpoints that could not be written into the file beside the database.
     pub checkpoint_file_errors: IntCounter,
+    /// 1 while entries wait too long for a checkpoint.
+    pub checkpoint_late: IntGauge,
     /// 1 while the log is behind a checkpoint that it published, or contradicts it.
     pub rolled_back: IntGauge,
 }
@@ -42,6 +44,10 @@ impl EvidenceMetrics {
             checkpoint_file_errors: counter(
                 "cullis_audit_checkpoint_file_errors_total",
                 "checkpoints that could not be written into the file beside the database",
+            )?,
+            checkpoint_late: gauge(
+                "cullis_audit_checkpoint_late",
+                "1 while there are entries that no checkpoint has covered for too long",
             )?,
             rolled_back: gauge(
                 "cullis_audit_rolled_back",

@@ -11,6 +11,8 @@ pub struct WitnessMetrics {
     pub size: IntGaugeVec,
     /// Checkpoints that a witness did not cosign, by `witness`.
     pub failures: IntCounterVec,
+    /// Checkpoints that came to us with a proof that does not hold, by the `origin` of their log.
+    pub unproved: IntCounterVec,
 }
 
 impl WitnessMetrics {
@@ -23,9 +25,15 @@ impl WitnessMetrics {
         let failures =
             Opts::new("cullis_audit_witness_failures_total", "checkpoints that a witness did not cosign");
         let failures = IntCounterVec::new(failures, &["witness"])?;
+        let unproved = Opts::new(
+            "cullis_audit_witness_unproved_total",
+            "checkpoints that came to this witness with a proof that does not hold",
+        );
+        let unproved = IntCounterVec::new(unproved, &["origin"])?;
+        registry.register(Box::new(unproved.clone()))?;
         registry.register(Box::new(split_views.clone()))?;
         registry.register(Box::new(size.clone()))?;
         registry.register(Box::new(failures.clone()))?;
-        Ok(Self { split_views, size, failures })
+        Ok(Self { split_views, size, failures, unproved })
     }
 }

@@ -168,3 +168,17 @@ async fn of_a_deletion_and_a_new_agent_at_once_none_slips_through() {
     }
     assert_eq!(world.events("agent.delete"), 8);
 }
+
+#[tokio::test]
+async fn the_id_of_a_deleted_agent_is_not_free_in_other_letters() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    Holder::created(&authority, "b2").await;
+    authority.decommission(&id(&authority, "b2"), None, &operator()).await.unwrap();
+    let buried = reason(authority.create_agent(&candidate("b2"), true, &operator()).await);
+    assert_eq!(reason(authority.create_agent(&candidate("B2"), true, &operator()).await), buried);
+    assert_eq!(reason(brought(&authority, &world, &candidate("B2")).await.map(drop)), buried);
+    authority.create_agent(&insisting("B2"), true, &operator()).await.unwrap();
+    assert_eq!(world.events("agent.id_reused"), 1);
+    assert_eq!(world.count("SELECT count(*) FROM agent_tombstones"), 0);
+}

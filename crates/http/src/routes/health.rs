@@ -43,6 +43,7 @@ pub(crate) fn warnings(app: &App) -> Vec<&'static str> {
         (app.authority.trust().root.path_len() == Some(0), "org_ca_legacy_pathlen_zero"),
         (app.authority.audit_chain_is_broken(), "audit_chain_broken"),
         (app.ledger.is_rolled_back(), "audit_rolled_back"),
+        (app.ledger.checkpoint_is_late(), "audit_checkpoint_late"),
         (app.ledger.sees_split_view(), "audit_split_view"),
         (app.ledger.disk_is_low(), "audit_disk_low"),
     ]

@@ -1,6 +1,6 @@
 //! Being a witness: the protocol, its races, and what is seen of logs that tell two stories.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -234,30 +234,101 @@ async fn two_stories_of_one_size_are_kept_told_and_warned_of_until_acknowledged(
     assert!(!world.warns().await);
     assert_eq!(acknowledge(ORIGIN).await.status, StatusCode::NOT_FOUND);
     // The lie continues.
-    assert_eq!(world.add(log.request(10, 20)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    for size in [20, 30, 40] {
+        assert!(!world.warns().await, "{size}");
+        assert_eq!(world.add(log.request(10, size)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
     assert!(world.warns().await);
     assert_eq!(world.rows(SPLIT_VIEWS).await, 2);
 }
 
-#[tokio::test]
-async fn a_true_checkpoint_with_a_wrong_proof_is_suspected_until_it_is_proved() {
-    let log = Log::new();
-    let world = log.witness().await;
-    // Before anything was cosigned there is nothing that could be contradicted.
-    let request = AddCheckpoint { path: vec![[7; 32]], ..log.request(0, 10) };
-    assert_eq!(world.add(request).await.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(!world.warns().await);
-
-    assert_eq!(world.add(log.request(0, 10)).await.status, StatusCode::OK);
-    let request = AddCheckpoint { path: vec![[7; 32]], ..log.request(10, 20) };
-    assert_eq!(world.add(request).await.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(world.warns().await);
-    assert_eq!(world.add(log.request(10, 20)).await.status, StatusCode::OK);
-    assert!(!world.warns().await, "the log proved that very checkpoint");
+/// What an outsider sends who sees a checkpoint.
+fn wrong(log: &Log, old: u64, size: u64) -> AddCheckpoint {
+    AddCheckpoint { path: vec![[7; 32]], ..log.request(old, size) }
 }
 
 #[tokio::test]
-async fn evidence_is_bounded_and_a_smaller_tree_is_no_contradiction() {
+async fn a_true_checkpoint_with_a_wrong_proof_says_nothing_about_its_log() {
+    let log = Log::new();
+    let world = log.witness().await;
+    // Before anything was cosigned there is nothing that could be contradicted.
+    assert_eq!(world.add(wrong(&log, 0, 10)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(world.add(log.request(0, 10)).await.status, StatusCode::OK);
+    for _ in 0..5 {
+        assert_eq!(world.add(wrong(&log, 10, 20)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(world.add(wrong(&log, 10, 25)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    // That very one never comes.
+    assert_eq!(world.add(log.request(10, 21)).await.status, StatusCode::OK);
+    assert_eq!(world.add(wrong(&log, 21, 26)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(!world.warns().await);
+    assert_eq!((world.rows(SPLIT_VIEWS).await, world.rows(KEPT).await), (0, 0));
+    let counted = world.authority.metrics.witness.unproved.with_label_values(&[ORIGIN]).get();
+    assert_eq!(counted, 7);
+}
+
+#[tokio::test]
+async fn a_log_that_proves_nothing_any_more_is_suspected_until_it_proves_as_much() {
+    let log = Log::new();
+    let world = log.witness().await;
+    assert_eq!(world.add(log.request(0, 10)).await.status, StatusCode::OK);
+    for size in [20, 30, 40, 50] {
+        assert_eq!(world.rows(SPLIT_VIEWS).await, usize::from(size > 40), "{size}");
+        assert_eq!(world.add(wrong(&log, 10, size)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(world.rows(SPLIT_VIEWS).await, 1, "one suspicion at a time");
+    assert_eq!(world.show().await["split_views"][0]["suspected_size"], 40);
+    assert_eq!(world.add(log.request(10, 39)).await.status, StatusCode::OK);
+    assert!(world.warns().await, "a smaller one tells nothing of it");
+    assert_eq!(world.add(log.request(39, 41)).await.status, StatusCode::OK);
+    assert!(!world.warns().await);
+}
+
+#[tokio::test]
+async fn a_doubted_checkpoint_is_evidence_once_the_log_signs_another_of_its_size() {
+    let mut log = Log::new();
+    let world = log.witness().await;
+    assert_eq!(world.add(log.request(0, 10)).await.status, StatusCode::OK);
+    let truth = log.tiles.clone();
+    log = log.telling("a lie");
+    assert_eq!(world.add(log.request(10, 20)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let lie = log.checkpoint(20);
+    assert!(!world.warns().await);
+    log.tiles = truth;
+    assert_eq!(world.add(log.request(10, 20)).await.status, StatusCode::OK);
+    assert!(world.warns().await);
+    assert_eq!(world.show().await["split_views"][0]["other"], lie.to_string());
+    // It is proved: that the log goes on does not end it.
+    assert_eq!(world.add(log.request(20, 30)).await.status, StatusCode::OK);
+    assert!(world.warns().await);
+}
+
+const KEPT: &str = "SELECT id FROM audit_split_views";
+
+#[tokio::test]
+async fn suspicions_are_bounded_and_do_not_hide_a_proof() {
+    let mut log = Log::new();
+    let world = log.witness().await;
+    assert_eq!(world.add(log.request(0, 10)).await.status, StatusCode::OK);
+    let mut known = 10;
+    for _ in 0..20 {
+        for more in 1..4 {
+            assert_eq!(world.add(wrong(&log, known, known + more)).await.status, 422);
+        }
+        world.clock.advance(Duration::from_secs(60));
+        assert_eq!(world.add(log.request(known, known + 3)).await.status, StatusCode::OK);
+        known += 3;
+    }
+    assert_eq!((world.rows(SPLIT_VIEWS).await, world.rows(KEPT).await), (16, 16), "ended ones count");
+    assert!(!world.warns().await);
+    log = log.telling("a lie");
+    assert_eq!(world.add(log.request(known, known)).await.status, StatusCode::CONFLICT);
+    assert_eq!((world.rows(SPLIT_VIEWS).await, world.rows(KEPT).await), (17, 17));
+    assert!(world.warns().await);
+}
+
+#[tokio::test]
+async fn a_smaller_tree_is_no_contradiction() {
     let mut log = Log::new();
     let world = log.witness().await;
     assert_eq!(world.add(log.request(0, 100)).await.status, StatusCode::OK);
@@ -265,10 +336,6 @@ async fn evidence_is_bounded_and_a_smaller_tree_is_no_contradiction() {
     log = log.telling("a lie");
     assert_eq!(world.add(log.request(0, 50)).await.text, "100\n");
     assert!(!world.warns().await, "nobody can tell an old checkpoint from a rewritten one");
-    for size in 101..121 {
-        assert_eq!(world.add(log.request(100, size)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
-    }
-    assert_eq!(world.rows(SPLIT_VIEWS).await, 16, "then somebody has to look");
 }
 
 #[tokio::test]

@@ -56,6 +56,9 @@ pub enum ArchiveError {
     /// Writing or verifying it.
     #[error(transparent)]
     Segment(#[from] SegmentError),
+    /// Somebody else wrote that it is made.
+    #[error("no mark names entries {} to {} with this file, so nothing is deleted", .0.first, .0.last)]
+    Unmarked(Span),
     /// The database refused the mark.
     #[error("the archive cannot be marked: {0}")]
     Mark(String),
@@ -93,7 +96,9 @@ impl Refusal for ArchiveError {
         match self {
             Self::Nothing(_) | Self::UnderWay | Self::Gap(_) | Self::FileTaken(_) => 409,
             Self::NoSpace { .. } => 507,
-            Self::OtherSpan(_) | Self::Io { .. } | Self::Segment(_) | Self::Mark(_) => 500,
+            Self::OtherSpan(_) | Self::Io { .. } | Self::Segment(_) | Self::Unmarked(_) | Self::Mark(_) => {
+                500
+            }
             Self::Checkpoint(error) => error.status(),
             Self::Outage(outage) => outage.status(),
         }
@@ -106,7 +111,9 @@ impl Refusal for ArchiveError {
             Self::Gap(_) => "audit_chain_broken",
             Self::NoSpace { .. } => "archive_no_space",
             Self::FileTaken(_) => "archive_file_taken",
-            Self::OtherSpan(_) | Self::Io { .. } | Self::Segment(_) | Self::Mark(_) => "archive_failed",
+            Self::OtherSpan(_) | Self::Io { .. } | Self::Segment(_) | Self::Unmarked(_) | Self::Mark(_) => {
+                "archive_failed"
+            }
             Self::Checkpoint(error) => error.reason(),
             Self::Outage(outage) => outage.reason(),
         }
@@ -131,6 +138,14 @@ pub enum RestoreError {
         file: PathBuf,
         /// Its last entry.
         last: i64,
+    },
+    /// It holds the same entries, and somebody made it anew.
+    #[error("{} is not the file that was archived: its SHA-256 is not that of its mark, {marked}; take a copy of the original", file.display())]
+    OtherFile {
+        /// The file.
+        file: PathBuf,
+        /// The SHA-256 of the original, in hex.
+        marked: String,
     },
     /// What would come back is still being deleted.
     #[error("an archive is under way; wait until it is done")]

@@ -40,10 +40,12 @@ pub async fn restore(
     let segment = segment::verify(file, &Called::default()).map_err(wrong)?;
     let head_hash = hex::encode(segment.last_hash);
     let marks = archive::marks(store.database(), org)?;
-    if segment.org != org.as_str()
-        || !marks.iter().any(|mark| mark.span == segment.span && mark.head_hash == head_hash)
-    {
+    let mut of_it = marks.iter().filter(|mark| mark.span == segment.span && mark.head_hash == head_hash);
+    let Some(mark) = of_it.next().filter(|_| segment.org == org.as_str()) else {
         return Err(RestoreError::Foreign { file: file.to_owned(), last: segment.span.last });
+    };
+    if mark.bundle_sha256 != hex::encode(segment.sha256) {
+        return Err(RestoreError::OtherFile { file: file.to_owned(), marked: mark.bundle_sha256.clone() });
     }
     let (units, mut read) = mpsc::channel(AHEAD);
     let path = Arc::<Path>::from(file);

@@ -42,6 +42,14 @@ pub enum SeriesError {
         /// The last entry of the one before it.
         after: i64,
     },
+    /// One holds the same entries as the one that was made, and is not it.
+    #[error("{} is not the file that was archived: its SHA-256 is not that of its mark, {marked}", file.display())]
+    OtherFile {
+        /// The file.
+        file: PathBuf,
+        /// The SHA-256 of the original, in hex.
+        marked: String,
+    },
     /// The log goes on from somewhere else.
     #[error("the log goes on from entry {}, and the archives end with entry {archived}", marked.map_or_else(|| "1".to_owned(), |seq| format!("{}", seq + 1)))]
     Log {
@@ -90,12 +98,21 @@ impl Series {
         }
     }
 
-    /// That the log goes on where the archives end: its newest mark is on their last entry.
+    /// That the log goes on where the archives end, and marked these very files: its newest mark is on their last entry.
     ///
     /// # Errors
-    /// [`SeriesError::Log`].
+    /// [`SeriesError::Log`] and [`SeriesError::OtherFile`].
     pub fn leads_to(&self, marks: &[Mark]) -> Result<(), SeriesError> {
         let Some((_, last)) = self.archives.last() else { return Ok(()) };
+        for (file, segment) in &self.archives {
+            let mark = marks.iter().find(|mark| mark.span == segment.span);
+            if let Some(mark) = mark.filter(|mark| mark.bundle_sha256 != hex::encode(segment.sha256)) {
+                return Err(SeriesError::OtherFile {
+                    file: file.clone(),
+                    marked: mark.bundle_sha256.clone(),
+                });
+            }
+        }
         match marks.last() {
             Some(mark)
                 if mark.span.last == last.span.last && mark.head_hash == hex::encode(last.last_hash) =>

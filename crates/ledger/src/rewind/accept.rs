@@ -4,7 +4,7 @@
 //! It has a fresh key. The one of before is in the copy that was restored, and in every other copy of it: whoever holds
 //! one could go on signing the history that was given up.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use mastio_audit::note::Name;
 use mastio_authority::{Outage, trust::Trust};
@@ -87,9 +87,16 @@ impl Loss {
             by_file.into_iter().chain(by_witness).max_by_key(newest).ok_or(AcceptError::NothingLost)?;
 
         let all = file.all()?;
-        let (generation, known_size) = newest_of(&key, &rewind.known).unwrap_or_default();
-        let used = all.iter().filter_map(|known| newest_of(&key, known)).map(|(generation, _)| generation);
-        let generation = used.fold(generation.max(key.generation), u64::max) + 1;
+        let (_, known_size) = newest_of(&key, &rewind.known).unwrap_or_default();
+        let used: BTreeSet<u64> = all
+            .iter()
+            .chain([&rewind.known])
+            .filter_map(|known| newest_of(&key, known))
+            .map(|(used, _)| used)
+            .collect();
+        // The first behind ours that was not used: what does not follow was written by somebody else.
+        let mut behind = (1..).map_while(|step| key.generation.checked_add(step));
+        let generation = behind.find(|generation| !used.contains(generation)).ok_or(AcceptError::NoLog)?;
         let last = key.base_seq + known_size - 1;
         let agreed = key.base_seq + agreed(database, &key, size.min(known_size), &all)?;
         // Entries that were there when the lost checkpoint was signed were in the copy.

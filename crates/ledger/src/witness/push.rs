@@ -221,6 +221,7 @@ impl Ledger {
                 "the witness {name} says that it cosigned {held} entries which this checkpoint does not continue"
             ),
             seen_at: self.authority.clock().now(),
+            suspected_size: None,
         };
         self.keep_split_view(split).await?;
         Err(PushError::Contradicted(held))

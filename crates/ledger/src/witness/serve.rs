@@ -1,14 +1,15 @@
 //! Being a witness: cosign what continues, refuse what does not, keep what contradicts.
 //!
-//! What is detected: two checkpoints of one size with different roots, and a checkpoint for which no proof from the
-//! one that was cosigned last holds. The first is proof of two histories whoever sent it, since the log signed both.
-//! The second may also be a true checkpoint that somebody sent with a wrong proof; when the log proves that very
-//! checkpoint later, the suspicion is cleared. What is not detected: a checkpoint smaller than the one that was
+//! What is detected: two checkpoints of one size with different roots, and a log that proves none of its checkpoints
+//! any more. The first is proof of two histories whoever sent it, since the log signed both. The second is a suspicion
+//! (see [`super::doubts`]), which ends when the log proves a checkpoint of at least that size. What is not detected: a checkpoint smaller than the one that was
 //! cosigned last. It may be old or rewritten, and without its entries nobody can tell; the log is told the size that
 //! we know, and has to explain itself.
 
+use std::sync::PoisonError;
+
 use mastio_audit::{
-    note::{NoteKey, SignedCheckpoint},
+    note::{Name, NoteKey, SignedCheckpoint},
     tree::TreeHead,
     witness::{AddCheckpoint, Relation, RequestError},
 };
@@ -19,7 +20,11 @@ use mastio_store::{
     audit::witness::{self, SplitView, Witnessed},
 };
 
+use super::doubts::Doubts;
 use crate::Ledger;
+
+/// The longest checkpoint with nothing but the signature of its log, in bytes: what is signed is kept.
+const LONGEST: usize = 4 << 10;
 
 /// Why a checkpoint is not cosigned.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,9 @@ pub enum AddError {
     /// Larger before than after.
     #[error("the old size is larger than the checkpoint's: send the size that was cosigned last")]
     Backwards,
+    /// Longer than what is kept.
+    #[error("the checkpoint is longer than 4 KB: leave lines out of it")]
+    TooLong,
     /// The log did not sign it.
     #[error("no signature on the checkpoint is by a key that is known for this log")]
     Unsigned,
@@ -57,7 +65,7 @@ impl Refusal for AddError {
     fn status(&self) -> u16 {
         match self {
             Self::NoWitness | Self::UnknownLog => 404,
-            Self::Malformed(_) | Self::Backwards => 400,
+            Self::Malformed(_) | Self::Backwards | Self::TooLong => 400,
             Self::Unsigned => 403,
             Self::Conflict { .. } => 409,
             Self::Unproved => 422,
@@ -71,6 +79,7 @@ impl Refusal for AddError {
             Self::UnknownLog => "unknown_log",
             Self::Malformed(_) => "malformed_checkpoint",
             Self::Backwards => "old_size_too_large",
+            Self::TooLong => "checkpoint_too_long",
             Self::Unsigned => "unsigned_checkpoint",
             Self::Conflict { .. } => "other_size_cosigned",
             Self::Unproved => "inconsistent_checkpoint",
@@ -136,6 +145,7 @@ impl Ledger {
         let mut refused = AddError::UnknownLog;
         for key in self.authority.settings.audit.witnessing.logs.iter().filter(|key| key.name() == origin) {
             match checkpoint.signed_by(key) {
+                Ok(note) if note.as_str().len() > LONGEST => return Err(AddError::TooLong),
                 Ok(note) => return Ok(note),
                 Err(_) => refused = AddError::Unsigned,
             }
@@ -152,11 +162,16 @@ impl Ledger {
             Relation::Backwards => Err(AddError::Backwards),
             Relation::Stale => Err(AddError::Conflict { size: head.size }),
             Relation::Contradicts => {
-                self.keep_evidence(known, note).await?;
+                if let Some(known) = known {
+                    self.keep_evidence(&known.note, note, None).await?;
+                }
                 Err(AddError::Conflict { size: head.size })
             }
             Relation::Unproved => {
-                self.keep_evidence(known, note).await?;
+                // Before anything was cosigned there is nothing to contradict.
+                if let Some(known) = known {
+                    self.doubt(&known, note).await?;
+                }
                 Err(AddError::Unproved)
             }
         }
@@ -174,7 +189,11 @@ impl Ledger {
         let origin = checkpoint.origin.to_string();
         let next =
             Witnessed { origin: checkpoint.origin, head: checkpoint.head, note: note.clone(), seen_at: now };
-        let mut unit = Unit::default().write(witness::advance(known, &next)).write(witness::clear(note, now));
+        let mut unit = Unit::default().write(witness::advance(known, &next)).write(witness::clear(
+            &next.origin,
+            next.head.size,
+            now,
+        ));
         if first {
             unit = unit.tell(Event::new(&catalogue::LogWitnessed { origin, size: next.head.size }));
         }
@@ -182,17 +201,49 @@ impl Ledger {
         if self.sees_split_view() {
             self.count_split_views()?;
         }
+        let contradicting = self.doubted(&next.origin, |doubts| {
+            let contradicting = doubts.contradicting(note);
+            doubts.proved(next.head.size);
+            contradicting
+        });
+        if let Some(other) = contradicting {
+            self.keep_evidence(note, &other, None).await?;
+        }
         Ok(format!("{line}\n"))
     }
 
-    /// Keeps what contradicts what was cosigned; before anything was there is nothing to contradict.
-    async fn keep_evidence(&self, known: Option<Witnessed>, note: &SignedCheckpoint) -> Result<(), Outage> {
-        let Some(known) = known else { return Ok(()) };
+    /// Remembers a note that came with a wrong proof. Only several in a row, or another root at one size, are a split view.
+    async fn doubt(&self, known: &Witnessed, note: &SignedCheckpoint) -> Result<(), Outage> {
+        self.authority.metrics.witness.unproved.with_label_values(&[known.origin.as_str()]).inc();
+        let (contradicting, suspicious) =
+            self.doubted(&known.origin, |doubts| (doubts.contradicting(note), doubts.add(note)));
+        if let Some(first) = contradicting {
+            return self.keep_evidence(&first, note, None).await;
+        }
+        match suspicious {
+            true => self.keep_evidence(&known.note, note, Some(note.unverified().head.size)).await,
+            false => Ok(()),
+        }
+    }
+
+    fn doubted<T>(&self, origin: &Name, look: impl FnOnce(&mut Doubts) -> T) -> T {
+        let mut doubts = self.log.witness.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        look(doubts.entry(origin.clone()).or_default())
+    }
+
+    /// Keeps two notes of one log of which at most one can be true, or seems to be.
+    async fn keep_evidence(
+        &self,
+        known: &SignedCheckpoint,
+        other: &SignedCheckpoint,
+        suspected_size: Option<u64>,
+    ) -> Result<(), Outage> {
         let split = SplitView {
-            origin: known.origin.to_string(),
-            known: known.note.to_string(),
-            other: note.to_string(),
+            origin: known.unverified().origin.to_string(),
+            known: known.to_string(),
+            other: other.to_string(),
             seen_at: self.authority.clock().now(),
+            suspected_size,
         };
         self.keep_split_view(split).await
     }

@@ -65,3 +65,31 @@ async fn a_log_without_its_beginning_is_not_made_whole_by_archiving_the_rest() {
     assert!(matches!(error, ArchiveError::Gap(1)), "{error}");
     assert_eq!(world.told("audit.archive_started"), 0);
 }
+
+#[tokio::test]
+async fn a_job_that_nobody_marked_deletes_nothing_and_ends() {
+    let world = World::new().await;
+    world.day(20).await;
+    let job = world.archive("2026-01-02").await.unwrap();
+    world.day(5).await;
+    let before = world.count("SELECT count(*) FROM local_audit");
+    let last = job.span.last;
+    for (first_seq, last_seq, file) in
+        [(1, last + 3, &*job.file), (1, last, "/elsewhere"), (last + 1, last + 9, "")]
+    {
+        world
+            .database()
+            .execute(
+                "INSERT INTO audit_archive_job (id, phase, first_seq, last_seq, file, operator, started_at) \
+                 VALUES (1, 'deleting', ?1, ?2, ?3, 'mallory', '2026-01-02T00:00:00Z')",
+                (first_seq, last_seq, file),
+            )
+            .unwrap();
+        let error = world.ledger.run_archive().await.unwrap_err();
+        assert!(matches!(error, ArchiveError::Unmarked(_)), "{error}");
+    }
+    assert_eq!((world.told("audit.archive_failed"), world.told("audit.archive_completed")), (3, 1));
+    assert_eq!(world.count("SELECT count(*) FROM local_audit"), before + 3);
+    world.archive("2026-01-03").await.unwrap();
+    world.verifies();
+}

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use mastio_core::OrgId;
-use mastio_ledger::archive::{RestoreError, drop_restored, restore};
+use mastio_ledger::archive::{RestoreError, Series, SeriesError, drop_restored, restore};
 
 use crate::world::World;
 
@@ -58,4 +58,23 @@ async fn an_archive_of_another_log_or_a_changed_one_does_not_come_back() {
     let error = bring_back(&world, Path::new(&job.file)).await.unwrap_err();
     assert!(matches!(error, RestoreError::Segment { .. }), "{error}");
     assert_eq!(world.count("SELECT count(*) FROM restored_audit"), 0);
+}
+
+#[tokio::test]
+async fn the_same_entries_in_another_file_are_not_what_was_archived() {
+    let world = World::new().await;
+    world.day(20).await;
+    let job = world.archive("2026-01-02").await.unwrap();
+    let leads = |marks: &[_]| Series::verify(&world.out(), &mut |_, _| {}).unwrap().leads_to(marks);
+    let marks = world.marks().await;
+    leads(&marks).unwrap();
+    let mut bytes = fs::read(&job.file).unwrap();
+    // The time in the header of gzip.
+    bytes[4] ^= 1;
+    fs::write(&job.file, bytes).unwrap();
+    let error = bring_back(&world, Path::new(&job.file)).await.unwrap_err();
+    assert!(matches!(error, RestoreError::OtherFile { .. }), "{error}");
+    assert_eq!(world.count("SELECT count(*) FROM restored_audit"), 0);
+    let error = leads(&marks).unwrap_err();
+    assert!(matches!(error, SeriesError::OtherFile { .. }), "{error}");
 }

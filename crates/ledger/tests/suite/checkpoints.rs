@@ -245,3 +245,29 @@ async fn an_adopted_chain_is_in_the_tree_from_its_first_row() {
     assert_eq!(checkpoint.head().root, expected_root(&ledger, checkpoint.head().size));
     assert!(SignedCheckpoint::parse(checkpoint.note.as_str()).is_ok());
 }
+
+#[tokio::test]
+async fn entries_that_wait_too_long_for_a_checkpoint_are_warned_of() {
+    let world = World::new();
+    let ledger = world.boot(&[]).await;
+    ledger.keep_log().await;
+    // An idle log waits for nothing.
+    world.pass(7200);
+    ledger.keep_log().await;
+    assert!(!ledger.checkpoint_is_late());
+    leave(ledger);
+    world.sql("UPDATE audit_tree SET size = size + 100000000");
+    let ledger = world.boot(&[]).await;
+    write(&ledger, 5).await;
+    world.pass(1);
+    ledger.keep_log().await;
+    assert!(!ledger.checkpoint_is_late());
+    world.pass(601);
+    ledger.keep_log().await;
+    assert!(ledger.checkpoint_is_late());
+    world.sql("UPDATE audit_tree SET size = size - 100000000");
+    world.pass(60);
+    ledger.keep_log().await;
+    ledger.keep_log().await;
+    assert!(!ledger.checkpoint_is_late());
+}

@@ -153,3 +153,31 @@ async fn an_accepted_restore_names_the_loss_and_goes_on_under_the_next_origin() 
         leave(ledger);
     }
 }
+
+#[tokio::test]
+async fn a_line_of_a_generation_far_off_stops_nothing() {
+    let world = World::new();
+    let ledger = world.boot(&[]).await;
+    let first = ledger.checkpoint_now().await.unwrap();
+    leave(ledger);
+    let copy = world.backup();
+    let file = world.path("audit-checkpoints.log");
+    let line = std::fs::read_to_string(&file).unwrap();
+    let origin = first.note.unverified().origin.to_string();
+    let forged = |generation: u64| line.replace(&origin, &format!("{origin}/{generation}"));
+    std::fs::write(&file, format!("{}{}{line}", forged(7), forged(u64::MAX))).unwrap();
+
+    let ledger = world.boot(&[]).await;
+    ledger.keep_log().await;
+    assert!(!ledger.is_rolled_back());
+    write(&ledger, 5).await;
+    ledger.checkpoint_now().await.unwrap();
+    leave(ledger);
+    world.restore(&copy);
+    let ledger = world.boot(&[]).await;
+    assert_eq!(kept(&ledger).await, Reason::Behind, "a true one beside it counts");
+    let (.., origin) = accept(&world, &ledger).await.unwrap();
+    assert_eq!(origin, "mastio.test:9443/audit/2");
+    ledger.keep_log().await;
+    ledger.checkpoint_now().await.unwrap();
+}

@@ -3,27 +3,36 @@
 //! Every checkpoint must be signed by the log and continue the one before, which is kept in a file. The proof is
 //! computed here from the log's tiles (C2SP tlog-tiles), so that any log that publishes them can be watched.
 
+mod seen;
+
 use std::{path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use mastio_audit::{
     log_path::LogPath,
-    note::{NoteKey, SignedCheckpoint},
+    note::{Checkpoint, NoteKey, SignedCheckpoint},
     tree::{TileId, Tiles, Tree, TreeHead},
 };
 use mastio_client::{Client, ClientError, Connection};
 use tokio::{runtime::Handle, sync::Mutex};
 
+use self::seen::Seen;
 use super::verify::Verify;
 use crate::Ended;
 
 const PUBLIC: &str = "/audit/log";
 const ADMIN: &str = "/v1/admin/audit/log";
 
+/// After so many looks at a log that shows checkpoints and withholds their proof somebody has to know; after so many
+/// without anything new it is said.
+const PATIENCE: u32 = 10;
+
 /// Why the watch ends.
 enum Alarm {
     /// Two checkpoints that contradict each other, or one that nobody signed.
     Contradiction(String),
+    /// The tiles that prove a checkpoint cannot be had. Once says nothing: a server may be restarted meanwhile.
+    Unproved(SignedCheckpoint, String),
     /// Nothing could be watched.
     Refused(String),
 }
@@ -42,7 +51,7 @@ pub(super) fn run(url: &str, arguments: &Verify) -> Ended {
             eprintln!("ALARM: {why}");
             Ended::Failed
         }
-        Err(Alarm::Refused(why)) => {
+        Err(Alarm::Refused(why) | Alarm::Unproved(_, why)) => {
             eprintln!("{why}");
             Ended::Refused
         }
@@ -51,10 +60,14 @@ pub(super) fn run(url: &str, arguments: &Verify) -> Ended {
 
 async fn watch(url: &str, arguments: &Verify) -> Result<(), Alarm> {
     let mut log = Log::open(url, arguments).map_err(Alarm::Refused)?;
-    let mut last = kept(&arguments.state).map_err(Alarm::Refused)?;
     loop {
         match log.newest().await {
-            Ok(text) => last = Some(log.step(last, &text, &arguments.state).await?),
+            Ok(text) => match log.step(&text).await {
+                Err(Alarm::Unproved(note, why)) if arguments.interval > 0 => {
+                    log.wait_for_proof(note, &why)?
+                }
+                looked => looked?,
+            },
             // A server that is restarted is no contradiction.
             Err(why) if arguments.interval > 0 => eprintln!("no answer: {why}"),
             Err(why) => return Err(Alarm::Refused(why)),
@@ -66,19 +79,15 @@ async fn watch(url: &str, arguments: &Verify) -> Result<(), Alarm> {
     }
 }
 
-fn kept(state: &Path) -> Result<Option<SignedCheckpoint>, String> {
-    match std::fs::read_to_string(state) {
-        Ok(text) => {
-            SignedCheckpoint::parse(&text).map(Some).map_err(|error| format!("{}: {error}", state.display()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{}: {error}", state.display())),
-    }
-}
-
 struct Log {
     files: Files,
     keys: Vec<NoteKey>,
+    seen: Seen,
+    /// The first checkpoint that is not proved yet.
+    waiting: Option<SignedCheckpoint>,
+    /// Looks in a row at which nothing was proved, and at which nothing was new.
+    unproved: u32,
+    still: u32,
 }
 
 impl Log {
@@ -108,7 +117,8 @@ impl Log {
             prefix = ADMIN;
         }
         let files = Files { connection: Mutex::new(client.connect()), headers, prefix };
-        Ok(Self { files, keys: arguments.log_key.clone() })
+        let seen = Seen::read(&arguments.state)?;
+        Ok(Self { files, keys: arguments.log_key.clone(), seen, waiting: None, unproved: 0, still: 0 })
     }
 
     async fn newest(&self) -> Result<String, String> {
@@ -117,56 +127,83 @@ impl Log {
     }
 
     /// Holds the newest checkpoint against the last one; it takes its place if it continues it.
-    async fn step(
-        &mut self,
-        last: Option<SignedCheckpoint>,
-        text: &str,
-        state: &Path,
-    ) -> Result<SignedCheckpoint, Alarm> {
+    async fn step(&mut self, text: &str) -> Result<(), Alarm> {
         let contradiction = |error: &dyn std::fmt::Display| Alarm::Contradiction(error.to_string());
         let newest = SignedCheckpoint::parse(text).map_err(|error| contradiction(&error))?;
         let said = newest.unverified();
         let Some(key) = self.keys.iter().find(|key| *key.name() == said.origin) else {
-            let why = match &last {
-                Some(last) => format!(
-                    "{} was handed over to {}, with {} entries where {} were seen: an older database was restored. Look at the entry audit.restored, and pass the new key with --log-key",
-                    last.unverified().origin,
-                    said.origin,
-                    said.head.size,
-                    last.unverified().head.size
-                ),
-                None => format!("the log is {}, and no --log-key is of that name", said.origin),
-            };
-            return Err(Alarm::Contradiction(why));
+            return Err(Alarm::Contradiction(self.unknown(said)));
         };
         newest.verify(key).map_err(|error| contradiction(&error))?;
-        if let Some(last) = &last {
-            let (old, new) = (last.unverified(), said);
-            let handed_over = old.origin != new.origin;
+        let before = self.seen.before(&said.origin).map_err(|why| self.alarm(&newest, &why))?;
+        if let Some(last) = before {
+            let old = last.unverified();
+            let handed_over = old.origin != said.origin;
             if handed_over {
-                println!("handed over  {} goes on as {}", old.origin, new.origin);
+                println!("handed over  {} goes on as {}", old.origin, said.origin);
             }
-            match self.continues(old.head, new.head).await {
-                Ok(()) => {}
+            match self.continues(old.head, &newest).await {
                 Err(Alarm::Contradiction(why)) if handed_over => {
-                    println!("gap          entries that {} had are not in {}: {why}", old.origin, new.origin);
+                    println!(
+                        "gap          entries that {} had are not in {}: {why}",
+                        old.origin, said.origin
+                    );
                 }
-                Err(Alarm::Contradiction(why)) => return Err(alarm(last, &newest, &why, state)),
-                Err(refused) => return Err(refused),
+                Err(Alarm::Contradiction(why)) => return Err(self.alarm(&newest, &why)),
+                looked => looked?,
             }
         }
+        if let Some(waiting) = self.waiting.clone().filter(|note| note.unverified().origin == said.origin) {
+            match self.continues(waiting.unverified().head, &newest).await {
+                Err(Alarm::Contradiction(why)) => return Err(self.alarm(&waiting, &why)),
+                looked => looked?,
+            }
+        }
+        self.proved(newest)
+    }
+
+    fn proved(&mut self, newest: SignedCheckpoint) -> Result<(), Alarm> {
+        let (origin, head) = (newest.unverified().origin.clone(), newest.unverified().head);
+        self.still = if self.seen.newest() == Some(&newest) { self.still + 1 } else { 0 };
+        (self.waiting, self.unproved) = (None, 0);
+        self.seen.keep(newest).map_err(Alarm::Refused)?;
+        println!("ok           {origin} has {} entries, root {}", head.size, hex::encode(head.root));
+        if self.still > 0 && self.still.is_multiple_of(PATIENCE) {
+            println!("–            {origin} shows the same checkpoint since {} looks", self.still);
+        }
+        Ok(())
+    }
+
+    /// Keeps a checkpoint that is not proved yet, for the next look; too many of these are an alarm.
+    fn wait_for_proof(&mut self, note: SignedCheckpoint, why: &str) -> Result<(), Alarm> {
+        self.unproved += 1;
+        if self.unproved >= PATIENCE {
+            let why = format!("it is not proved since {} looks ({why})", self.unproved);
+            return Err(self.alarm(self.waiting.as_ref().unwrap_or(&note), &why));
+        }
+        let said = note.unverified();
         println!(
-            "ok           {} has {} entries, root {}",
-            said.origin,
-            said.head.size,
-            hex::encode(said.head.root)
+            "–            {} shows {} entries and not their proof, look {} of {PATIENCE}: {why}",
+            said.origin, said.head.size, self.unproved
         );
-        keep(state, &newest).map_err(Alarm::Refused)?;
-        Ok(newest)
+        self.waiting.get_or_insert(note);
+        Ok(())
+    }
+
+    /// A name without a key.
+    fn unknown(&self, said: &Checkpoint) -> String {
+        match self.seen.newest().map(SignedCheckpoint::unverified) {
+            Some(last) => format!(
+                "{} was handed over to {}, with {} entries where {} were seen: an older database was restored. Look at the entry audit.restored, and pass the new key with --log-key",
+                last.origin, said.origin, said.head.size, last.head.size
+            ),
+            None => format!("the log is {}, and no --log-key is of that name", said.origin),
+        }
     }
 
     /// That the tree of `old` is the beginning of the tree of `new`.
-    async fn continues(&self, old: TreeHead, new: TreeHead) -> Result<(), Alarm> {
+    async fn continues(&self, old: TreeHead, newest: &SignedCheckpoint) -> Result<(), Alarm> {
+        let new = newest.unverified().head;
         if old.size > new.size {
             return Err(Alarm::Contradiction(format!(
                 "{} entries were seen, and now there are {}",
@@ -176,32 +213,26 @@ impl Log {
         let handle = Handle::current();
         let tiles = Fetched { files: &self.files, handle };
         let proved = tokio::task::block_in_place(|| Tree::new(new.size, &tiles).consistency(old.size));
-        let proof = proved.map_err(|error| Alarm::Refused(error.to_string()))?;
+        let proof = proved.map_err(|error| Alarm::Unproved(newest.clone(), error.to_string()))?;
         proof.verify(&old, &new).map_err(|error| Alarm::Contradiction(error.to_string()))
     }
-}
 
-fn keep(state: &Path, newest: &SignedCheckpoint) -> Result<(), String> {
-    let fresh = state.with_extension("new");
-    std::fs::write(&fresh, newest.as_str())
-        .and_then(|()| std::fs::rename(&fresh, state))
-        .map_err(|error| format!("{}: {error}", state.display()))
-}
-
-/// Keeps both checkpoints: each alone is signed, together they are the evidence.
-fn alarm(last: &SignedCheckpoint, newest: &SignedCheckpoint, why: &str, state: &Path) -> Alarm {
-    let contradicts = state.with_extension("contradicts");
-    let kept = std::fs::write(&contradicts, newest.as_str());
-    let (state, contradicts) = (state.display(), contradicts.display());
-    let origin = &last.unverified().origin;
-    Alarm::Contradiction(match kept {
-        Ok(()) => format!(
-            "{origin} contradicts what it signed before: {why}. Keep {state} and {contradicts}: both are signed"
-        ),
-        Err(error) => format!(
-            "{origin} contradicts what it signed before: {why}. {contradicts} could not be written ({error}): {newest}"
-        ),
-    })
+    /// Keeps `note` beside what was seen: each alone is signed, together they are the evidence.
+    fn alarm(&self, note: &SignedCheckpoint, why: &str) -> Alarm {
+        let state = self.seen.path();
+        let contradicts = state.with_extension("contradicts");
+        let kept = std::fs::write(&contradicts, note.as_str());
+        let (state, contradicts) = (state.display(), contradicts.display());
+        let origin = &note.unverified().origin;
+        Alarm::Contradiction(match kept {
+            Ok(()) => format!(
+                "{origin} contradicts what it signed before: {why}. Keep {state} and {contradicts}: both are signed"
+            ),
+            Err(error) => format!(
+                "{origin} contradicts what it signed before: {why}. {contradicts} could not be written ({error}): {note}"
+            ),
+        })
+    }
 }
 
 /// The files of the log.

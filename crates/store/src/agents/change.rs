@@ -68,7 +68,7 @@ pub struct NewAgent<'a> {
 impl NewAgent<'_> {
     /// The rows. The first statement is rejected by a constraint when the id is taken, and touches no row when the key
     /// is revoked or another active agent's, another agent has the same id but for upper and lower case, or the id was a
-    /// deleted agent's.
+    /// deleted agent's, in whatever letters.
     #[must_use]
     pub fn insert(&self) -> [Statement; 2] {
         let agent = Statement::one(
@@ -80,7 +80,7 @@ impl NewAgent<'_> {
              WHERE ",
                 key_is_free!("?13"),
                 " AND NOT EXISTS (SELECT 1 FROM agent_certs WHERE lower(agent_id) = lower(?1) AND agent_id <> ?1) \
-                 AND (?14 OR NOT EXISTS (SELECT 1 FROM agent_tombstones WHERE agent_id = ?1))"
+                 AND (?14 OR NOT EXISTS (SELECT 1 FROM agent_tombstones WHERE lower(agent_id) = lower(?1)))"
             ),
             vec![
                 self.id.into(),

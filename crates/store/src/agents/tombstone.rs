@@ -81,6 +81,17 @@ pub async fn tombstone(store: &Store, id: &AgentId) -> Result<Option<Tombstone>,
     Ok(rows.first().map(Tombstone::read).transpose()?)
 }
 
+/// The tombstones of all ids that differ from `id` in nothing but upper and lower case, its own among them.
+///
+/// # Errors
+/// When the database cannot be read or a row is illegal.
+pub async fn tombstones_like(store: &Store, id: &AgentId) -> Result<Vec<Tombstone>, ReadError> {
+    let sql = "SELECT agent_id, deleted_at, reason, first_seq, last_seq, receipt FROM agent_tombstones \
+        WHERE lower(agent_id) = lower(?1) ORDER BY deleted_at";
+    let rows = store.rows(Query::new(TABLE, sql, vec![id.into()])).await?;
+    rows.iter().map(Tombstone::read).collect::<Result<_, _>>().map_err(Into::into)
+}
+
 /// Deletes `agent`, which the same unit or an earlier one revoked. The first statement touches no row when it is not
 /// revoked, or changed since it was read. Its epoch, its revoked certificates and the floor of its SPIFFE id stay: they
 /// keep shut what it had.

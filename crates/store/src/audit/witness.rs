@@ -1,5 +1,7 @@
 //! What a witness keeps of the logs it watches, and what was seen that cannot all be true.
 
+use std::time::Duration;
+
 use mastio_audit::{
     note::{Name, SignedCheckpoint},
     tree::TreeHead,
@@ -11,8 +13,10 @@ use crate::{Query, ReadError, Row, RowError, Statement, Store, sqlite::Database}
 const LOGS: &str = "witnessed_logs";
 const SPLIT_VIEWS: &str = "audit_split_views";
 
-/// What is noted of one log until somebody looks: its log key alone can make more, and the database is ours.
-const OPEN_SPLIT_VIEWS: i64 = 16;
+/// What is kept of one log in a day, proved and suspected apart: its log key alone can make more, and the database is
+/// ours. The first that is proved while none is open is always kept.
+const DAILY_SPLIT_VIEWS: i64 = 16;
+const DAY: Duration = Duration::from_hours(24);
 
 /// The checkpoint of a log that was cosigned last.
 #[derive(Debug, Clone)]
@@ -93,6 +97,9 @@ pub struct SplitView {
     pub other: String,
     /// When.
     pub seen_at: Stamp,
+    /// How many entries `other` has, if no more is known than that the log does not prove it; then it ends when the log
+    /// proves a checkpoint of at least that size.
+    pub suspected_size: Option<u64>,
 }
 
 impl SplitView {
@@ -103,25 +110,31 @@ impl SplitView {
             known: owned("known")?,
             other: owned("other")?,
             seen_at: row.stamp("seen_at")?,
+            suspected_size: row.int_or_null("suspected_size")?.map(i64::unsigned_abs),
         })
     }
 }
 
-/// Keeps a split view. It touches no row when the pair or the contradiction is known, or when enough is known of this
-/// log already.
+/// Keeps a split view. It touches no row when the pair or the contradiction is known, when enough is known of this log
+/// today, or when another suspicion of it is open.
 #[must_use]
 pub fn keep(split: &SplitView) -> Statement {
     Statement::one(
-        "INSERT OR IGNORE INTO audit_split_views (origin, known, other, seen_at) SELECT ?1, ?2, ?3, ?4 \
-         WHERE (SELECT count(*) FROM audit_split_views WHERE origin = ?1 AND acknowledged_at IS NULL) < ?5 \
-         AND NOT EXISTS (SELECT 1 FROM audit_split_views \
-            WHERE origin = ?1 AND other = ?3 AND acknowledged_at IS NULL)",
+        "INSERT OR IGNORE INTO audit_split_views (origin, known, other, seen_at, suspected_size) \
+         SELECT ?1, ?2, ?3, ?4, ?5 FROM (SELECT count(*) FILTER (WHERE seen_at > ?7) AS today, \
+            count(*) FILTER (WHERE acknowledged_at IS NULL) AS open \
+            FROM audit_split_views WHERE origin = ?1 AND (suspected_size IS NULL) = (?5 IS NULL)) \
+         WHERE CASE WHEN ?5 IS NULL THEN open = 0 OR today < ?6 ELSE open = 0 AND today < ?6 END \
+         AND NOT EXISTS (SELECT 1 FROM audit_split_views WHERE origin = ?1 AND other = ?3 \
+            AND acknowledged_at IS NULL AND (suspected_size IS NULL) >= (?5 IS NULL))",
         vec![
             split.origin.as_str().into(),
             split.known.as_str().into(),
             split.other.as_str().into(),
             split.seen_at.into(),
-            OPEN_SPLIT_VIEWS.into(),
+            split.suspected_size.map(u64::cast_signed).into(),
+            DAILY_SPLIT_VIEWS.into(),
+            split.seen_at.minus(DAY).into(),
         ],
     )
 }
@@ -131,7 +144,7 @@ pub fn keep(split: &SplitView) -> Statement {
 /// # Errors
 /// When the database cannot be read.
 pub async fn open(store: &Store) -> Result<Vec<SplitView>, ReadError> {
-    let sql = "SELECT origin, known, other, seen_at FROM audit_split_views WHERE acknowledged_at IS NULL ORDER BY id";
+    let sql = "SELECT origin, known, other, seen_at, suspected_size FROM audit_split_views WHERE acknowledged_at IS NULL ORDER BY id";
     let rows = store.rows(Query::new(SPLIT_VIEWS, sql, vec![])).await?;
     rows.iter().map(SplitView::read).collect::<Result<_, RowError>>().map_err(Into::into)
 }
@@ -155,12 +168,12 @@ pub fn acknowledge(origin: &str, count: usize, now: Stamp) -> Statement {
     Statement { sql: sql.into(), values: vec![origin.into(), now.into()], rows: Some(count) }
 }
 
-/// `note` was proved to continue what was known, so it contradicts nothing.
+/// The log proved a checkpoint of `size` entries: what was only suspected up to there ends. What is proved stays.
 #[must_use]
-pub fn clear(note: &SignedCheckpoint, now: Stamp) -> Statement {
+pub fn clear(origin: &Name, size: u64, now: Stamp) -> Statement {
     Statement::any(
         "UPDATE audit_split_views SET acknowledged_at = ?3 \
-         WHERE origin = ?1 AND other = ?2 AND acknowledged_at IS NULL",
-        vec![note.unverified().origin.as_str().into(), note.as_str().into(), now.into()],
+         WHERE origin = ?1 AND suspected_size <= ?2 AND acknowledged_at IS NULL",
+        vec![origin.as_str().into(), size.cast_signed().into(), now.into()],
     )
 }

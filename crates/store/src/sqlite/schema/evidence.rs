@@ -139,3 +139,10 @@ CREATE TABLE audit_split_views (
 ) STRICT;
 CREATE INDEX audit_split_views_open ON audit_split_views (origin) WHERE acknowledged_at IS NULL;
 "#;
+
+/// A suspicion is no proof: it ends when the log proves a checkpoint of at least that size. And the id of a deleted agent
+/// is looked for in whatever letters.
+pub(super) const SUSPICIONS: &str = "
+ALTER TABLE audit_split_views ADD COLUMN suspected_size INTEGER; -- of `other`; NULL when the two notes are the proof
+CREATE INDEX idx_agent_tombstones_lookalike ON agent_tombstones (lower(agent_id));
+";
