@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 
 ALWAYS = "manifest.json events.ndjson chain-proof.json checkpoint.txt log-key.json signing-cert.pem ca-chain.pem".split()
 STAMP = ["tsa-reply.tsr", "tsa-chain.pem"]
+MAX_KEPT, MAX_LINE, MAX_PADDING = 256 * 1024, 256 * 1024, 20 * 512  # bytes: a small file, an entry, zeros at the end
 MEMBERS = sorted("kind id timestamp event_type agent_id session_id org_id result details entry_hash previous_hash "
                  "chain_seq peer_org_id peer_row_hash principal_type hash_format actor prev_hash hash".split())
 
@@ -18,29 +19,26 @@ def check(name):
     try:
         yield said.append
     except Exception as error:
-        print(f"✗ {name}: {' '.join(str(error).split()) or type(error).__name__}")
-        sys.exit(2)
-    print("\n".join([f"✓ {name}: {said[0]}"] + [f"– {name}: not checked: {more}" for more in said[1:]]))
-
+        sys.exit(print(f"✗ {name}: {plain(str(error)) or type(error).__name__}") or 2)
+    print("\n".join([f"✓ {name}: {plain(said[0])}"] + [f"– {name}: not checked: {plain(more)}" for more in said[1:]]))
 def need(condition, why):
-    if not condition:
-        raise ValueError(why)
-
+    if not condition: raise ValueError(why)
+def plain(text): return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)  # nothing for the terminal to obey
 def load(text):
     return json.loads(text, object_pairs_hook=lambda p: need(len(dict(p)) == len(p), "a member is there twice") or dict(p))
-def time(text):
-    return datetime.datetime.fromisoformat(text).astimezone(datetime.timezone.utc)
-def sha256(*parts):
-    return hashlib.sha256(b"".join(parts)).digest()
+def time(text): return datetime.datetime.fromisoformat(text).astimezone(datetime.timezone.utc)
+def sha256(*parts): return hashlib.sha256(b"".join(parts)).digest()
 def b64(text, others=None):
     return base64.b64decode(text + "=" * (-len(text) % 4) if others else text, altchars=others, validate=True)
-def openssl(*arguments):
-    return subprocess.run(["openssl", *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
+def openssl(*arguments): return subprocess.run(["openssl", *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 def entry(line, last, org):  # the entry of a line, if it follows from the one before
+    need(len(line) <= MAX_LINE, f"it is longer than {MAX_LINE} bytes")
     e = load(line)
-    same = e["actor"] == e["agent_id"], e["hash"] == e["entry_hash"], e["prev_hash"] == e["previous_hash"]
+    same = type(e["id"]) is int, e["actor"] == e["agent_id"], e["hash"] == e["entry_hash"], e["prev_hash"] == e["previous_hash"]
     need(sorted(e) == MEMBERS and e["kind"] == "entry" and all(same) and e["org_id"] == org, "it contradicts itself")
+    cut = [name for name in MEMBERS if name != "details" and re.search(r"[|\0-\x1f\x7f-\x9f]", str(e[name]))]
+    need(e["hash_format"] != "v2" or not cut, f"its columns can be cut elsewhere: {cut} hold what v2 never has there")
     need(e["peer_row_hash"] is e["principal_type"] is None and e["hash_format"] in (None, "v1", "v2"), "unknown form")
     need(not last or (e["chain_seq"], e["previous_hash"]) == (last["chain_seq"] + 1, last["entry_hash"]), "no link")
     need((e["chain_seq"] == 1) == (e["previous_hash"] is None), "only the first entry of a chain links to nothing")
@@ -51,7 +49,6 @@ def entry(line, last, org):  # the entry of a line, if it follows from the one b
         if sha256("|".join(field or "" for field in fields).encode()).hex() == e["entry_hash"]:
             return e
     need(False, "its content does not have its hash")
-
 def walk(lines, org):  # digest, first and last entry, how many, and the first problem, which is judged after the digest
     digest, first, last, count, problem = hashlib.sha256(), None, None, 0, None
     for count, line in enumerate(lines, 1):
@@ -62,23 +59,28 @@ def walk(lines, org):  # digest, first and last entry, how many, and the first p
         except Exception as error:
             problem = f"line {count}: {error or type(error).__name__}"
     return digest.hexdigest(), first, last, count, problem or (None if count else "there are no entries")
-
-def read(path, folder):
+def lines(stream, size):  # one that is too long is no entry, and comes in parts
+    while size and (line := stream.readline(min(size, MAX_LINE + 1))):
+        size -= len(line)
+        yield line
+    need(not size, "it ends in the middle of a file")
+def read(path, folder):  # plain files with the known names: a header of any other kind is not followed
     files, events = {}, None
-    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-        for member in tar:
-            name = member.name
-            need(member.isreg() and not member.pax_headers and name in ALWAYS + STAMP, f"{name} does not belong in it")
-            need(name not in files and (files or name == "manifest.json"), f"{name} is not in its place")
-            need(name == "events.ndjson" or member.size <= 256 * 1024, f"{name} is too large")
-            content = tar.extractfile(member)
+    with gzip.open(path) as stream:
+        while (header := stream.read(512)).strip(b"\0"):
+            member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+            name, size, place = member.name, member.size, ALWAYS[1:] + STAMP if files else ALWAYS[:1]
+            need(member.type in b"0\0" and name in place and name not in files, f"{name} does not belong there")
+            limit = MAX_LINE * int(load(files["manifest.json"])["entries"]) if name == "events.ndjson" else MAX_KEPT
+            need(0 <= size <= limit, f"{name} is larger than {limit} bytes")
+            content = lines(stream, size)
             if name == "events.ndjson":
                 events = walk(content, load(files["manifest.json"])["org_id"])
-            files[name] = content.read()
+            files[name] = b"".join(content)
             open(f"{folder}/{name}", "wb").write(files[name])
-        stream.seek(tar.offset)
-        while rest := stream.read(65536):
-            need(not rest.strip(b"\0"), "something follows its last file")
+            stream.read(-size % 512)
+        rest = stream.read(MAX_PADDING + 1)
+        need(len(rest) <= MAX_PADDING and not rest.strip(b"\0"), "something follows its last file")
     need(set(ALWAYS) <= set(files), f"{set(ALWAYS) - set(files)} is missing")
     return files, events
 
@@ -92,7 +94,6 @@ def announce(key, cert, org):  # when the Mastio announced the log key (a JWS wi
     said = [claims[name] for name in ("iss", "origin", "vkey", "base_seq")]
     need(said == [org, key["origin"], key["vkey"], key["base_seq"]], "another key was announced, or for another log")
     return claims["iat"]
-
 def signed_tree(note, vkey):  # size and root of a checkpoint (C2SP tlog-checkpoint), if the key signed it (C2SP signed-note)
     name, key_id, material = vkey.split("+", 2)
     own, text = sha256(name.encode(), b"\n", b64(material))[:4], note.partition("\n\n")[0] + "\n"
@@ -104,7 +105,6 @@ def signed_tree(note, vkey):  # size and root of a checkpoint (C2SP tlog-checkpo
     origin, size, root = text.splitlines()
     need(origin == name, "it is of another log")
     return int(size), b64(root)
-
 def root_of(leaf, fn, size, path):  # the root that an inclusion proof leads to (RFC 9162 §2.1.3.2)
     sn, r = size - 1, sha256(b"\0", leaf)
     for p in path:
@@ -119,9 +119,10 @@ def root_of(leaf, fn, size, path):  # the root that an inclusion proof leads to 
 
 def time_stamp(folder, last, root):
     reply, chain = (f"{folder}/{name}" for name in STAMP)
-    with check("TSA signature") as say:
-        text = openssl("ts", "-reply", "-in", reply, "-text")
-        found = " ".join(re.search(r"Time stamp: (\w+ +\d+ [\d:]+)(?:\.\d+)? (\d{4}) GMT", text).groups())
+    with check("TSA signature") as say:  # the time is read from the token alone: other words of a reply are not signed
+        openssl("ts", "-reply", "-in", reply, "-token_out", "-out", f"{folder}/token")
+        text = openssl("ts", "-reply", "-in", f"{folder}/token", "-token_in", "-text")
+        found = " ".join(re.search(r"^Time stamp: (\w+ +\d+ [\d:]+)(?:\.\d+)? (\d{4}) GMT$", text, re.M).groups())
         at = datetime.datetime.strptime(found + "+0000", "%b %d %H:%M:%S %Y%z")
         wanted = ["ts", "-verify", "-digest", last["entry_hash"], "-in", reply, "-CAfile", root or chain, "-untrusted", chain]
         openssl(*wanted, "-partial_chain", "-no_check_time")
@@ -140,8 +141,8 @@ def verify(options, folder):
     with check("manifest digest") as say:
         manifest = load(files["manifest.json"])
         need((manifest["format"], manifest["sha256"]) == ("mastio-audit-bundle/1", digest), "events.ndjson was changed")
-        others = {name: sha256(files[name]).hex() for name in files if name not in ALWAYS[:2]}
-        need(others == manifest["files"], "another file than events.ndjson was changed")
+        need({name: sha256(files[name]).hex() for name in files if name not in ALWAYS[:2]} == manifest["files"],
+             "another file than events.ndjson was changed")
         say(f"{len(files)} files are as the manifest says")
     with check("chain walk") as say:
         need(not problem, problem)
@@ -165,8 +166,8 @@ def verify(options, folder):
         mine = re.fullmatch(f"spiffe://[^/,]+/proxy/{re.escape(org)}", uris)
         need(mine and f"CN=proxy:{org}" in cert.subject.rfc4514_string().split(","), "it is not the Mastio's")
         root, chain = x509.load_pem_x509_certificates(files["ca-chain.pem"])[0], f"{folder}/ca-chain.pem"
-        openssl("verify", "-CAfile", options.ca_root or chain, "-untrusted", chain, "-attime", str(at),
-                "-purpose", "sslserver", f"{folder}/signing-cert.pem")
+        openssl("verify", "-no-CApath", "-no-CAstore", "-CAfile", options.ca_root or chain, "-untrusted", chain,
+                "-attime", str(at), "-purpose", "sslserver", f"{folder}/signing-cert.pem")
         say(f"{cert.subject.rfc4514_string()} leads to {options.ca_root or root.subject.rfc4514_string()}")
         options.ca_root or say(f"whether {root.fingerprint(hashes.SHA256()).hex()} is the organisation's root: pass --ca-root")
     with check("checkpoint signature") as say:
@@ -195,6 +196,5 @@ if __name__ == "__main__":
     parser.add_argument("--tsa-root", metavar="PEM", help="the root of the time stamping authority")
     parser.add_argument("--require-timestamp", action="store_true", help="fail where there is no time stamp")
     arguments = parser.parse_args()
-    os.access(arguments.bundle, os.R_OK) or sys.exit(f"{arguments.bundle} cannot be read")
-    with tempfile.TemporaryDirectory() as scratch:
-        verify(arguments, scratch)
+    os.access(arguments.bundle, os.R_OK) or sys.exit(f"{plain(arguments.bundle)} cannot be read")
+    with tempfile.TemporaryDirectory() as scratch: verify(arguments, scratch)

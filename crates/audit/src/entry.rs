@@ -94,7 +94,12 @@ fn encode(text: &str) -> Cow<'_, str> {
 }
 
 fn is_reserved(unit: char) -> bool {
-    matches!(unit, '|' | '%') || unit.is_control()
+    unit == '%' || is_never_written(unit)
+}
+
+/// What is only ever in the details of an entry.
+pub(crate) fn is_never_written(unit: char) -> bool {
+    unit == '|' || unit.is_control()
 }
 
 #[cfg(test)]

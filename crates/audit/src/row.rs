@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use crate::entry::is_never_written;
+
 /// One row of `local_audit`, fields named as its columns.
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "the columns of contract audit-and-database.md §1.2")]
@@ -72,7 +74,8 @@ pub(crate) trait Row {
 
     fn link(&self) -> Link<'_>;
 
-    /// Whether a column other than the details holds the separator, so that its text has more than one reading.
+    /// Whether a column other than the details holds the separator or a control character. Then its text may have more
+    /// than one reading.
     fn is_ambiguous(&self) -> bool;
 
     /// Appends the text that the row's hash is taken over, with `timestamp` in the place of its own.
@@ -83,6 +86,17 @@ pub(crate) trait Row {
 }
 
 impl LocalRow<'_> {
+    /// Whether a column other than the details holds the separator or a control character, which no
+    /// [`Draft`](crate::Draft) has there: the same hash may be right for its columns cut elsewhere.
+    #[must_use]
+    pub fn can_be_recut(&self) -> bool {
+        has_separator([self.timestamp, self.event_type, self.result])
+            || has_separator(
+                [self.agent_id, self.session_id, self.org_id, self.peer_org_id]
+                    .map(Option::unwrap_or_default),
+            )
+    }
+
     /// The fields that all formats share, up to the predecessor's hash.
     fn write_body(&self, timestamp: &str, out: &mut Vec<u8>) {
         write_fields(
@@ -122,11 +136,7 @@ impl Row for LocalRow<'_> {
     }
 
     fn is_ambiguous(&self) -> bool {
-        has_separator([self.timestamp, self.event_type, self.result])
-            || has_separator(
-                [self.agent_id, self.session_id, self.org_id, self.peer_org_id]
-                    .map(Option::unwrap_or_default),
-            )
+        self.can_be_recut()
     }
 
     fn write_canonical(&self, format: Format, timestamp: &str, out: &mut Vec<u8>) {
@@ -225,5 +235,5 @@ fn write_number(out: &mut Vec<u8>, number: i64) {
 }
 
 fn has_separator<const N: usize>(fields: [&str; N]) -> bool {
-    fields.iter().any(|field| field.as_bytes().contains(&b'|'))
+    fields.iter().any(|field| field.contains(is_never_written))
 }

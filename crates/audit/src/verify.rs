@@ -70,8 +70,8 @@ pub struct ChainReport {
     pub last_timestamp: Option<String>,
     /// Whether the clock was set back meanwhile.
     pub set_back: Option<SetBack>,
-    /// Rows that hold the separator `|` outside their details. Their hash is right, but it is also right for the same
-    /// text cut into columns elsewhere. Mastio never writes such a row.
+    /// Rows that hold the separator `|` or a control character outside their details. Their hash is right, but it may
+    /// also be right for the same text cut into columns elsewhere. Mastio never writes such a row.
     pub ambiguous: u64,
 }
 

@@ -177,7 +177,7 @@ fn walk(
 ) -> Result<(Digest, Result<Walked, String>), Stop> {
     if size > manifest.entries.saturating_mul(MAX_LINE as u64) {
         let why = format!("{} is larger than {} entries can be", File::Events, manifest.entries);
-        return fails(Step::ManifestDigest, why);
+        return fails(Step::Archive, why);
     }
     let damaged = |error| Stop::of_reader(Step::Archive, error);
     let mut content = BufReader::with_capacity(64 * 1024, Digesting::new(content));

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, Read},
 };
 
-use mastio_audit::{Head, LocalRow, LocalVerifier, lines};
+use mastio_audit::{Head, LocalRow, LocalVerifier, Sealed, lines};
 use serde::Deserialize;
 
 use crate::format::{Digest, MAX_LINE, read_digest};
@@ -164,6 +164,13 @@ impl Walk {
 
     pub(crate) fn push(&mut self, row: &LocalRow<'_>) -> Result<(), String> {
         self.verifier.push(row).map_err(|broken| broken.to_string())?;
+        if row.hash_format == Some(Sealed::HASH_FORMAT) && row.can_be_recut() {
+            return Err(
+                "its columns can be cut elsewhere: it holds `|` or a control character outside its details, \
+                        which an entry of format v2 never does"
+                    .to_owned(),
+            );
+        }
         self.last_id = row.id;
         let head = self.verifier.head();
         if self.first.is_none() {

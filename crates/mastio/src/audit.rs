@@ -124,12 +124,13 @@ fn report(findings: &[ChainFinding], archives: Option<&Value>, as_json: bool) {
         };
         match &finding.result {
             Ok(report) => println!(
-                "ok      {}: {} entries{}, last {}{unchained}{}",
+                "ok      {}: {} entries{}, last {}{unchained}{}{}",
                 finding.chain,
                 report.rows,
                 behind_archive(report.first_seq),
                 report.head.hash.map_or_else(|| "none".to_owned(), hex::encode),
                 report.set_back.as_ref().map(clock_words).unwrap_or_default(),
+                ambiguous_words(report.ambiguous),
             ),
             Err(broken) => println!("BROKEN  {}: {broken}{unchained}", finding.chain),
         }
@@ -151,6 +152,16 @@ fn clock_words(set_back: &SetBack) -> String {
     )
 }
 
+fn ambiguous_words(rows: u64) -> String {
+    match rows {
+        0 => String::new(),
+        rows => format!(
+            "\n        {rows} entries hold `|` or a control character outside their details: their columns can be cut \
+             elsewhere under the same hash; Mastio writes none such"
+        ),
+    }
+}
+
 fn in_json(finding: &ChainFinding) -> serde_json::Value {
     let result = match &finding.result {
         Ok(report) => json!({
@@ -160,6 +171,7 @@ fn in_json(finding: &ChainFinding) -> serde_json::Value {
             "last_seq": report.head.seq,
             "last_hash": report.head.hash.map(hex::encode),
             "last_timestamp": report.last_timestamp,
+            "ambiguous": report.ambiguous,
             "clock_set_back": report.set_back.map(|set_back| json!({
                 "seq": set_back.seq,
                 "entries": set_back.entries,
@@ -174,4 +186,21 @@ fn in_json(finding: &ChainFinding) -> serde_json::Value {
         }),
     };
     json!({ "chain": finding.chain, "result": result, "rows_outside_the_chain": finding.unchained.rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use mastio_audit::{ChainReport, LocalVerifier, Unchained};
+
+    use super::*;
+
+    #[test]
+    fn entries_that_can_be_cut_elsewhere_are_told() {
+        let report = ChainReport { ambiguous: 2, ..LocalVerifier::new().finish() };
+        assert!(ambiguous_words(report.ambiguous).contains("2 entries hold `|`"));
+        assert_eq!(ambiguous_words(0), "");
+        let unchained = Unchained::new().finish();
+        let finding = ChainFinding { chain: "acme".to_owned(), result: Ok(report), unchained };
+        assert_eq!(in_json(&finding)["result"]["ambiguous"], 2);
+    }
 }

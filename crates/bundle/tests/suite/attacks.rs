@@ -3,14 +3,14 @@
 use std::process::Command;
 
 use mastio_audit::{Head, note::Checkpoint};
-use mastio_bundle::{Evidence, Step, Trusted, verify};
+use mastio_bundle::{Evidence, Step, Trusted, format::MAX_LINE, verify};
 use mastio_core::{Stamp, SystemRng};
 use mastio_pki::{CsrKind, Issuer, KeyPair, SigningRequest, sign_csr};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::{
-    parts::{Parts, bomb},
+    parts::{Parts, bomb, with_words},
     python,
     world::{Signer, World, agent_below, draft, log_key, mastio_below, now, written},
 };
@@ -69,6 +69,17 @@ const EDITS: &[(&str, Step, Edit)] = &[
     }),
     ("a member is there twice", Step::ChainWalk, |parts| {
         parts.lines(|lines| lines[3] = lines[3].replace("{\"kind\"", "{\"id\":1,\"kind\"")).cover();
+    }),
+    ("an entry is cut into other columns", Step::ChainWalk, |parts| recut(parts)),
+    ("an entry is cut into other columns, and says to be v1", Step::ChainWalk, |parts| {
+        recut(parts);
+        let as_v1 = |line: &str| {
+            line.replace("\"id\":15,", "\"id\":\"v2\",").replace("_format\":\"v2\"", "_format\":\"v1\"")
+        };
+        parts.lines(|lines| lines[3] = as_v1(&lines[3])).cover();
+    }),
+    ("a line is too long", Step::ChainWalk, |parts| {
+        parts.lines(|lines| lines[3] = " ".repeat(MAX_LINE - lines[3].len()) + &lines[3]).cover();
     }),
     ("an entry is removed", Step::ChainWalk, |parts| {
         parts.lines(|lines| drop(lines.remove(3))).cover();
@@ -168,6 +179,9 @@ const EDITS: &[(&str, Step, Edit)] = &[
     ("a file would go elsewhere", Step::Archive, |parts| {
         parts.0.push(("../../etc/passwd".to_owned(), Vec::new()));
     }),
+    ("a file's name is a command to the terminal", Step::Archive, |parts| {
+        parts.0.push(("\u{1b}[8m\n✓ archive".to_owned(), Vec::new()));
+    }),
     ("the manifest is not first", Step::Archive, |parts| parts.0.swap(0, 1)),
     ("a small file is large", Step::Archive, |parts| {
         *parts.file("checkpoint.txt") = vec![b'x'; 300 * 1024];
@@ -179,6 +193,13 @@ const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 fn manifest(parts: &mut Parts, member: &str, value: Value) {
     parts.json("manifest.json", |manifest| manifest[member] = value);
+}
+
+/// Moves the beginning of an entry's details into its result: the text that is hashed stays the same.
+fn recut(parts: &mut Parts) {
+    let cut =
+        |line: &str| line.replace("\"ok\",\"details\":\"{", "\"ok|{").replace("|x", "\",\"details\":\"x");
+    parts.lines(|lines| lines[3] = cut(&lines[3])).cover();
 }
 
 fn proof(parts: &mut Parts, which: &str) {
@@ -208,6 +229,8 @@ fn an_archive_that_is_damaged_is_refused() {
     readers.refuse("another stream follows", Step::Archive, &[bundle.clone(), bundle.clone()].concat());
     readers.refuse("no archive", Step::Archive, b"PK\x03\x04 something else");
     readers.refuse("a link", Step::Archive, &Parts::of(&bundle).with_link());
+    readers.refuse("a long name", Step::Archive, &Parts::of(&bundle).with_long_name());
+    readers.refuse("zeros follow", Step::Archive, &Parts::of(&bundle).with_zeros());
     let mut flipped = bundle.clone();
     let end = flipped.len() - 6;
     flipped[end] ^= 1;
@@ -218,8 +241,22 @@ fn an_archive_that_is_damaged_is_refused() {
 fn an_archive_that_claims_to_be_endless_is_not_read_to_its_end() {
     let world = World::new();
     let manifest = Parts::of(&world.bundle(5, 6)).file("manifest.json").clone();
-    let report = verify(bomb(&manifest, 1 << 40).as_slice(), &world.trusted()).unwrap();
-    assert_eq!(report.failure().map(|check| check.step), Some(Step::ManifestDigest), "{report}");
+    Readers::of(&world).refuse("endless", Step::Archive, &bomb(&manifest, 1 << 40));
+}
+
+#[test]
+fn the_other_reader_trusts_no_root_that_the_machine_has() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let (bundle, machine) = (folder.path().join("bundle"), folder.path().join("machine"));
+    std::fs::write(&bundle, world.stamped(5, 40)).unwrap();
+    std::fs::create_dir(&machine).unwrap();
+    std::fs::write(machine.join("root.pem"), world.root.certificate().pem()).unwrap();
+    assert!(Command::new("openssl").arg("rehash").arg(&machine).status().unwrap().success());
+    let tsa = world.tsa.borrow();
+    let another = tsa.as_ref().unwrap().file("root.pem");
+    let mut reader = python::command(&bundle, &["--ca-root", another.to_str().unwrap()]);
+    let output = reader.env("SSL_CERT_DIR", &machine).output().unwrap();
+    assert_eq!(python::failed(&output), Some(Step::SigningCertificate.to_string()), "{output:?}");
 }
 
 /// The evidence of `world` with everything below the log key signed again.
@@ -287,7 +324,12 @@ fn a_time_stamp_must_be_of_this_bundle_and_of_its_time() {
 
     let later = World::until(now().plus(HOUR));
     let readers = Readers::of(&later);
-    readers.refuse("older than the event", Step::TsaTime, &later.stamped(5, 600));
+    let older = later.stamped(5, 600);
+    readers.refuse("older than the event", Step::TsaTime, &older);
+    let mut parts = Parts::of(&older);
+    let reply = parts.file("tsa-reply.tsr");
+    *reply = with_words(reply, "Time stamp: Nov 22 12:30:00 2099 GMT");
+    readers.refuse("older, and says otherwise beside it", Step::TsaTime, &parts.cover().bundle());
 
     let ended = World::new();
     let tsa =

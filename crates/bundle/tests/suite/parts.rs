@@ -87,6 +87,27 @@ impl Parts {
         tar.into_inner().unwrap().finish().unwrap()
     }
 
+    /// The archive with a header before it that gives its first file a name, as GNU tar writes long ones.
+    pub(crate) fn with_long_name(&self) -> Vec<u8> {
+        let name = format!("{}\0", self.0[0].0);
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(name.len() as u64);
+        header.set_cksum();
+        let mut raw = header.as_bytes().to_vec();
+        raw.extend(name.as_bytes());
+        raw.resize(2 * 512, 0);
+        raw.extend(inflated(&self.bundle()));
+        deflated(&raw)
+    }
+
+    /// The archive with more zeros behind it than tar writes.
+    pub(crate) fn with_zeros(&self) -> Vec<u8> {
+        let mut raw = inflated(&self.bundle());
+        raw.resize(raw.len() + (1 << 20), 0);
+        deflated(&raw)
+    }
+
     /// The archive with one entry of another kind in it.
     pub(crate) fn with_link(&self) -> Vec<u8> {
         let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
@@ -96,6 +117,31 @@ impl Parts {
         tar.append_link(&mut header, "manifest.json", "/etc/passwd").unwrap();
         tar.into_inner().unwrap().finish().unwrap()
     }
+}
+
+fn inflated(bundle: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::new();
+    GzDecoder::new(bundle).read_to_end(&mut raw).unwrap();
+    raw
+}
+
+fn deflated(raw: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+    out.write_all(raw).unwrap();
+    out.finish().unwrap()
+}
+
+/// A time stamping reply with words beside its status, which nobody signed.
+pub(crate) fn with_words(reply: &[u8], words: &str) -> Vec<u8> {
+    let der = |tag: u8, content: &[u8]| {
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[tag, 0x82], length.as_slice(), content].concat()
+    };
+    let token = reply[4..].strip_prefix(&[0x30, 3, 2, 1, 0]).unwrap();
+    // DER has one length for each content, and these are short.
+    let short = |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap()], content].concat();
+    let words = short(0x30, &short(0x0c, words.as_bytes()));
+    der(0x30, &[short(0x30, &[&[2, 1, 0], words.as_slice()].concat()).as_slice(), token].concat())
 }
 
 /// A bundle whose second file says that it is endless, and is.

@@ -93,7 +93,7 @@ pub(crate) fn log_key() -> NoteSigner {
 fn entries(count: u64, until: Stamp) -> Vec<Sealed> {
     let mut head = Head::GENESIS;
     let second = |n: u64| until.minus(std::time::Duration::from_secs(count - n));
-    (1..=count).map(|n| head.append(draft(&format!("op-{n} \"é\""), second(n)))).collect()
+    (1..=count).map(|n| head.append(draft(&format!("op-{n} \"é\"|x"), second(n)))).collect()
 }
 
 pub(crate) fn draft(by: &str, at: Stamp) -> Draft {
