@@ -19,6 +19,8 @@ use crate::Ended;
 
 const PUBLIC: &str = "/audit/log";
 const ADMIN: &str = "/v1/admin/audit/log";
+const NO_PUBLIC_LOG: &str =
+    "this Mastio has no public log: pass --admin-secret-file, or set MCP_PROXY_AUDIT_PUBLIC_LOG there";
 
 /// Why the watch ends.
 enum Alarm {
@@ -68,11 +70,11 @@ async fn watch(url: &str, arguments: &Verify) -> Result<(), Alarm> {
 
 fn kept(state: &Path) -> Result<Option<SignedCheckpoint>, String> {
     match std::fs::read_to_string(state) {
-        Ok(text) => {
-            SignedCheckpoint::parse(&text).map(Some).map_err(|error| format!("{}: {error}", state.display()))
-        }
+        Ok(text) => SignedCheckpoint::parse(&text)
+            .map(Some)
+            .map_err(|error| format!("--state {}: {error}", state.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{}: {error}", state.display())),
+        Err(error) => Err(format!("--state {}: {error}", state.display())),
     }
 }
 
@@ -155,13 +157,13 @@ impl Log {
                 Err(refused) => return Err(refused),
             }
         }
+        keep(state, &newest).map_err(Alarm::Refused)?;
         println!(
             "ok           {} has {} entries, root {}",
             said.origin,
             said.head.size,
             hex::encode(said.head.root)
         );
-        keep(state, &newest).map_err(Alarm::Refused)?;
         Ok(newest)
     }
 
@@ -185,7 +187,7 @@ fn keep(state: &Path, newest: &SignedCheckpoint) -> Result<(), String> {
     let fresh = state.with_extension("new");
     std::fs::write(&fresh, newest.as_str())
         .and_then(|()| std::fs::rename(&fresh, state))
-        .map_err(|error| format!("{}: {error}", state.display()))
+        .map_err(|error| format!("--state {}: {error}", state.display()))
 }
 
 /// Keeps both checkpoints: each alone is signed, together they are the evidence.
@@ -219,6 +221,9 @@ impl Files {
         let answer = answer.map_err(|error: ClientError| error.to_string())?;
         match answer.status {
             StatusCode::OK => Ok(answer.body.to_vec()),
+            StatusCode::NOT_FOUND if self.prefix == PUBLIC && path.ends_with("/checkpoint") => {
+                Err(NO_PUBLIC_LOG.to_owned())
+            }
             status => Err(format!("{path}: {status} {}", answer.detail())),
         }
     }
