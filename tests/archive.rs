@@ -62,10 +62,15 @@ async fn the_command_archives_beside_a_server_and_without_one() {
     let server = place.serve().await;
     busy_day(&place, 1000).await;
     let (_, last) = ends(&place);
+    let saved = server.operator(Method::GET, "/v1/admin/audit/checkpoint", &json!({})).await;
+    place.write("saved.txt", &saved.body);
     let first = archive(&place, &out);
     assert!(first["first_seq"] == 1 && first["last_seq"].as_i64().unwrap() >= last - 1, "{first}");
     assert_eq!(ends(&place).0, first["last_seq"].as_i64().unwrap() + 1);
     place.verify_audit();
+    let saved = place.path("saved.txt");
+    let said = run(&mut place.command(&["audit", "verify", "--against", saved.to_str().unwrap()]));
+    assert!(said.contains("these entries continue it"), "{said}");
     let delete = format!("DELETE FROM local_audit WHERE ts < '{LATER}'");
     let refused = Command::new("sqlite3").arg(place.database()).arg(delete).output().unwrap();
     assert!(

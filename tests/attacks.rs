@@ -5,9 +5,14 @@ use std::{
     process::{Command, Output},
 };
 
+use mastio_audit::{
+    note::{Checkpoint, KeyKind, NoteKey, NoteSigner},
+    tree::Peaks,
+};
+use mastio_core::SystemRng;
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Place, both, eventually, mastio, repository, run};
+use crate::harness::{PATIENCE, Place, both, eventually, repository, run};
 
 /// A deployment whose log has a dozen entries and more.
 async fn logged() -> Place {
@@ -38,24 +43,24 @@ fn rebuild(place: &Place, seq: u64, tree: bool) {
     run(if tree { rebuild.arg("tree") } else { &mut rebuild });
 }
 
-fn verify(place: &Place) -> Output {
-    mastio(&["audit", "verify", "--db", place.database().to_str().unwrap()], &[]).output().unwrap()
+fn verify(place: &Place, arguments: &[&str]) -> Output {
+    place.command(&[&["audit", "verify"], arguments].concat()).output().unwrap()
 }
 
-/// What is done to the stored log, what the verifier says of the file alone, and what the server warns of.
-type Attack = (&'static str, fn(&Place), Option<&'static str>, &'static str);
+/// What is done to the stored log, what the verifier says of it, and what the server warns of.
+type Attack = (&'static str, fn(&Place), &'static str, &'static str);
 
 const ATTACKS: [Attack; 9] = [
     (
         "one entry is changed",
         |place| attack(place, "UPDATE local_audit SET details = '{\"by\":\"nobody\"}' WHERE chain_seq = 6"),
-        Some("broken at entry 6 (row id 6): its content does not have its hash"),
+        "broken at entry 6 (row id 6): its content does not have its hash",
         "audit_chain_broken",
     ),
     (
         "one entry is removed",
         |place| attack(place, "DELETE FROM local_audit WHERE chain_seq = 6"),
-        Some("broken at entry 7 (row id 7): it follows entry 5"),
+        "broken at entry 7 (row id 7): it follows entry 5",
         "audit_chain_broken",
     ),
     (
@@ -71,7 +76,7 @@ const ATTACKS: [Attack; 9] = [
                  FROM local_audit WHERE chain_seq = 6",
             );
         },
-        Some("broken at entry 7"),
+        "broken at entry 7",
         "audit_chain_broken",
     ),
     (
@@ -84,13 +89,13 @@ const ATTACKS: [Attack; 9] = [
                  UPDATE local_audit SET chain_seq = 6 WHERE chain_seq = -6",
             );
         },
-        Some("broken at entry 6 (row id 7): it does not link to the entry before it"),
+        "broken at entry 6 (row id 7): it does not link to the entry before it",
         "audit_chain_broken",
     ),
     (
         "the first entries are removed",
         |place| attack(place, "DELETE FROM local_audit WHERE chain_seq < 4"),
-        Some("broken at entry 4 (row id 4): every entry before it is missing"),
+        "broken at entry 4 (row id 4): every entry before it is missing",
         "audit_chain_broken",
     ),
     (
@@ -101,19 +106,19 @@ const ATTACKS: [Attack; 9] = [
                 "DELETE FROM local_audit WHERE chain_seq > (SELECT max(chain_seq) - 3 FROM local_audit)",
             );
         },
-        Some("and all up to the expected head"),
+        "and all up to the expected head",
         "audit_chain_broken",
     ),
     (
         "a new history",
         |place| rebuild(place, 6, false),
-        Some("are not those of the checkpoint that was signed for them"),
+        "are not those of the checkpoint that was signed for them",
         "audit_chain_broken",
     ),
     (
         "a new history with its tree",
         |place| rebuild(place, 6, true),
-        Some("are not those of the checkpoint that was signed for them"),
+        "are not those of the checkpoint that was signed for them",
         "audit_rolled_back",
     ),
     (
@@ -121,7 +126,7 @@ const ATTACKS: [Attack; 9] = [
         |place| {
             fs::copy(place.path("older.db"), place.database()).unwrap();
         },
-        None,
+        "audit-checkpoints.log: the saved checkpoint has",
         "audit_rolled_back",
     ),
 ];
@@ -136,14 +141,9 @@ async fn the_stored_log_cannot_be_touched_unseen() {
         assert_eq!(server.stop().await, 0);
         attack(&place);
 
-        let found = verify(&place);
+        let found = verify(&place, &[]);
         let report = both(&found);
-        match shown {
-            Some(shown) => {
-                assert!(found.status.code() == Some(2) && report.contains(shown), "{name}: {report}");
-            }
-            None => assert_eq!(found.status.code(), Some(0), "{name}: {report}"),
-        }
+        assert!(found.status.code() == Some(2) && report.contains(shown), "{name}: {report}");
         let server = place.serve().await;
         eventually(&format!("{name}: {warning}"), PATIENCE, async || {
             let health = server.get("/healthz").await.json::<Value>().ok()?;
@@ -151,6 +151,62 @@ async fn the_stored_log_cannot_be_touched_unseen() {
         })
         .await;
         assert_eq!(server.stop().await, 0);
+    }
+}
+
+/// Whoever has the file can put a key of their own in it and sign with that: only a key or a root from elsewhere shows it.
+#[tokio::test]
+async fn a_new_history_under_a_key_of_their_own_is_not_believed() {
+    let place = logged().await;
+    let known = place.sql("SELECT vkey FROM audit_origins").trim().to_owned();
+    rebuild(&place, 6, true);
+    let key: NoteKey = known.parse().unwrap();
+    let size: u64 = place.sql("SELECT max(tree_size) FROM audit_checkpoints").trim().parse().unwrap();
+    let mut peaks = Peaks::default();
+    for hash in
+        place.sql(&format!("SELECT entry_hash FROM local_audit ORDER BY chain_seq LIMIT {size}")).lines()
+    {
+        peaks.append(&hex::decode(hash).unwrap().try_into().unwrap());
+    }
+    let signer = NoteSigner::generate(KeyKind::Log, key.name().clone(), &SystemRng).unwrap();
+    let forged = Checkpoint { origin: key.name().clone(), head: peaks.head() }.sign(&signer).unwrap();
+    place.sql(&format!(
+        "UPDATE audit_origins SET vkey = '{}';
+         DELETE FROM audit_checkpoints WHERE tree_size < {size};
+         UPDATE audit_checkpoints SET root_hash = '{}', note = '{forged}'",
+        signer.key(),
+        hex::encode(peaks.head().root)
+    ));
+
+    let (database, root) = (place.database(), place.path("nginx-certs/org-ca.crt"));
+    let database = database.to_str().unwrap();
+    let alone = verify(&place, &["--db", database]);
+    assert_eq!(alone.status.code(), Some(0), "{}", both(&alone));
+    for (option, value, why) in [
+        ("--log-key", known.as_str(), "is none of the keys that you expect"),
+        ("--ca-root", root.to_str().unwrap(), "the Mastio announced another key"),
+    ] {
+        let held = verify(&place, &["--db", database, option, value]);
+        assert!(held.status.code() == Some(2) && both(&held).contains(why), "{}", both(&held));
+    }
+}
+
+#[tokio::test]
+async fn a_database_is_held_to_the_key_and_the_root_that_are_known() {
+    let place = logged().await;
+    let known = place.sql("SELECT vkey FROM audit_origins").trim().to_owned();
+    let root = place.path("nginx-certs/org-ca.crt");
+    let held = verify(&place, &["--log-key", &known, "--ca-root", root.to_str().unwrap()]);
+    assert!(
+        held.status.success() && both(&held).contains("below the root that you trust"),
+        "{}",
+        both(&held)
+    );
+    for useless in ["--witness", "--tsa-root", "--require-timestamp"] {
+        let value = if useless == "--tsa-root" { root.to_str().unwrap() } else { known.as_str() };
+        let option = if useless == "--require-timestamp" { vec![useless] } else { vec![useless, value] };
+        let refused = verify(&place, &option);
+        assert!(refused.status.code() == Some(1) && both(&refused).contains(useless), "{}", both(&refused));
     }
 }
 

@@ -3,12 +3,16 @@
 use std::process::{Command, Output, Stdio};
 
 use http::{Method, StatusCode};
+use mastio_audit::note::{KeyKind, Name, NoteSigner};
+use mastio_core::SystemRng;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
     clients::python,
-    harness::{Mastio, PATIENCE, Place, Process, both, eventually, free_port, mastio, repository, run},
+    harness::{
+        ADMIN_SECRET, Mastio, PATIENCE, Place, Process, both, eventually, free_port, mastio, repository, run,
+    },
 };
 
 const BUNDLE: &str = "/v1/admin/audit/bundle";
@@ -99,6 +103,68 @@ async fn the_same_range_gives_the_same_bytes_and_a_saved_checkpoint_is_held_agai
     assert!(both(&verified).contains("these entries continue it"), "{}", both(&verified));
     let refused = verify(&["--db", database, "--against", &file(&place, "forged.txt")]);
     assert_eq!(refused.status.code(), Some(2), "{}", both(&refused));
+}
+
+#[tokio::test]
+async fn what_cannot_be_verified_is_told_from_what_does_not_verify() {
+    let (place, server) = served().await;
+    let bundle = bundle(&server, &place, &json!({ "first_seq": 2, "last_seq": 5 })).await;
+    let proof = server.operator(Method::GET, "/v1/admin/audit/proof?seq=2", &json!({})).await.body;
+    place.write("proof.json", &proof);
+    place.write("checkpoint.txt", inside(&bundle, "checkpoint.txt"));
+    place.write("empty", "");
+    place.write("words", "trust me");
+    place.write("tlog-proof", "c2sp.org/tlog-proof@v1\n");
+    for (name, why) in [
+        ("proof.json", "Accept: text/plain"),
+        ("checkpoint.txt", "--against"),
+        ("empty", "it takes a bundle (.tar.gz), a database, a receipt, or a tlog-proof"),
+        ("words", "it takes a bundle"),
+        ("tlog-proof", "--entry-hash"),
+    ] {
+        let refused = verify(&[&file(&place, name)]);
+        assert!(
+            refused.status.code() == Some(1) && both(&refused).contains(why),
+            "{name}: {}",
+            both(&refused)
+        );
+    }
+    // Any of the keys that are named may be the one.
+    let key: Value = serde_json::from_str(&inside(&bundle, "log-key.json")).unwrap();
+    let other = Name::parse("mastio.example/audit").unwrap();
+    let other = NoteSigner::generate(KeyKind::Log, other, &SystemRng).unwrap().key().to_string();
+    let refused = verify(&[&bundle, "--log-key", &other]);
+    assert_eq!(refused.status.code(), Some(2), "{}", both(&refused));
+    let held = verify(&[&bundle, "--log-key", &other, "--log-key", key["vkey"].as_str().unwrap()]);
+    assert!(held.status.success(), "{}", both(&held));
+}
+
+#[tokio::test]
+async fn a_served_log_is_followed_by_whoever_may() {
+    let (place, server) = served().await;
+    let range = json!({ "first_seq": 2, "last_seq": 5 });
+    let key: Value =
+        serde_json::from_str(&inside(&bundle(&server, &place, &range).await, "log-key.json")).unwrap();
+    place.write("secret", ADMIN_SECRET);
+    let (secret, state) = (file(&place, "secret"), file(&place, "seen.txt"));
+    let url = server.plain_url();
+    let follow = ["--follow", &url, "--interval", "0", "--log-key", key["vkey"].as_str().unwrap(), "--state"];
+    let refused = verify(&[&follow[..], &[&state]].concat());
+    assert!(
+        refused.status.code() == Some(1) && both(&refused).contains("MCP_PROXY_AUDIT_PUBLIC_LOG"),
+        "{}",
+        both(&refused)
+    );
+    let admin = ["--admin-secret-file", secret.as_str()];
+    let nowhere = verify(&[&follow[..], &["/no/such/folder/seen.txt"], &admin].concat());
+    let told = both(&nowhere);
+    assert!(
+        nowhere.status.code() == Some(1) && told.contains("--state /no/such") && !told.contains("ok  "),
+        "{told}"
+    );
+    let seen = verify(&[&follow[..], &[&state], &admin].concat());
+    assert!(seen.status.success(), "{}", both(&seen));
+    assert!(place.text("seen.txt").contains(key["origin"].as_str().unwrap()));
 }
 
 #[tokio::test]

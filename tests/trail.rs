@@ -7,7 +7,7 @@ use mastio_client::Agent;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_SECRET, Mastio, PATIENCE, Place, eventually};
+use crate::harness::{ADMIN_SECRET, Mastio, PATIENCE, Place, eventually, run};
 
 /// Agents that were made by an operator and are logged in.
 async fn members<const N: usize>(server: &Mastio, names: [&str; N]) -> [Agent; N] {
@@ -66,6 +66,12 @@ async fn a_deleted_agent_leaves_a_receipt_and_its_id_stays_taken() {
     assert!(receipt["signing_cert_pem"].as_str().unwrap().contains("BEGIN CERTIFICATE"));
     let later = server.operator(Method::GET, "/v1/admin/agents/acme::alice/receipt", &json!({})).await;
     assert_eq!(later.json::<Value>().unwrap()["receipt"], receipt["receipt"]);
+    place.write("receipt.json", &later.body);
+    let root = place.path("nginx-certs/org-ca.crt");
+    let file = place.path("receipt.json");
+    let verify = ["audit", "verify", file.to_str().unwrap(), "--ca-root", root.to_str().unwrap()];
+    let said = run(&mut place.command(&verify));
+    assert!(said.contains("✓ chain walk: 2 of 2") && said.contains("✓ inclusion"), "{said}");
 
     let again = json!({ "agent_name": "alice" });
     let refused = server.operator(Method::POST, "/v1/admin/agents", &again).await;

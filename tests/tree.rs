@@ -172,6 +172,21 @@ async fn an_older_database_is_noticed_and_accepted_under_another_name() {
     .unwrap();
     assert_eq!(details["last_checkpoint"].as_str().unwrap().lines().nth(2), lost.as_str().lines().nth(2));
     place.verify_audit();
+
+    place.write("lost.txt", lost.as_str());
+    let saved = place.path("lost.txt").display().to_string();
+    let held = place.command(&["audit", "verify", "--against", &saved]).output().unwrap();
+    let successor = "this log, acme.example/audit/2, is its successor after a restore";
+    assert!(held.status.code() == Some(2) && both(&held).contains(successor), "{}", both(&held));
+    let range = json!({ "start": "2020-01-01", "end": "2100-01-01" });
+    let bundle = server.operator(Method::POST, "/v1/admin/audit/bundle", &range).await;
+    place.write("bundle.tar.gz", &bundle.body);
+    let bundle = place.path("bundle.tar.gz").display().to_string();
+    let gap = format!("entries {} to {} of it are lost", details["lost_first"], details["lost_last"]);
+    let said = run(&mut place.command(&["audit", "verify", &bundle]));
+    assert!(said.contains(&gap), "{said}");
+    let held = place.command(&["audit", "verify", &bundle, "--against", &saved]).output().unwrap();
+    assert!(held.status.code() == Some(2) && both(&held).contains(successor), "{}", both(&held));
 }
 
 #[tokio::test]

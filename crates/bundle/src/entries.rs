@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, Read},
 };
 
-use mastio_audit::{Head, LocalRow, LocalVerifier, Sealed, lines};
+use mastio_audit::{Head, LocalRow, LocalVerifier, Sealed, SetBack, lines};
 use serde::Deserialize;
 
 use crate::format::{Digest, MAX_LINE, read_digest};
@@ -18,7 +18,6 @@ const MAX_RESTORED: usize = 16;
 /// One end of a range of entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct End {
-    pub(crate) id: i64,
     pub(crate) seq: u64,
     pub(crate) hash: Digest,
     pub(crate) timestamp: String,
@@ -34,6 +33,8 @@ pub(crate) struct Walked {
     pub(crate) previous: Option<Digest>,
     /// Entries that tell of a restore, the first few.
     pub(crate) restored: Vec<u64>,
+    /// Whether the clock was set back meanwhile.
+    pub(crate) set_back: Option<SetBack>,
 }
 
 /// A line, as far as it makes a row. The rest of it is compared with what that row is written as.
@@ -141,7 +142,6 @@ pub(crate) struct Walk {
     verifier: LocalVerifier,
     previous: Option<Digest>,
     first: Option<End>,
-    last_id: i64,
     restored: Vec<u64>,
 }
 
@@ -159,7 +159,7 @@ impl Walk {
         }
         let verifier = LocalVerifier::from(Head { seq: seq - 1, hash: previous });
         let previous = previous.map(Digest);
-        Ok(Self { verifier, previous, first: None, last_id: row.id, restored: Vec::new() })
+        Ok(Self { verifier, previous, first: None, restored: Vec::new() })
     }
 
     pub(crate) fn push(&mut self, row: &LocalRow<'_>) -> Result<(), String> {
@@ -171,11 +171,9 @@ impl Walk {
                     .to_owned(),
             );
         }
-        self.last_id = row.id;
         let head = self.verifier.head();
         if self.first.is_none() {
             self.first = Some(End {
-                id: row.id,
                 seq: head.seq,
                 hash: Digest(head.hash.unwrap_or_default()),
                 timestamp: row.timestamp.to_owned(),
@@ -190,7 +188,6 @@ impl Walk {
     pub(crate) fn finish(self) -> Walked {
         let report = self.verifier.finish();
         let last = End {
-            id: self.last_id,
             seq: report.head.seq,
             hash: Digest(report.head.hash.unwrap_or_default()),
             timestamp: report.last_timestamp.unwrap_or_default(),
@@ -201,6 +198,7 @@ impl Walk {
             last,
             previous: self.previous,
             restored: self.restored,
+            set_back: report.set_back,
         }
     }
 }

@@ -148,10 +148,10 @@ pub struct Manifest {
     pub start: String,
     /// Until when, exclusive; the time of the last entry if they were asked for by number.
     pub end: String,
-    /// The row of the first entry, in the database that it came from.
-    pub first_id: i64,
-    /// The row of the last entry.
-    pub last_id: i64,
+    /// The first entry, `<org_id>:<chain_seq>`.
+    pub first_id: String,
+    /// The last entry, likewise.
+    pub last_id: String,
     /// Position of the first entry in the chain.
     pub first_seq: u64,
     /// Position of the last one.
@@ -174,6 +174,11 @@ pub struct Manifest {
     pub archived: bool,
 }
 
+/// What an entry is called: `<org_id>:<chain_seq>`.
+pub(crate) fn entry_id(org: &str, seq: u64) -> String {
+    format!("{org}:{seq}")
+}
+
 /// How the entries hang in the tree of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,6 +199,37 @@ pub struct ChainProof {
     pub consistency: Option<Consistency>,
     /// The archive that ends right before the first entry, if the chain in the database begins here.
     pub archived: Option<Mark>,
+    /// The names and keys that the log had before, oldest first. Each was given up after a restore of an older database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handed_over: Vec<HandOver>,
+}
+
+/// A generation of the log that ended, because an older copy of the database was restored and that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandOver {
+    /// Its name.
+    pub origin: String,
+    /// Its key (C2SP signed-note).
+    pub vkey: String,
+    /// The name under which the log goes on.
+    pub new_origin: String,
+    /// What the entry `audit.restored` says; `null` when that entry is in an archive.
+    pub told: Option<Lost>,
+}
+
+/// What is missing since a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// Position of the entry `audit.restored`.
+    pub seq: u64,
+    /// Position of the first entry that is lost. Positions are used again by the successor.
+    pub first: u64,
+    /// Position of the last one that is known to be lost.
+    pub last: u64,
+    /// The last checkpoint that is known of before.
+    pub last_checkpoint: String,
 }
 
 /// An inclusion proof (RFC 9162 §2.1.3).

@@ -9,6 +9,7 @@ mod archive;
 mod digesting;
 mod entries;
 pub mod format;
+mod hand_over;
 mod log;
 mod problem;
 pub mod receipt;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     format::{ChainProof, Inclusion, LogKey},
+    hand_over,
     problem::{At, Stop, fails},
     report::{Report, Step},
     verify::Trusted,
@@ -81,14 +82,15 @@ pub(crate) fn announced(
         return fails(step, format!("the key is of {}, not of {}", key.name(), log_key.origin));
     }
     let at = Stamp::from_unix(claims.iat);
-    match &trusted.log_key {
-        Some(pinned) if *pinned != key => {
-            return fails(step, format!("it is {key}, and you expect {pinned}"));
-        }
-        Some(_) => {
+    match trusted.log_keys.as_slice() {
+        [] => report.holds(step, format!("{key} is announced by the Mastio of {org} at {at}")),
+        known if known.contains(&key) => {
             report.holds(step, format!("{key} is announced by the Mastio of {org}, and the one you expect"));
         }
-        None => report.holds(step, format!("{key} is announced by the Mastio of {org} at {at}")),
+        known => {
+            let known: Vec<_> = known.iter().map(NoteKey::to_string).collect();
+            return fails(step, format!("it is {key}, and you expect {}", known.join(" or ")));
+        }
     }
     Ok(Announced { key, base_seq: claims.base_seq, by: Signatory { certificate, at } })
 }
@@ -103,16 +105,21 @@ pub(crate) fn signatory(
 ) -> Result<(), Stop> {
     let step = Step::SigningCertificate;
     let chain = pem::certificates(ca_chain).at(step)?;
-    let Some(own_root) = chain.first().cloned() else {
-        return fails(step, "there is no CA certificate");
-    };
     if !is_of_mastio(&by.certificate, org) {
         let why = format!("{} is not the certificate of the Mastio of {org}", by.certificate.subject());
         return fails(step, why);
     }
-    let roots = if trusted.ca_roots.is_empty() { vec![own_root] } else { trusted.ca_roots.clone() };
+    let own = trusted.ca_roots.is_empty();
+    let roots: Vec<_> =
+        if own { &chain } else { &trusted.ca_roots }.iter().filter(|ca| is_root(ca)).collect();
+    // Of its own roots the bundle names one: the first.
+    let roots: Vec<_> = roots.into_iter().take(if own { 1 } else { usize::MAX }).cloned().collect();
+    if roots.is_empty() {
+        return fails(step, "none of the CA certificates that are to be trusted signs itself: pass the root");
+    }
     let anchors = Anchors::builder().org(roots).build().at(step)?;
-    let above: Vec<_> = chain.into_iter().filter(|ca| !ca.is_self_issued()).collect();
+    let mut above: Vec<_> = trusted.ca_roots.iter().filter(|ca| !is_root(ca)).cloned().collect();
+    above.extend(chain.into_iter().filter(|ca| !ca.is_self_issued() && !trusted.ca_roots.contains(ca)));
     let path = anchors.validate(&by.certificate, &above, by.at).map_err(|error| match error {
         PathError::UnknownIssuer => Stop::Fails(step, "it does not lead to the root that is trusted".into()),
         error => Stop::Fails(step, error.to_string()),
@@ -124,13 +131,18 @@ pub(crate) fn signatory(
     let (root, print) = (path.anchor.subject(), path.anchor.thumbprint());
     let when = by.at;
     report.holds(step, format!("{} leads to {root}, valid at {when}", by.certificate.subject()));
-    if trusted.ca_roots.is_empty() {
+    if own {
         let text = format!(
             "whether {root} is the organisation's own root: compare its SHA-256 fingerprint {print}, or pass it with --ca-root"
         );
         report.not_checked(step, text);
     }
     Ok(())
+}
+
+/// A file of CAs may hold more than the root: `certs/org-ca.pem` has the intermediates below it as well.
+fn is_root(ca: &Certificate) -> bool {
+    ca.is_self_issued() && ca.is_signed_by(ca)
 }
 
 /// The Mastio's own leaf: `CN=proxy:<org>` and `spiffe://<trust domain>/proxy/<org>` (contract `pki.md` §2). No agent
@@ -241,9 +253,10 @@ pub(crate) fn consistency(
     let step = Step::Consistency;
     let Some(saved) = &trusted.against else { return Ok(()) };
     let old = saved.unverified();
-    // Of another generation of the log we may not have the key; what counts is that the auditor saved it.
     if old.origin == *announced.key.name() {
         saved.verify(&announced.key).at(step)?;
+    } else {
+        hand_over::shared(saved, proof, announced)?;
     }
     if old.head.size > head.size {
         let why = format!(

@@ -1,14 +1,14 @@
 //! What proves less than a bundle does: the receipt of a deleted agent, and a C2SP tlog-proof of one entry.
 
-use mastio_audit::proof::TlogProof;
+use mastio_audit::{note::NoteKey, proof::TlogProof};
 use mastio_core::Stamp;
-use mastio_pki::pem;
+use mastio_pki::{Certificate, pem};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
     entries,
-    format::Digest,
+    format::{Digest, LogKey},
     log::{self, Signatory},
     problem::{At, Stop, fails},
     report::{Report, Step},
@@ -30,6 +30,10 @@ struct Receipt<'a> {
     entries: Vec<&'a RawValue>,
     /// A tlog-proof of the last entry.
     proof: Option<String>,
+    /// The key of the log that signed for the proof.
+    log_key: Option<LogKey>,
+    /// The certificate of the key that announced it.
+    log_key_cert_pem: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -66,7 +70,18 @@ pub fn verify_proof(text: &str, entry_hash: Option<[u8; 32]>, trusted: &Trusted)
         let Some(entry_hash) = entry_hash else {
             return fails(Step::Inclusion, "the entry is not known: pass its hash with --entry-hash");
         };
-        proof(text, entry_hash, trusted, report)
+        proof(text, entry_hash, &trusted.log_keys, trusted, report)
+    })
+}
+
+/// Verifies that the Mastio of `org` announced a key of its log, by the certificate of the key that did, on the word of
+/// `trusted.ca_roots`.
+#[must_use]
+pub fn verify_log_key(log_key: &LogKey, signing_cert: &str, org: &str, trusted: &Trusted) -> Report {
+    reported(|report| {
+        let announced = log::announced(log_key, signing_cert, org, trusted, report)?;
+        let chain: String = trusted.ca_roots.iter().map(Certificate::pem).collect();
+        log::signatory(&announced.by, &chain, org, trusted, report)
     })
 }
 
@@ -98,10 +113,13 @@ fn receipt(text: &str, trusted: &Trusted, report: &mut Report) -> Result<(), Sto
     entries_of(&receipt, &claims, report)?;
     let last = claims.audit.entries.iter().find(|entry| entry.seq == claims.audit.last_seq);
     match (&receipt.proof, last) {
-        (Some(text), Some(last)) if trusted.log_key.is_some() => proof(text, last.hash.0, trusted, report),
-        (Some(_), Some(_)) => {
-            report.not_checked(Step::Inclusion, "the log's key is not known: pass it with --log-key");
-            Ok(())
+        (Some(text), Some(last)) => {
+            let keys = log_keys(&receipt, &claims.iss, trusted, report)?;
+            if keys.is_empty() {
+                report.not_checked(Step::Inclusion, "the log's key is not known: pass it with --log-key");
+                return Ok(());
+            }
+            proof(text, last.hash.0, &keys, trusted, report)
         }
         (Some(_), None) => fails(Step::Inclusion, "the last entry is not among those that were signed"),
         (None, _) => {
@@ -114,6 +132,24 @@ fn receipt(text: &str, trusted: &Trusted, report: &mut Report) -> Result<(), Sto
     }
 }
 
+/// The key of the log that the Mastio announced, else those that are known from elsewhere.
+fn log_keys(
+    receipt: &Receipt<'_>,
+    org: &str,
+    trusted: &Trusted,
+    report: &mut Report,
+) -> Result<Vec<NoteKey>, Stop> {
+    let (Some(log_key), Some(cert)) = (&receipt.log_key, &receipt.log_key_cert_pem) else {
+        return Ok(trusted.log_keys.clone());
+    };
+    let announced = log::announced(log_key, cert, org, trusted, report)?;
+    // Another key than that of the receipt, if it was rotated in between.
+    if receipt.signing_cert_pem.as_ref() != Some(cert) {
+        log::signatory(&announced.by, &receipt.ca_chain_pem, org, trusted, report)?;
+    }
+    Ok(vec![announced.key])
+}
+
 /// Each entry that is there has the hash that was signed for it.
 fn entries_of(receipt: &Receipt<'_>, claims: &Claims, report: &mut Report) -> Result<(), Stop> {
     let step = Step::ChainWalk;
@@ -124,14 +160,25 @@ fn entries_of(receipt: &Receipt<'_>, claims: &Claims, report: &mut Report) -> Re
         }
     }
     let (there, signed) = (receipt.entries.len(), claims.audit.entries.len());
+    if there == 0 {
+        report.not_checked(step, format!("the {signed} entries that were signed are in an archive"));
+        return Ok(());
+    }
     report.holds(step, format!("{there} of {signed} entries are there, with the hashes that were signed"));
     Ok(())
 }
 
-fn proof(text: &str, entry_hash: [u8; 32], trusted: &Trusted, report: &mut Report) -> Result<(), Stop> {
+fn proof(
+    text: &str,
+    entry_hash: [u8; 32],
+    keys: &[NoteKey],
+    trusted: &Trusted,
+    report: &mut Report,
+) -> Result<(), Stop> {
     let step = Step::CheckpointSignature;
     let proof: TlogProof = text.parse().at(step)?;
-    let Some(key) = &trusted.log_key else {
+    let signed = keys.iter().find(|key| proof.checkpoint.verify(key).is_ok());
+    let Some(key) = signed.or(keys.first()) else {
         return fails(step, "the log's key is not known: pass it with --log-key");
     };
     let head = proof.checkpoint.verify(key).at(step)?.head;

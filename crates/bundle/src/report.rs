@@ -28,6 +28,8 @@ pub enum Step {
     CheckpointSignature,
     /// The first and the last entry are in the checkpoint's tree.
     Inclusion,
+    /// The names and keys that the log had before a restore.
+    HandOver,
     /// Witnesses saw the checkpoint.
     Witnesses,
     /// A checkpoint that was saved earlier is the beginning of this one.
@@ -54,6 +56,7 @@ impl fmt::Display for Step {
             Self::SigningCertificate => "signing certificate",
             Self::CheckpointSignature => "checkpoint signature",
             Self::Inclusion => "inclusion",
+            Self::HandOver => "hand-over",
             Self::Witnesses => "witnesses",
             Self::Consistency => "consistency",
             Self::TsaSignature => "TSA signature",
@@ -70,6 +73,8 @@ impl fmt::Display for Step {
 pub enum Verdict {
     /// It holds.
     Holds,
+    /// It holds, and tells something that a reader has to know.
+    Noted,
     /// It was not checked, because something is missing that nobody else can know or has.
     NotChecked,
     /// It does not hold; nothing after it was looked at.
@@ -92,6 +97,7 @@ impl fmt::Display for Check {
         let Self { step, verdict, text } = self;
         match verdict {
             Verdict::Holds => write!(f, "✓ {step}: {text}"),
+            Verdict::Noted => write!(f, "– {step}: {text}"),
             Verdict::NotChecked => write!(f, "– {step}: not checked: {text}"),
             Verdict::Fails => write!(f, "✗ {step}: {text}"),
         }
@@ -133,6 +139,10 @@ impl Report {
 
     pub(crate) fn holds(&mut self, step: Step, text: impl Into<String>) {
         self.add(step, Verdict::Holds, text.into());
+    }
+
+    pub(crate) fn noted(&mut self, step: Step, text: impl Into<String>) {
+        self.add(step, Verdict::Noted, text.into());
     }
 
     pub(crate) fn not_checked(&mut self, step: Step, text: impl Into<String>) {

@@ -7,7 +7,7 @@ use mastio_audit::{LocalRow, lines};
 use crate::{
     digesting::Digesting,
     entries::{Walk, Walked},
-    format::{Digest, FORMAT, Manifest},
+    format::{Digest, FORMAT, Manifest, entry_id},
     write::Occasion,
 };
 
@@ -128,8 +128,8 @@ impl Surveyed {
             org_id: occasion.org_id.to_owned(),
             start,
             end,
-            first_id: first.id,
-            last_id: last.id,
+            first_id: entry_id(occasion.org_id, first.seq),
+            last_id: entry_id(occasion.org_id, last.seq),
             first_seq: first.seq,
             last_seq: last.seq,
             entries: *entries,

@@ -88,13 +88,24 @@ fn signature(
 fn time(stamp: &TimeStamp, last: &Last<'_>, report: &mut Report) -> Result<(), Stop> {
     let step = Step::TsaTime;
     let event = Stamp::parse(last.timestamp).at(step)?;
-    let latest = stamp.gen_time.plus(stamp.accuracy + SKEW);
-    if latest < event {
+    let tolerance = stamp.accuracy + SKEW;
+    if stamp.gen_time.plus(tolerance) < event {
         let why =
             format!("the last event is of {event}, the time stamp of {}: a clock was wrong", stamp.gen_time);
         return fails(step, why);
     }
-    report.holds(step, format!("{} is not before {event}", stamp.gen_time));
+    report.holds(
+        step,
+        match event.since(stamp.gen_time) {
+            Duration::ZERO => format!("{} is not before {event}", stamp.gen_time),
+            by => format!(
+                "{} is {:.3} s before {event}, within the {} s that clocks may differ",
+                stamp.gen_time,
+                by.as_secs_f64(),
+                tolerance.as_secs()
+            ),
+        },
+    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use mastio_audit::{
-    LocalRow,
+    LocalRow, SetBack,
     note::{NoteKey, SignedCheckpoint},
 };
 use mastio_core::Stamp;
@@ -13,8 +13,8 @@ use mastio_timestamp::Anchors;
 use crate::{
     archive::{self, Unpacked},
     entries::Walked,
-    format::{ChainProof, File, LogKey, Manifest},
-    log,
+    format::{ChainProof, File, LogKey, Manifest, entry_id},
+    hand_over, log,
     problem::{At, Stop, Unreadable, fails},
     report::{Report, Span, Step},
     timestamp,
@@ -23,12 +23,13 @@ use crate::{
 /// What the auditor knows from elsewhere. Without any of it a bundle can only be held against itself.
 #[derive(Debug, Default)]
 pub struct Trusted {
-    /// Roots of the organisation. Empty: the bundle's own is used, and the report says so.
+    /// Roots of the organisation: those that sign themselves. Others are only steps to one of them. Empty: the bundle's
+    /// own is used, and the report says so.
     pub ca_roots: Vec<Certificate>,
     /// Roots of time stamping authorities. `None`: whoever stamped is only named.
     pub tsa_roots: Option<Anchors>,
-    /// The log's key.
-    pub log_key: Option<NoteKey>,
+    /// Keys of the log: of this generation, or of others. Empty: the announced one is used.
+    pub log_keys: Vec<NoteKey>,
     /// Keys of witnesses.
     pub witnesses: Vec<NoteKey>,
     /// A checkpoint that was saved earlier.
@@ -97,6 +98,7 @@ fn steps(
     let ends = [(walked.first.seq, walked.first.hash.0), (walked.last.seq, walked.last.hash.0)];
     log::inclusion(&proof, &announced, &tree, ends, report)?;
     archived(&proof, walked)?;
+    hand_over::follow(&proof, report)?;
     log::witnesses(&checkpoint, trusted, report)?;
     log::consistency(&proof, &announced, &tree, trusted, report)?;
 
@@ -137,15 +139,22 @@ fn chain_walk<'a>(bundle: &'a Unpacked, report: &mut Report) -> Result<&'a Walke
         let text = format!(
             "entry {seq} tells of a database that was restored: what it says was lost is not in this log"
         );
-        report.not_checked(step, text);
+        report.noted(step, text);
+    }
+    if let Some(SetBack { seq, entries, by }) = walked.set_back {
+        let by = by.as_secs();
+        let text = format!(
+            "the clock was set back: {entries} entries from {seq} on are dated up to {by} s before an earlier one"
+        );
+        report.noted(step, text);
     }
     Ok(walked)
 }
 
 fn head(manifest: &Manifest, walked: &Walked, report: &mut Report) -> Result<(), Stop> {
     let (step, first) = (Step::Head, &walked.first);
-    let named = (manifest.first_id, manifest.first_seq, manifest.first_hash, manifest.previous_hash);
-    if named != (first.id, first.seq, first.hash, walked.previous) {
+    let named = (&manifest.first_id, manifest.first_seq, manifest.first_hash, manifest.previous_hash);
+    if named != (&entry_id(&manifest.org_id, first.seq), first.seq, first.hash, walked.previous) {
         return fails(step, format!("the first entry is {}, and the manifest names another", first.seq));
     }
     if is_before(&first.timestamp, &manifest.start).at(step)? {
@@ -161,8 +170,10 @@ fn head(manifest: &Manifest, walked: &Walked, report: &mut Report) -> Result<(),
 
 fn tail(manifest: &Manifest, walked: &Walked, report: &mut Report) -> Result<(), Stop> {
     let (step, last) = (Step::Tail, &walked.last);
-    let named = (manifest.last_id, manifest.last_seq, manifest.last_hash, manifest.entries);
-    if named != (last.id, last.seq, last.hash, walked.entries) || manifest.created != last.timestamp {
+    let named = (&manifest.last_id, manifest.last_seq, manifest.last_hash, manifest.entries);
+    if named != (&entry_id(&manifest.org_id, last.seq), last.seq, last.hash, walked.entries)
+        || manifest.created != last.timestamp
+    {
         return fails(step, format!("the last entry is {}, and the manifest names another", last.seq));
     }
     if is_before(&manifest.end, &last.timestamp).at(step)? {

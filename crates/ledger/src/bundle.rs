@@ -21,6 +21,7 @@ use mastio_store::{
 use crate::{Ledger, portions::Portions};
 
 pub use error::BundleError;
+pub use proved::AnnouncedKey;
 
 /// Which entries are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -207,8 +207,11 @@ impl Ledger {
     /// When none can be signed, or there is no such entry ([`CheckpointError::Empty`]).
     pub async fn checkpoint_covering(&self, seq: u64) -> Result<Published, CheckpointError> {
         let index = seq.checked_sub(self.log_key().await?.base_seq).ok_or(CheckpointError::Empty)?;
-        if let Some(found) = self.find(index, checkpoints::covering).await? {
-            return Ok(found);
+        let finds: [Find; 2] = [checkpoints::cosigned_covering, checkpoints::covering];
+        for find in finds {
+            if let Some(found) = self.find(index, find).await? {
+                return Ok(found);
+            }
         }
         let new = self.checkpoint_now().await?;
         if new.head().size > index { Ok(new) } else { Err(CheckpointError::Empty) }

@@ -5,6 +5,8 @@ mod against;
 mod archive;
 mod explain;
 mod follow;
+mod kind;
+mod origins;
 mod restore_archive;
 mod series;
 mod verify;
@@ -50,40 +52,28 @@ pub(crate) fn run(command: &Command) -> Ended {
 }
 
 /// Verifies every chain of a database, and before it the archives of its own chain in the folder `archives`.
-fn verify_database(db: Option<&Path>, dir: &Path, archives: Option<&Path>, as_json: bool) -> Ended {
-    let path = match configured(db, dir) {
-        Ok(path) => path,
-        Err(problem) => {
-            eprintln!("{problem}");
-            return Ended::Refused;
-        }
-    };
-    let archives = match archives.map(|folder| series::verify(folder, &path, as_json)).transpose() {
-        Ok(None) => None,
-        Ok(Some(Ok(archives))) => Some(archives),
-        Ok(Some(Err(broken))) => {
+/// Returns the names of the chains.
+fn verify_database(
+    path: &Path,
+    archives: Option<&Path>,
+    as_json: bool,
+) -> Result<(Ended, Vec<String>), String> {
+    let archives = archives.map(|folder| series::verify(folder, path, as_json)).transpose();
+    let archives = match archives.map_err(|error| error.to_string())?.transpose() {
+        Ok(archives) => archives,
+        Err(broken) => {
             println!("BROKEN  {broken}");
-            return Ended::Failed;
-        }
-        Err(problem) => {
-            eprintln!("{problem}");
-            return Ended::Refused;
+            return Ok((Ended::Failed, Vec::new()));
         }
     };
     let bar = ProgressBar::new_spinner().with_style(style());
-    let findings = verify_file(&path, &mut |rows| bar.set_position(rows));
+    let findings = verify_file(path, &mut |rows| bar.set_position(rows));
     bar.finish_and_clear();
-    match findings {
-        Ok(findings) => {
-            report(&findings, archives.as_ref(), as_json);
-            let intact = findings.iter().all(|finding| finding.result.is_ok());
-            if intact { Ended::Done } else { Ended::Failed }
-        }
-        Err(error) => {
-            eprintln!("{}: {error}", path.display());
-            Ended::Refused
-        }
-    }
+    let findings = findings.map_err(|error| format!("{}: {error}", path.display()))?;
+    report(&findings, archives.as_ref(), as_json);
+    let intact = findings.iter().all(|finding| finding.result.is_ok());
+    let chains = findings.into_iter().map(|finding| finding.chain).collect();
+    Ok((if intact { Ended::Done } else { Ended::Failed }, chains))
 }
 
 /// The database that is named, else the configured one.

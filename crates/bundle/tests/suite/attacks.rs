@@ -108,7 +108,7 @@ const EDITS: &[(&str, Step, Edit)] = &[
     ("the manifest has another format", Step::ManifestDigest, |parts| {
         manifest(parts, "format", json!("x/2"));
     }),
-    ("the manifest has another first row", Step::Head, |parts| manifest(parts, "first_id", json!(1))),
+    ("the manifest has another first row", Step::Head, |parts| manifest(parts, "first_id", json!("acme:1"))),
     ("the manifest has another first entry", Step::Head, |parts| manifest(parts, "first_seq", json!(6))),
     ("the manifest has another first hash", Step::Head, |parts| {
         manifest(parts, "first_hash", json!("00".repeat(32)));

@@ -1,15 +1,20 @@
 //! Bundles that hold.
 
-use mastio_audit::{note::SignedCheckpoint, proof::TlogProof};
+use mastio_audit::{
+    Head,
+    note::{Checkpoint, KeyKind, Name, NoteSigner, SignedCheckpoint},
+    proof::TlogProof,
+};
 use mastio_bundle::{
-    Evidence, Occasion, Plan, Step, Survey, Trusted, Verdict, WriteError, Writer, receipt, verify,
-    verify_entries,
+    Evidence, Occasion, Plan, Step, Survey, Trusted, Verdict, WriteError, Writer,
+    format::{HandOver, Lost},
+    receipt, verify, verify_entries,
 };
 use mastio_timestamp::Anchors;
 
 use crate::{
     python,
-    world::{ORG, World, with_row},
+    world::{ORG, World, draft, with_row},
 };
 
 fn steps(report: &mastio_bundle::Report) -> Vec<(Step, Verdict)> {
@@ -26,7 +31,7 @@ fn every_step_holds_with_all_that_an_auditor_can_know() {
     let tsa_root = world.tsa.borrow().as_ref().unwrap().root_pem();
     let trusted = Trusted {
         tsa_roots: Some(Anchors::from_pem(&tsa_root).unwrap()),
-        log_key: Some(world.log.key().clone()),
+        log_keys: vec![world.log.key().clone()],
         witnesses: vec![world.witness.key().clone()],
         against: Some(world.checkpoint(100)),
         require_timestamp: true,
@@ -63,6 +68,94 @@ fn every_step_holds_with_all_that_an_auditor_can_know() {
         (Some(0), 12, 0),
         "{output:?}"
     );
+}
+
+/// Both readers, with `--ca-root` of the root and of whatever else is in a file of CAs.
+fn both_say(world: &World, bundle: &[u8], expected: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, ca) = (folder.path().join("bundle"), folder.path().join("ca.pem"));
+    std::fs::write(&file, bundle).unwrap();
+    let cas = [world.root.certificate(), world.intermediate.certificate()];
+    std::fs::write(&ca, cas.map(mastio_pki::Certificate::pem).concat()).unwrap();
+    let trusted = Trusted { ca_roots: cas.map(Clone::clone).to_vec(), ..Trusted::default() };
+    let ours = verify(bundle, &trusted).unwrap();
+    assert_eq!(ours.failure(), None, "{ours}");
+    let theirs = python::verify(&file, &["--ca-root", ca.to_str().unwrap()]);
+    let theirs = String::from_utf8_lossy(&theirs.stdout).into_owned();
+    for text in expected {
+        assert!(ours.to_string().contains(text), "{text}: {ours}");
+        assert!(theirs.contains(text), "{text}: {theirs}");
+    }
+}
+
+#[test]
+fn an_intermediate_is_no_anchor_and_both_readers_count_alike() {
+    let world = World::new();
+    both_say(
+        &world,
+        &world.stamped(5, 40),
+        &["✓ manifest digest: 8 files", "✓ signing cert valid at TSA time"],
+    );
+    let below = Trusted { ca_roots: vec![world.intermediate.certificate().clone()], ..Trusted::default() };
+    let report = verify(world.bundle(5, 40).as_slice(), &below).unwrap();
+    assert_eq!(report.failure().map(|check| check.step), Some(Step::SigningCertificate), "{report}");
+    let report = verify(world.bundle(5, 40).as_slice(), &world.trusted()).unwrap();
+    let root = world.root.certificate().subject();
+    assert!(report.to_string().contains(&format!("leads to {root}")), "{report}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_is_told() {
+    let world = World::new();
+    let back = |n: u64| std::time::Duration::from_secs(if n < 30 { 0 } else { 3600 });
+    let mut head = Head::GENESIS;
+    let entries: Vec<_> = (1..=40)
+        .map(|n| head.append(draft(&format!("op-{n}"), crate::world::now().minus(back(n)))))
+        .collect();
+    let world = World::of(world, entries);
+    both_say(&world, &world.bundle(5, 40), &["– chain walk: the clock was set back: 11 entries from 30 on"]);
+}
+
+#[test]
+fn a_log_that_was_handed_over_tells_what_it_lost() {
+    let (world, former) = (World::new(), former_key());
+    let origin = former.key().name().clone();
+    let lost = Checkpoint { origin: origin.clone(), head: world.tree(60) }.sign(&former).unwrap();
+    let told = Lost { seq: 41, first: 31, last: 60, last_checkpoint: lost.to_string() };
+    let mut evidence = world.evidence(5, 600);
+    let new_origin = evidence.chain_proof.origin.clone();
+    let vkey = former.key().to_string();
+    evidence.chain_proof.handed_over =
+        vec![HandOver { origin: origin.to_string(), vkey, new_origin, told: Some(told) }];
+    let bundle = world.written(5, 600, &evidence);
+    both_say(
+        &world,
+        &bundle,
+        &["✓ hand-over: 1 names", "entries 31 to 60 of it are lost, see audit.restored, entry 41"],
+    );
+    let against = |size| {
+        let saved = Checkpoint { origin: origin.clone(), head: world.tree(size) }.sign(&former).unwrap();
+        let trusted = Trusted { against: Some(saved), ..world.trusted() };
+        verify(bundle.as_slice(), &trusted).unwrap().failure().map(|check| check.text.clone())
+    };
+    assert!(
+        against(60).unwrap().contains("is its successor after a restore, and entries 31 to 60 were lost")
+    );
+    assert!(against(30).unwrap().contains("\"against_size\": 30"));
+
+    let folder = tempfile::tempdir().unwrap();
+    evidence.chain_proof.handed_over[0].new_origin = "elsewhere/audit".to_owned();
+    let bundle = world.written(5, 600, &evidence);
+    let report = verify(bundle.as_slice(), &world.trusted()).unwrap();
+    assert_eq!(report.failure().map(|check| check.step), Some(Step::HandOver), "{report}");
+    std::fs::write(folder.path().join("bundle"), bundle).unwrap();
+    let output = python::verify(&folder.path().join("bundle"), &[]);
+    assert_eq!(python::failed(&output), Some("hand-over".to_owned()), "{output:?}");
+}
+
+fn former_key() -> NoteSigner {
+    let name = Name::parse("former.example/audit").unwrap();
+    NoteSigner::generate(KeyKind::Log, name, &mastio_core::SystemRng).unwrap()
 }
 
 #[test]
@@ -120,14 +213,14 @@ fn one_entry_is_a_bundle_and_a_proof_of_its_own() {
     for seq in [1, 256, 600] {
         let report = verify(world.bundle(seq, seq).as_slice(), &world.trusted()).unwrap();
         assert_eq!(report.failure(), None, "{report}");
-        let trusted = Trusted { log_key: Some(world.log.key().clone()), ..world.trusted() };
+        let trusted = Trusted { log_keys: vec![world.log.key().clone()], ..world.trusted() };
         let inclusion = world.inclusion(seq, 600);
         let proof = TlogProof { inclusion, checkpoint: world.checkpoint(600) }.to_string();
         let report = receipt::verify_proof(&proof, Some(world.hash(seq)), &trusted);
         assert_eq!(report.failure(), None, "{report}");
         let report = receipt::verify_proof(&proof, Some(world.hash(300)), &trusted);
         assert_eq!(report.failure().map(|check| check.step), Some(Step::Inclusion), "{report}");
-        let other = Trusted { log_key: Some(crate::world::log_key().key().clone()), ..world.trusted() };
+        let other = Trusted { log_keys: vec![crate::world::log_key().key().clone()], ..world.trusted() };
         let report = receipt::verify_proof(&proof, Some(world.hash(seq)), &other);
         assert_eq!(report.failure().map(|check| check.step), Some(Step::CheckpointSignature), "{report}");
     }

@@ -1,7 +1,7 @@
 //! Receipts of deleted agents.
 
 use mastio_audit::{lines, proof::TlogProof};
-use mastio_bundle::{Report, Step, Trusted, receipt::verify_receipt};
+use mastio_bundle::{Report, Step, Trusted, Verdict, receipt::verify_receipt};
 use mastio_jose::jws;
 use mastio_pki::trust_file;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn receipt(world: &World, signer: &Signer) -> Value {
 }
 
 fn verified(world: &World, receipt: &Value) -> Report {
-    let trusted = Trusted { log_key: Some(world.log.key().clone()), ..world.trusted() };
+    let trusted = Trusted { log_keys: vec![world.log.key().clone()], ..world.trusted() };
     verify_receipt(&receipt.to_string(), &trusted)
 }
 
@@ -46,6 +46,19 @@ fn a_receipt_holds_and_nothing_in_it_can_be_changed() {
     let report = verified(&world, &good);
     assert_eq!(report.failure(), None, "{report}");
     assert!(report.checks.iter().any(|check| check.step == Step::Inclusion), "{report}");
+
+    // What the Mastio announced is enough; entries that were archived are no finding.
+    let mut alone = good.clone();
+    alone["log_key"] = serde_json::to_value(world.announce(&world.mastio, &world.log)).unwrap();
+    alone["log_key_cert_pem"] = json!(world.mastio.certificate.pem());
+    alone["entries"] = json!([]);
+    let report = verify_receipt(&alone.to_string(), &world.trusted());
+    let found = |step| report.checks.iter().find(|check| check.step == step).map(|check| check.verdict);
+    assert_eq!(found(Step::ChainWalk), Some(Verdict::NotChecked), "{report}");
+    assert_eq!(found(Step::Inclusion), Some(Verdict::Holds), "{report}");
+    alone["log_key"]["vkey"] = json!(crate::world::log_key().key().to_string());
+    let report = verify_receipt(&alone.to_string(), &world.trusted());
+    assert_eq!(report.failure().map(|check| check.step), Some(Step::LogKey), "{report}");
 
     let refuse = |step: Step, edit: &dyn Fn(&mut Value)| {
         let mut edited = good.clone();

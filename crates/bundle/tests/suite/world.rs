@@ -121,6 +121,12 @@ impl World {
         Self { root, intermediate, mastio, log: log_key(), witness, entries, tiles, tsa: RefCell::new(None) }
     }
 
+    /// Another log of the same organisation.
+    pub(crate) fn of(self, entries: Vec<Sealed>) -> Self {
+        let tiles = grown(&entries);
+        Self { entries, tiles, ..self }
+    }
+
     pub(crate) fn tree(&self, size: u64) -> TreeHead {
         Tree::new(size, &self.tiles).head().unwrap()
     }
@@ -162,8 +168,9 @@ impl World {
                 root_hash: Node(tree.head().unwrap().root),
                 first: Some(inclusion(first)),
                 last: inclusion(last),
-                consistency: Some(Consistency::from(&tree.consistency(100).unwrap())),
+                consistency: Some(Consistency::from(&tree.consistency(size.min(100)).unwrap())),
                 archived: None,
+                handed_over: Vec::new(),
             },
             checkpoint: self.checkpoint(size),
             log_key: self.announce(&self.mastio, &self.log),

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use mastio_authority::decommission::Decommissioned;
+use mastio_ledger::bundle::AnnouncedKey;
 use mastio_store::audit::ChainEntry;
 use serde_json::{Value, json};
 
@@ -33,6 +34,7 @@ pub(crate) async fn show(
 
 /// The file that `mastio audit verify` reads (`docs/audit-bundles.md`, "Receipts").
 pub(crate) async fn receipt(app: &App, done: &Decommissioned) -> Value {
+    let announced = announced_key(app, done).await;
     json!({
         "kind": "receipt",
         "agent_id": done.tombstone.agent,
@@ -42,6 +44,8 @@ pub(crate) async fn receipt(app: &App, done: &Decommissioned) -> Value {
         "ca_chain_pem": done.ca_chain,
         "entries": done.entries.iter().map(line).collect::<Vec<_>>(),
         "proof": proof(app, done).await,
+        "log_key": announced.as_ref().map(|announced| &announced.log_key),
+        "log_key_cert_pem": announced.as_ref().map(|announced| &announced.certificate),
     })
 }
 
@@ -51,6 +55,17 @@ async fn proof(app: &App, done: &Decommissioned) -> Option<String> {
         Ok(proved) => Some(proved.into_tlog_proof().to_string()),
         Err(error) => {
             tracing::warn!(%error, agent = %done.tombstone.agent, "a receipt is handed out without its proof");
+            None
+        }
+    }
+}
+
+/// The key of the log that signed for the proof, with its announcement, as in a bundle.
+async fn announced_key(app: &App, done: &Decommissioned) -> Option<AnnouncedKey> {
+    match app.ledger().announced_key().await {
+        Ok(announced) => Some(announced),
+        Err(error) => {
+            tracing::warn!(%error, agent = %done.tombstone.agent, "a receipt is handed out without the log's key");
             None
         }
     }

@@ -3,22 +3,34 @@
 use mastio_authority::Outage;
 use mastio_bundle::{
     Evidence, Stamped, Surveyed,
-    format::{ChainProof, Consistency, Digest, Inclusion, LogKey, Mark, Node},
+    format::{ChainProof, Consistency, Digest, HandOver, Inclusion, LogKey, Lost, Mark, Node},
 };
 use mastio_core::{Kid, OrgId};
 use mastio_jose::Compact;
 use mastio_store::{
-    audit::evidence::{self, archive_before},
+    audit::{
+        evidence::{self, archive_before},
+        origins,
+    },
     keys,
     sqlite::Database,
 };
 use mastio_timestamp::{Token, tsr_of};
 
 use super::{BundleError, Question, Stamping};
-use crate::{Ledger, anchor::AnchorError};
+use crate::{Ledger, anchor::AnchorError, log_key};
+
+/// The key of the log, and whose word it is.
+#[derive(Debug)]
+pub struct AnnouncedKey {
+    /// The key with its announcement.
+    pub log_key: LogKey,
+    /// The certificate of the key that announced it, as PEM.
+    pub certificate: String,
+}
 
 impl Ledger {
-    /// The oldest checkpoint that has the last entry, so that the same entries are proved in the same way each time.
+    /// The oldest checkpoint that has the last entry and that a witness cosigned, or else the oldest that has it, so that the same entries are proved in the same way each time.
     pub(super) async fn proved(
         &self,
         surveyed: &Surveyed,
@@ -54,9 +66,10 @@ impl Ledger {
         let beside =
             self.reading(move |database| Beside::read(database, &org, first_seq, &announcement)).await?;
         let origin = key.origin().to_string();
+        let log_key = announced(&key, beside.announced_seq);
         Ok(Evidence {
             chain_proof: ChainProof {
-                origin: origin.clone(),
+                origin,
                 base_seq: key.base_seq,
                 tree_size: head.size,
                 root_hash: Node(head.root),
@@ -64,19 +77,28 @@ impl Ledger {
                 last,
                 consistency,
                 archived: beside.archived,
+                handed_over: beside.handed_over,
             },
             checkpoint: checkpoint.note,
-            log_key: LogKey {
-                origin,
-                vkey: key.vkey().to_string(),
-                base_seq: key.base_seq,
-                announcement: key.announcement.clone(),
-                announced_seq: beside.announced_seq,
-            },
+            log_key,
             signing_cert: beside.signing_cert,
             ca_chain: self.authority.trust().trust_file.clone(),
             stamped,
         })
+    }
+
+    /// The key of the log with its announcement, and the certificate of the key that announced it.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub async fn announced_key(&self) -> Result<AnnouncedKey, BundleError> {
+        let (key, org) = (self.log_key().await?, self.authority.trust().org.clone());
+        let read = self.reading(move |database| {
+            let seq = evidence::log_key_announced(database, &org)?.map_or(0, i64::cast_unsigned);
+            let certificate = signing_cert(database, &key.announcement)?;
+            Ok::<_, BundleError>(AnnouncedKey { log_key: announced(&key, seq), certificate })
+        });
+        read.await
     }
 
     /// The time stamp over the entry `seq`.
@@ -104,6 +126,7 @@ struct Beside {
     signing_cert: String,
     announced_seq: u64,
     archived: Option<Mark>,
+    handed_over: Vec<HandOver>,
 }
 
 impl Beside {
@@ -116,8 +139,42 @@ impl Beside {
                 Some(mark) => Some(read_mark(&mark)?),
                 None => None,
             },
+            handed_over: handed_over(database, org)?,
         })
     }
+}
+
+fn announced(key: &log_key::LogKey, announced_seq: u64) -> LogKey {
+    LogKey {
+        origin: key.origin().to_string(),
+        vkey: key.vkey().to_string(),
+        base_seq: key.base_seq,
+        announcement: key.announcement.clone(),
+        announced_seq,
+    }
+}
+
+/// Every name that the log had before, with what was lost when it was given up.
+fn handed_over(database: &Database, org: &OrgId) -> Result<Vec<HandOver>, BundleError> {
+    let generations: Vec<_> = origins::all(database)?.into_iter().rev().map(|row| row.vkey).collect();
+    if generations.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let restores = evidence::restores(database, org.as_str())?;
+    let lost = |origin: &str| {
+        let told = restores.iter().find(|restore| restore.origin == origin)?;
+        let (seq, first, last) = (told.seq, told.lost_first, told.lost_last);
+        Some(Lost { seq, first, last, last_checkpoint: told.last_checkpoint.clone() })
+    };
+    let pairs = generations.iter().zip(&generations[1..]);
+    Ok(pairs
+        .map(|(before, next)| HandOver {
+            origin: before.name().to_string(),
+            vkey: before.to_string(),
+            new_origin: next.name().to_string(),
+            told: lost(before.name().as_str()),
+        })
+        .collect())
 }
 
 /// The certificate of the key that the announcement names.

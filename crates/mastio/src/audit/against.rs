@@ -2,9 +2,17 @@
 
 use std::{ops::ControlFlow, path::Path};
 
-use mastio_audit::{note::SignedCheckpoint, tree::Peaks};
+use mastio_audit::{
+    note::SignedCheckpoint,
+    tree::{Peaks, Tree},
+};
+use mastio_ledger::checkpoint_file::CheckpointFile;
 use mastio_store::{
-    audit::{Filter, Range, evidence, tree},
+    audit::{
+        self, Chain, Filter, Range, evidence,
+        origins::{self, OriginRow},
+        tree::{self, StoredTiles, StoredTree},
+    },
     sqlite::Database,
 };
 
@@ -17,10 +25,10 @@ pub(super) enum Held {
 }
 
 /// Computes the root of as many entries as the checkpoint has, from the entries themselves: stored hashes of the tree
-/// are not believed.
+/// are believed only for what is in an archive.
 ///
 /// # Errors
-/// When the database cannot be read, or has no tree.
+/// When the database cannot be read, or has no tree, or what is archived is not in its tree any more.
 pub(super) fn held(path: &Path, saved: &SignedCheckpoint) -> Result<Held, String> {
     let database = Database::open_for_tool(path).map_err(|error| error.to_string())?;
     let stored = tree::stored(&database).map_err(|error| error.to_string())?;
@@ -30,25 +38,14 @@ pub(super) fn held(path: &Path, saved: &SignedCheckpoint) -> Result<Held, String
             "this database has no tree yet, so there is nothing to hold against the checkpoint".to_owned()
         );
     };
+    if let Some(why) = other_log(&database, saved, stored, &org)? {
+        return Ok(Held::Contradicts(why));
+    }
     let expected = saved.unverified().head;
-    let first = stored.base_seq.cast_signed();
-    let range = Range { org, first, last: first + expected.size.cast_signed() - 1 };
-    let mut peaks = Peaks::default();
-    let read = database.audit(|view| {
-        view.walk(&range, &Filter::default(), &mut |row| {
-            let mut hash = [0; 32];
-            let in_place = row.chain_seq == Some(first + peaks.size().cast_signed());
-            if !in_place || hex::decode_to_slice(row.entry_hash.unwrap_or_default(), &mut hash).is_err() {
-                return ControlFlow::Break(());
-            }
-            peaks.append(&hash);
-            ControlFlow::Continue(())
-        })
-    });
-    read.map_err(|error| error.to_string())?;
+    let peaks = peaks(&database, stored, org, expected.size)?;
     Ok(if peaks.size() < expected.size {
         Held::Contradicts(format!(
-            "the saved checkpoint has {} entries, and only {} of them are here: they were cut off, or archived",
+            "the saved checkpoint has {} entries, and only {} of them are here: they were cut off, or an older copy was put back",
             expected.size,
             peaks.size()
         ))
@@ -59,4 +56,82 @@ pub(super) fn held(path: &Path, saved: &SignedCheckpoint) -> Result<Held, String
     } else {
         Held::Continues
     })
+}
+
+/// Holds them against the last checkpoint in the file beside the database, which a restore does not reach. `None`: there
+/// is none.
+///
+/// # Errors
+/// As [`held`].
+pub(super) fn beside(path: &Path) -> Result<Option<Held>, String> {
+    let file = CheckpointFile::beside(path);
+    let last = file.last().map_err(|error| format!("{}: {error}", file.path().display()))?;
+    let Some(known) = last.last() else { return Ok(None) };
+    let database = Database::open_for_tool(path).map_err(|error| error.to_string())?;
+    let generations = origins::all(&database).map_err(|error| error.to_string())?;
+    // Of a name that was given up: what it had is accepted to be lost.
+    let given_up = |row: &OriginRow| *row.vkey.name() == known.note.unverified().origin;
+    if generations.iter().skip(1).any(given_up) {
+        return Ok(None);
+    }
+    held(path, &known.note).map(Some)
+}
+
+/// The tree of the first `size` entries, or of as many as there are.
+fn peaks(database: &Database, stored: StoredTree, org: String, size: u64) -> Result<Peaks, String> {
+    let chain = Chain::Organisation(org.clone());
+    let archived = audit::start(database, &chain).map_err(|error| error.to_string())?.seq;
+    let archived = (archived + 1).saturating_sub(stored.base_seq).min(size);
+    let tiles = StoredTiles(database);
+    let mut peaks = Tree::new(archived, &tiles).peaks().map_err(|error| {
+        format!(
+            "the first {archived} entries are in an archive, and the stored tree does not have them ({error}): ask the Mastio for a bundle with \"against_size\": {size}"
+        )
+    })?;
+    let base = stored.base_seq.cast_signed();
+    let first = base + archived.cast_signed();
+    let range = Range { org, first, last: base + size.cast_signed() - 1 };
+    let read = database.audit(|view| {
+        view.walk(&range, &Filter::default(), &mut |row| {
+            let mut hash = [0; 32];
+            let in_place = row.chain_seq == Some(base + peaks.size().cast_signed());
+            if !in_place || hex::decode_to_slice(row.entry_hash.unwrap_or_default(), &mut hash).is_err() {
+                return ControlFlow::Break(());
+            }
+            peaks.append(&hash);
+            ControlFlow::Continue(())
+        })
+    });
+    read.map_err(|error| error.to_string())?;
+    Ok(peaks)
+}
+
+/// Why a checkpoint says nothing of the entries that are here: it is of another log, or of a name that this one had
+/// before a restore, with entries that were lost then.
+fn other_log(
+    database: &Database,
+    saved: &SignedCheckpoint,
+    stored: StoredTree,
+    org: &str,
+) -> Result<Option<String>, String> {
+    let said = saved.unverified();
+    let generations = origins::all(database).map_err(|error| error.to_string())?;
+    let Some(newest) = generations.first().filter(|newest| *newest.vkey.name() != said.origin) else {
+        return Ok(None);
+    };
+    let now = newest.vkey.name();
+    if generations.iter().all(|row| *row.vkey.name() != said.origin) {
+        return Ok(Some(format!("the saved checkpoint is of {}, and this log is {now}", said.origin)));
+    }
+    let restores = evidence::restores(database, org).map_err(|error| error.to_string())?;
+    let since = restores.iter().position(|restore| restore.origin == said.origin.as_str()).unwrap_or(0);
+    let lost = restores[since.min(restores.len())..]
+        .iter()
+        .find(|restore| said.head.size > restore.lost_first.saturating_sub(stored.base_seq));
+    Ok(lost.map(|restore| {
+        format!(
+            "the saved checkpoint is of {} with {} entries; this log, {now}, is its successor after a restore, and entries {} to {} were lost: see audit.restored, entry {}",
+            said.origin, said.head.size, restore.lost_first, restore.lost_last, restore.seq
+        )
+    }))
 }

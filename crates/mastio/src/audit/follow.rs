@@ -22,6 +22,8 @@ use crate::Ended;
 
 const PUBLIC: &str = "/audit/log";
 const ADMIN: &str = "/v1/admin/audit/log";
+const NO_PUBLIC_LOG: &str =
+    "this Mastio has no public log: pass --admin-secret-file, or set MCP_PROXY_AUDIT_PUBLIC_LOG there";
 
 /// After so many looks at a log that shows checkpoints and withholds their proof somebody has to know; after so many
 /// without anything new it is said.
@@ -64,7 +66,7 @@ async fn watch(url: &str, arguments: &Verify) -> Result<(), Alarm> {
         match log.newest().await {
             Ok(text) => match log.step(&text).await {
                 Err(Alarm::Unproved(note, why)) if arguments.interval > 0 => {
-                    log.wait_for_proof(note, &why)?
+                    log.wait_for_proof(note, &why)?;
                 }
                 looked => looked?,
             },
@@ -250,6 +252,9 @@ impl Files {
         let answer = answer.map_err(|error: ClientError| error.to_string())?;
         match answer.status {
             StatusCode::OK => Ok(answer.body.to_vec()),
+            StatusCode::NOT_FOUND if self.prefix == PUBLIC && path.ends_with("/checkpoint") => {
+                Err(NO_PUBLIC_LOG.to_owned())
+            }
             status => Err(format!("{path}: {status} {}", answer.detail())),
         }
     }

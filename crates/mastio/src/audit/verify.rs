@@ -2,25 +2,24 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek},
     path::{Path, PathBuf},
 };
 
 use clap::Args;
 use mastio_audit::note::{NoteKey, SignedCheckpoint};
 use mastio_bundle::{Report, Trusted, receipt, verify};
+use mastio_ledger::checkpoint_file;
 use mastio_pki::pem;
 use mastio_timestamp::Anchors;
 use serde_json::json;
 
 use super::{
     against::{self, Held},
-    configured, follow, verify_database,
+    configured, follow,
+    kind::{self, Kind},
+    origins, verify_database,
 };
 use crate::Ended;
-
-/// Longest receipt or proof that is read, in bytes.
-const MAX_TEXT: u64 = 4 << 20;
 
 #[derive(Args)]
 pub(crate) struct Verify {
@@ -34,7 +33,7 @@ pub(crate) struct Verify {
     pub(super) dir: PathBuf,
     /// The folder with the archives of a database: they are verified too, as one chain with it.
     #[arg(long, value_name = "DIR", conflicts_with = "follow")]
-    archive: Option<PathBuf>,
+    pub(super) archive: Option<PathBuf>,
     /// Print one JSON document.
     #[arg(long)]
     pub(super) json: bool,
@@ -43,22 +42,22 @@ pub(crate) struct Verify {
     pub(super) ca_root: Option<PathBuf>,
     /// The roots of time stamping authorities that you trust.
     #[arg(long, value_name = "PEM")]
-    tsa_root: Option<PathBuf>,
-    /// The key of the log, from elsewhere than the bundle. With --follow also those of later generations.
+    pub(super) tsa_root: Option<PathBuf>,
+    /// The key of the log, from elsewhere than what is verified; may be repeated, for other generations of it.
     #[arg(long, value_name = "VKEY")]
     pub(super) log_key: Vec<NoteKey>,
     /// The key of a witness that you trust; may be repeated.
     #[arg(long, value_name = "VKEY")]
-    witness: Vec<NoteKey>,
+    pub(super) witness: Vec<NoteKey>,
     /// A checkpoint that you saved earlier: it must be the beginning of this one.
     #[arg(long, value_name = "CHECKPOINT")]
-    against: Option<PathBuf>,
+    pub(super) against: Option<PathBuf>,
     /// Fail where there is no time stamp.
     #[arg(long)]
-    require_timestamp: bool,
+    pub(super) require_timestamp: bool,
     /// The hash of the entry that a tlog-proof is for.
     #[arg(long, value_name = "HEX")]
-    entry_hash: Option<String>,
+    pub(super) entry_hash: Option<String>,
     /// Watch the log of a running Mastio instead, and fail when its history is rewritten.
     #[arg(long, value_name = "URL", conflicts_with_all = ["file", "db"])]
     pub(super) follow: Option<String>,
@@ -73,85 +72,82 @@ pub(crate) struct Verify {
     pub(super) admin_secret_file: Option<PathBuf>,
 }
 
-/// What a file is.
-enum Kind {
-    Bundle,
-    Database,
-    Proof,
-    Receipt,
-}
-
 pub(super) fn run(arguments: &Verify) -> Ended {
-    if let Some(url) = &arguments.follow {
-        return follow::run(url, arguments);
-    }
-    match &arguments.file {
-        None => database(arguments.db.as_deref(), arguments),
-        Some(path) => file(path, arguments).unwrap_or_else(|problem| {
-            eprintln!("{}: {problem}", path.display());
-            Ended::Refused
-        }),
-    }
+    let ended = match (&arguments.follow, &arguments.file) {
+        (Some(url), _) => Kind::Log.takes(arguments).map(|()| follow::run(url, arguments)),
+        (None, None) => database(arguments.db.as_deref(), arguments),
+        (None, Some(path)) => {
+            file(path, arguments).map_err(|problem| format!("{}: {problem}", path.display()))
+        }
+    };
+    ended.unwrap_or_else(|problem| {
+        eprintln!("{problem}");
+        Ended::Refused
+    })
 }
 
 fn file(path: &Path, arguments: &Verify) -> Result<Ended, String> {
     let mut file = File::open(path).map_err(|error| error.to_string())?;
-    let report = match kind(&mut file).map_err(|error| error.to_string())? {
-        Kind::Database => return Ok(database(Some(path), arguments)),
+    let kind = Kind::of(&mut file)?;
+    kind.takes(arguments)?;
+    let report = match kind {
+        Kind::Database | Kind::Log => return database(Some(path), arguments),
         Kind::Bundle => verify(file, &trusted(arguments)?).map_err(|error| error.to_string())?,
         Kind::Proof => {
-            let hash = arguments.entry_hash.as_deref().map(digest).transpose()?;
-            receipt::verify_proof(&text(file)?, hash, &trusted(arguments)?)
+            let (Some(hash), false) = (&arguments.entry_hash, arguments.log_key.is_empty()) else {
+                return Err(
+                    "a tlog-proof names neither its entry nor the log's key: pass --entry-hash and --log-key"
+                        .to_owned(),
+                );
+            };
+            receipt::verify_proof(&kind::text(&mut file)?, Some(digest(hash)?), &trusted(arguments)?)
         }
-        Kind::Receipt => receipt::verify_receipt(&text(file)?, &trusted(arguments)?),
+        Kind::Receipt => receipt::verify_receipt(&kind::text(&mut file)?, &trusted(arguments)?),
     };
     Ok(show(&report, arguments.json))
 }
 
-/// Every chain of a database, and its entries against the checkpoint that was saved.
-fn database(path: Option<&Path>, arguments: &Verify) -> Ended {
-    let ended = verify_database(path, &arguments.dir, arguments.archive.as_deref(), arguments.json);
-    let (Ended::Done, Some(against)) = (ended, &arguments.against) else { return ended };
-    let held = configured(path, &arguments.dir).and_then(|path| against::held(&path, &saved(against)?));
-    match held {
-        Ok(Held::Continues) if arguments.json => Ended::Done,
-        Ok(Held::Continues) => {
-            println!("ok      {}: these entries continue it", against.display());
-            Ended::Done
+/// Every chain of a database, and then its entries and its keys against what is known from elsewhere.
+fn database(path: Option<&Path>, arguments: &Verify) -> Result<Ended, String> {
+    Kind::Database.takes(arguments)?;
+    let trusted = trusted(arguments)?;
+    let configured_one = path.is_none();
+    let path = configured(path, &arguments.dir)?;
+    let (ended, chains) = verify_database(&path, arguments.archive.as_deref(), arguments.json)?;
+    if ended != Ended::Done {
+        return Ok(ended);
+    }
+    let tell = |line: String| {
+        if !arguments.json {
+            println!("{line}");
         }
-        Ok(Held::Contradicts(why)) => {
-            eprintln!("BROKEN  {}: {why}", against.display());
-            Ended::Failed
-        }
-        Err(problem) => {
-            eprintln!("{problem}");
-            Ended::Refused
+    };
+    let broken = |line: String| {
+        eprintln!("BROKEN  {line}");
+        Ok(Ended::Failed)
+    };
+    if !trusted.log_keys.is_empty() || !trusted.ca_roots.is_empty() {
+        match origins::held(&path, &chains, &trusted)? {
+            Ok(known) => known.into_iter().for_each(|known| tell(format!("ok      {known}"))),
+            Err(why) => return broken(format!("log key: {why}")),
         }
     }
+    // Beside a copy there may be the file of another database.
+    if configured_one && let Some(Held::Contradicts(why)) = against::beside(&path)? {
+        return broken(format!("{}: {why}", checkpoint_file::FILE_NAME));
+    }
+    if let (Some(file), Some(saved)) = (&arguments.against, &trusted.against) {
+        match against::held(&path, saved)? {
+            Held::Continues => tell(format!("ok      {}: these entries continue it", file.display())),
+            Held::Contradicts(why) => return broken(format!("{}: {why}", file.display())),
+        }
+    }
+    Ok(Ended::Done)
 }
 
 fn saved(path: &Path) -> Result<SignedCheckpoint, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     SignedCheckpoint::parse(&text).map_err(|error| format!("--against: {error}"))
-}
-
-/// Judged by the first bytes; what is none of the others is taken for a bundle, and refused as one.
-fn kind(file: &mut File) -> std::io::Result<Kind> {
-    let mut start = Vec::new();
-    file.by_ref().take(16).read_to_end(&mut start)?;
-    file.rewind()?;
-    Ok(match start.as_slice() {
-        start if start.starts_with(b"SQLite format 3") => Kind::Database,
-        start if start.starts_with(b"c2sp.org/tlog-pr") => Kind::Proof,
-        start if start.trim_ascii_start().starts_with(b"{") => Kind::Receipt,
-        _ => Kind::Bundle,
-    })
-}
-
-fn text(file: File) -> Result<String, String> {
-    let mut text = String::new();
-    file.take(MAX_TEXT).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok(text)
 }
 
 fn digest(text: &str) -> Result<[u8; 32], String> {
@@ -177,7 +173,7 @@ fn trusted(arguments: &Verify) -> Result<Trusted, String> {
     Ok(Trusted {
         ca_roots,
         tsa_roots,
-        log_key: arguments.log_key.first().cloned(),
+        log_keys: arguments.log_key.clone(),
         witnesses: arguments.witness.clone(),
         against,
         require_timestamp: arguments.require_timestamp,

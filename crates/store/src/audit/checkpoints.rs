@@ -68,6 +68,20 @@ pub fn covering(database: &Database, origin: &Name, index: u64) -> Result<Option
     first(database, "WHERE origin = ?1 AND tree_size > ?2 ORDER BY tree_size LIMIT 1", values)
 }
 
+/// The smallest checkpoint of `origin` whose tree has leaf `index` and that a witness cosigned.
+///
+/// # Errors
+/// When the database cannot be read or the row is illegal.
+pub fn cosigned_covering(
+    database: &Database,
+    origin: &Name,
+    index: u64,
+) -> Result<Option<CheckpointRow>, ReadError> {
+    let condition = "WHERE origin = ?1 AND tree_size = \
+        (SELECT min(tree_size) FROM audit_cosignatures WHERE origin = ?1 AND tree_size > ?2)";
+    first(database, condition, vec![origin.as_str().into(), int(index)])
+}
+
 /// The checkpoint of `origin` for a tree of `size` leaves.
 ///
 /// # Errors
