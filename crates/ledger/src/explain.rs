@@ -307,7 +307,7 @@ fn verdict(view: &View<'_>, org: &str, seq: i64, entry: &Entry) -> Result<Verdic
     let hash = match stored {
         Some(before) => before.entry_hash,
         None => {
-            view.archive_of(org, seq - 1)?.filter(|mark| mark.through == seq - 1).map(|mark| mark.head_hash)
+            view.archive_of(org, seq - 1)?.filter(|mark| mark.span.last == seq - 1).map(|mark| mark.head_hash)
         }
     };
     let link_is_known = hash.is_some() || seq == 1;

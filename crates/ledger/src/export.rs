@@ -169,7 +169,7 @@ fn archived_through(view: &View<'_>, question: &Question) -> Result<Option<i64>,
     let Some(mark) = view.archived(org)? else { return Ok(None) };
     let oldest = view.oldest(org)?.and_then(|entry| Stamp::parse(&entry.timestamp).ok());
     let reaches = question.filter.from.is_none_or(|from| oldest.is_none_or(|oldest| from < oldest));
-    Ok(reaches.then_some(mark.through))
+    Ok(reaches.then_some(mark.span.last))
 }
 
 fn write(

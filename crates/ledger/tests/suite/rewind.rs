@@ -3,6 +3,7 @@
 use mastio_authority::Refusal;
 use mastio_ledger::{
     Ledger,
+    archive::{ArchiveError, Wanted, parse_before},
     checkpoint_file::Known,
     rewind::{
         Reason,
@@ -70,7 +71,42 @@ async fn a_witness_may_know_more_than_the_file() {
     write(&ledger, 9).await;
     assert!(ledger.compare_with("w.example/w", seen).await.unwrap());
     assert_eq!(ledger.rewind().unwrap().seen_in, "w.example/w");
+    let error = ledger.begin_archive(everything(&world)).await.unwrap_err();
+    assert!(matches!(error, ArchiveError::RolledBack), "{error}");
     assert_eq!(ledger.checkpoint_now().await.unwrap_err().reason(), "audit_rolled_back");
+}
+
+fn everything(world: &World) -> Wanted {
+    Wanted { before: parse_before("2099-01-01").unwrap(), out: world.path("cold"), by: "operator".into() }
+}
+
+/// Nobody has looked yet, and the archive is the first to do so, as on the command line.
+#[tokio::test]
+async fn nothing_leaves_a_database_that_was_rolled_back() {
+    let world = World::new();
+    let ledger = world.boot(&[]).await;
+    write(&ledger, 50).await;
+    ledger.checkpoint_now().await.unwrap();
+    leave(ledger);
+    let copy = world.backup();
+    let ledger = world.boot(&[]).await;
+    write(&ledger, 500).await;
+    ledger.checkpoint_now().await.unwrap();
+    leave(ledger);
+    world.restore(&copy);
+    let ledger = world.boot(&[]).await;
+    ledger.begin_archive(everything(&world)).await.unwrap();
+    let error = ledger.run_archive().await.unwrap_err();
+    assert_eq!((error.status(), error.reason()), (409, "audit_rolled_back"));
+    let error = ledger.begin_archive(everything(&world)).await.unwrap_err();
+    assert!(error.to_string().contains("accept-restore"), "{error}");
+    assert_eq!(world.count("SELECT min(chain_seq) FROM local_audit"), 1);
+    assert_eq!(world.count("SELECT count(*) FROM audit_marks"), 0);
+    accept(&world, &ledger).await.unwrap();
+    ledger.keep_log().await;
+    ledger.begin_archive(everything(&world)).await.unwrap();
+    ledger.run_archive().await.unwrap();
+    assert!(world.count("SELECT min(chain_seq) FROM local_audit") > 1);
 }
 
 #[tokio::test]
