@@ -179,10 +179,7 @@ impl Ledger {
     /// When it is given up, before anything left the log. After an [`ArchiveError::Outage`] it can be carried on later.
     pub async fn run_archive(&self) -> Result<Option<Job>, ArchiveError> {
         let Some(mut job) = archive::job(self.authority.store().database())? else { return Ok(None) };
-        self.require_covered(&job).await?;
-        if job.phase == Phase::Deleting {
-            self.require_covered(&job).await?;
-        } else {
+        if job.phase == Phase::Writing {
             match self.write_and_mark(&job).await {
                 Ok(()) => job.phase = Phase::Deleting,
                 Err(error) if error.may_pass() => return Err(error),
@@ -191,10 +188,13 @@ impl Ledger {
                     return Err(error);
                 }
             }
-        } else if !self.is_marked(&job)? {
-            let error = ArchiveError::Unmarked(job.span);
-            self.give_up(&job, &error).await?;
-            return Err(error);
+        } else {
+            self.require_covered(&job).await?;
+            if !self.is_marked(&job)? {
+                let error = ArchiveError::Unmarked(job.span);
+                self.give_up(&job, &error).await?;
+                return Err(error);
+            }
         }
         let deleted = self.delete(&job).await;
         self.log.archives.progress.send_replace(None);

@@ -49,8 +49,8 @@ pub(crate) fn run(command: &Command) -> Ended {
     }
 }
 
-/// Verifies every chain of a database, and before it the archives of its own chain in the folder `archives`.
-fn verify_database(db: Option<&Path>, dir: &Path, archives: Option<&Path>, as_json: bool) -> Ended {
+/// Verifies every chain of a database, and before it the archives of its own chain in the folders `archives`.
+fn verify_database(db: Option<&Path>, dir: &Path, archives: &[PathBuf], as_json: bool) -> Ended {
     let path = match configured(db, dir) {
         Ok(path) => path,
         Err(problem) => {
@@ -58,7 +58,8 @@ fn verify_database(db: Option<&Path>, dir: &Path, archives: Option<&Path>, as_js
             return Ended::Refused;
         }
     };
-    let archives = match archives.map(|folder| series::verify(folder, &path, as_json)).transpose() {
+    let archives = (!archives.is_empty()).then(|| series::verify(archives, &path, as_json));
+    let archives = match archives.transpose() {
         Ok(None) => None,
         Ok(Some(Ok(archives))) => Some(archives),
         Ok(Some(Err(broken))) => {
@@ -89,7 +90,11 @@ fn verify_database(db: Option<&Path>, dir: &Path, archives: Option<&Path>, as_js
 /// The database that is named, else the configured one.
 fn configured(db: Option<&Path>, dir: &Path) -> Result<PathBuf, String> {
     if let Some(path) = db {
-        return Ok(path.to_owned());
+        return if path.exists() {
+            Ok(path.to_owned())
+        } else {
+            Err(format!("{}: there is no such file", path.display()))
+        };
     }
     let loaded = Settings::load(&Source::from_process(dir), dir).map_err(|problems| {
         format!("{problems}\nname the database with --db FILE to read it without a configuration")

@@ -143,6 +143,13 @@ async fn what_went_to_an_archive_is_told() {
     );
     let later = world.read("/v1/admin/audit/export?start=2026-09-22").await;
     assert_eq!(later.header("x-cullis-archived-through"), None);
+    let all = world.read("/v1/admin/audit/export?org_id=*").await;
+    assert_eq!(all.header("x-cullis-archived-through"), Some("3"));
+    let found = world.read("/v1/admin/audit/entries").await;
+    assert_eq!(
+        (found.body["archived_through"].as_i64(), found.header("x-cullis-archived-through")),
+        (Some(3), Some("3"))
+    );
     let gone = world.read("/v1/admin/audit/entries/2").await;
     assert_eq!(gone.status, StatusCode::GONE);
     assert!(gone.text.contains("one.tar.gz"), "{gone:?}");

@@ -1,9 +1,10 @@
 //! An older copy of the database is noticed by what it does not know.
 
 use mastio_authority::Refusal;
+use mastio_core::Stamp;
 use mastio_ledger::{
     Ledger,
-    archive::{ArchiveError, Wanted, parse_before},
+    archive::{ArchiveError, Wanted},
     checkpoint_file::Known,
     rewind::{
         Reason,
@@ -73,11 +74,21 @@ async fn a_witness_may_know_more_than_the_file() {
     assert_eq!(ledger.rewind().unwrap().seen_in, "w.example/w");
     let error = ledger.begin_archive(everything(&world)).await.unwrap_err();
     assert!(matches!(error, ArchiveError::RolledBack), "{error}");
+    let authority = ledger.authority();
+    let loss = Loss::examine(authority.store().database(), authority.custody().as_ref(), &authority.trust())
+        .unwrap();
+    assert_eq!(loss.rewind.seen_in, "w.example/w");
+    let noticed = "SELECT count(*) FROM local_audit WHERE event_type = 'audit.rolled_back' AND timestamp = ";
+    assert_eq!(world.count(&format!("{noticed}'{}'", loss.noticed_at.unwrap())), 1);
     assert_eq!(ledger.checkpoint_now().await.unwrap_err().reason(), "audit_rolled_back");
 }
 
 fn everything(world: &World) -> Wanted {
-    Wanted { before: parse_before("2099-01-01").unwrap(), out: world.path("cold"), by: "operator".into() }
+    Wanted {
+        before: Stamp::parse_or_day("2099-01-01").unwrap(),
+        out: world.path("cold"),
+        by: "operator".into(),
+    }
 }
 
 /// Nobody has looked yet, and the archive is the first to do so, as on the command line.
@@ -132,7 +143,7 @@ async fn accept(world: &World, ledger: &Ledger) -> Result<(u64, u64, String), Ac
     let (store, trust) = (authority.store(), authority.trust());
     let loss = Loss::examine(store.database(), authority.custody().as_ref(), &trust)?;
     let with = (authority.clock().as_ref(), authority.rng().as_ref());
-    loss.accept(store, authority.custody().as_ref(), &trust, with).await?;
+    loss.accept(store, authority.custody().as_ref(), &trust, with, "command line (uid 7)").await?;
     world.pass(1);
     Ok((loss.first, loss.last, loss.new_origin.to_string()))
 }
@@ -178,6 +189,8 @@ async fn an_accepted_restore_names_the_loss_and_goes_on_under_the_next_origin() 
             .verify(&old.head(), &next.head())
             .unwrap();
         assert_eq!(world.events("audit.restored"), 1);
+        let by = "SELECT count(*) FROM local_audit WHERE event_type = 'audit.restored' AND details ->> 'by' = 'command line (uid 7)'";
+        assert_eq!(world.count(by), 1);
         assert_eq!(world.events("audit.log_key_announced"), 2);
         assert!(matches!(accept(&world, &ledger).await, Err(AcceptError::NothingLost)));
         drop(key);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use mastio_core::{Event, event::catalogue};
+use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_ledger::{
-    archive::{ArchiveError, Wanted, parse_before},
+    archive::{ArchiveError, Wanted},
     self_check::SelfCheck,
 };
 use mastio_store::audit;
@@ -52,7 +52,7 @@ async fn a_break_is_told_once_and_its_mending_too() {
     assert!(world.authority.audit_chain_is_broken());
     assert_eq!((world.told(DETECTED), world.chain_ok("acme")), (1, 0));
     let wanted = Wanted {
-        before: parse_before("2099-01-01").unwrap(),
+        before: Stamp::parse_or_day("2099-01-01").unwrap(),
         out: world.dir.path().join("cold"),
         by: "operator".into(),
     };

@@ -32,9 +32,10 @@ pub(crate) struct Verify {
     /// The folder with proxy.env and data.
     #[arg(long, default_value = ".")]
     pub(super) dir: PathBuf,
-    /// The folder with the archives of a database: they are verified too, as one chain with it.
+    /// A folder with archives of a database, in it or below it: they are verified too, as one chain with it. May be
+    /// repeated.
     #[arg(long, value_name = "DIR", conflicts_with = "follow")]
-    archive: Option<PathBuf>,
+    archive: Vec<PathBuf>,
     /// Print one JSON document.
     #[arg(long)]
     pub(super) json: bool,
@@ -110,7 +111,7 @@ fn file(path: &Path, arguments: &Verify) -> Result<Ended, String> {
 
 /// Every chain of a database, and its entries against the checkpoint that was saved.
 fn database(path: Option<&Path>, arguments: &Verify) -> Ended {
-    let ended = verify_database(path, &arguments.dir, arguments.archive.as_deref(), arguments.json);
+    let ended = verify_database(path, &arguments.dir, &arguments.archive, arguments.json);
     let (Ended::Done, Some(against)) = (ended, &arguments.against) else { return ended };
     let held = configured(path, &arguments.dir).and_then(|path| against::held(&path, &saved(against)?));
     match held {
