@@ -50,7 +50,7 @@ fn verify(place: &Place, arguments: &[&str]) -> Output {
 /// What is done to the stored log, what the verifier says of it, and what the server warns of.
 type Attack = (&'static str, fn(&Place), &'static str, &'static str);
 
-const ATTACKS: [Attack; 9] = [
+const ATTACKS: [Attack; 10] = [
     (
         "one entry is changed",
         |place| attack(place, "UPDATE local_audit SET details = '{\"by\":\"nobody\"}' WHERE chain_seq = 6"),
@@ -96,6 +96,21 @@ const ATTACKS: [Attack; 9] = [
         "the first entries are removed",
         |place| attack(place, "DELETE FROM local_audit WHERE chain_seq < 4"),
         "broken at entry 4 (row id 4): every entry before it is missing",
+        "audit_chain_broken",
+    ),
+    (
+        "the first entries are removed behind a mark of an archive that was never made",
+        |place| {
+            let made_up =
+                "INSERT INTO audit_marks SELECT org_id, chain_seq, 1, entry_hash, '/nowhere.tar.gz', '00',
+                    timestamp FROM local_audit WHERE chain_seq = 4;";
+            let delete = "DELETE FROM local_audit WHERE chain_seq <= 4";
+            place.sql(made_up);
+            let refused = Command::new("sqlite3").arg(place.database()).arg(delete).output().unwrap();
+            assert!(both(&refused).contains("cullis-proxy audit archive"), "{}", both(&refused));
+            attack(place, delete);
+        },
+        "no entry audit.archived behind it tells of that archive",
         "audit_chain_broken",
     ),
     (

@@ -88,4 +88,10 @@ pub enum Problem {
         "the checkpoint that was stored for the entries up to it is not signed by the log's key; compare it with audit-checkpoints.log"
     )]
     Checkpoint,
+    /// A mark says that entries went into an archive, and the chain does not.
+    #[error(
+        "a mark says that every entry before it was archived, and no entry audit.archived behind it tells of that \
+         archive: they were deleted; restore them from a backup"
+    )]
+    Untold,
 }

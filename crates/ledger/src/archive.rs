@@ -21,7 +21,10 @@ use std::{
 use mastio_core::{Event, OrgId, Stamp, event::catalogue};
 use mastio_store::{
     Unit, WriteError,
-    audit::archive::{self, Job, Mark, Phase, Span},
+    audit::{
+        archive::{self, Job, Mark, Phase, Span},
+        told_breaks,
+    },
     sqlite::Database,
 };
 use tokio::sync::{Notify, watch};
@@ -34,7 +37,7 @@ use self::{
     file::{Called, Draft, Output},
     segment::Segment,
 };
-use crate::{Ledger, disk::Space};
+use crate::{Ledger, disk::Space, rewind};
 
 /// How many entries one unit deletes: so few that requests do not wait long for the writer.
 const CHUNK: i64 = 500;
@@ -108,6 +111,7 @@ pub fn plan(
     wanted: &Wanted,
     now: Stamp,
 ) -> Result<(Job, Unit), ArchiveError> {
+    require_intact(database, org)?;
     let span = archive::due(database, org, wanted.before)?.ok_or(ArchiveError::Nothing(wanted.before))?;
     if archive::oldest(database, org, span.first)? != Some(span.first) {
         return Err(ArchiveError::Gap(span.first));
@@ -125,6 +129,17 @@ pub fn plan(
     };
     let unit = Unit::of(Event::new(&event)).write(job.begin());
     Ok((job, unit))
+}
+
+/// What is wrong with the log must stay to be looked at: nothing leaves it until that is settled.
+fn require_intact(database: &Database, org: &OrgId) -> Result<(), ArchiveError> {
+    if rewind::is_told(database)? {
+        return Err(ArchiveError::RolledBack);
+    }
+    match told_breaks(database)?.into_iter().find(|told| told.chain == org.as_str()) {
+        Some(told) => Err(ArchiveError::Broken(told.seq)),
+        None => Ok(()),
+    }
 }
 
 /// Compressed, entries take less than a third of what they take in the database; half of it leaves a margin.
@@ -145,6 +160,9 @@ impl Ledger {
     /// When there is nothing to archive, no room for it, or another one under way.
     pub async fn begin_archive(&self, wanted: Wanted) -> Result<Job, ArchiveError> {
         let (org, now) = (self.authority.trust().org.clone(), self.authority.clock().now());
+        if self.is_rolled_back() {
+            return Err(ArchiveError::RolledBack);
+        }
         let planned = self.reading(move |database| plan(database, &org, &wanted, now)).await?;
         let (job, unit) = planned;
         match self.authority.commit(unit).await {
@@ -170,10 +188,13 @@ impl Ledger {
                     return Err(error);
                 }
             }
-        } else if !self.is_marked(&job)? {
-            let error = ArchiveError::Unmarked(job.span);
-            self.give_up(&job, &error).await?;
-            return Err(error);
+        } else {
+            self.require_covered(&job).await?;
+            if !self.is_marked(&job)? {
+                let error = ArchiveError::Unmarked(job.span);
+                self.give_up(&job, &error).await?;
+                return Err(error);
+            }
         }
         let deleted = self.delete(&job).await;
         self.log.archives.progress.send_replace(None);
@@ -218,9 +239,19 @@ impl Ledger {
         self.reading(read).await
     }
 
+    /// That nothing is wrong with the log, and a checkpoint covers what goes.
+    async fn require_covered(&self, job: &Job) -> Result<(), ArchiveError> {
+        let org = self.authority.trust().org.clone();
+        self.reading(move |database| require_intact(database, &org)).await?;
+        // None is signed without a look at what was published before.
+        self.checkpoint_now().await?;
+        self.checkpoint_covering(job.span.last.unsigned_abs()).await?;
+        Ok(())
+    }
+
     async fn write_and_mark(&self, job: &Job) -> Result<(), ArchiveError> {
         self.at(job, Step::Writing, 0).await;
-        self.checkpoint_covering(job.span.last.unsigned_abs()).await?;
+        self.require_covered(job).await?;
         let segment = self.write(job).await?;
         self.at(job, Step::Marking, 0).await;
         let (org, now) = (self.authority.trust().org.clone(), self.authority.clock().now());

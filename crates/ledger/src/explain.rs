@@ -2,10 +2,13 @@
 
 use mastio_audit::{Head, LocalVerifier};
 use mastio_authority::{Outage, Refusal};
-use mastio_core::OrgId;
+use mastio_core::{
+    OrgId,
+    event::{Details, catalogue},
+};
 use mastio_store::{
     ReadError, Unavailable,
-    audit::{Entry, EventName, Filter, Order, View, Words},
+    audit::{self, Entry, EventName, Filter, Order, View, Words},
     sqlite::Database,
 };
 use serde::Serialize;
@@ -156,14 +159,16 @@ impl Ledger {
     }
 }
 
-/// The same for a command-line tool, on the calling thread. Without `org` it is the only chain there is.
+/// The same for a command-line tool, on the calling thread. Without `org` it is the chain whose log key was announced,
+/// else the first one there is.
 ///
 /// # Errors
 /// As [`Ledger::explain`].
 pub fn explain(database: &Database, org: Option<&str>, seq: i64) -> Result<Explained, ExplainError> {
+    let ours = audit::evidence::announcing_org(database).map_err(Outage::from)?;
     database.audit(|view| {
-        let org = match org {
-            Some(org) => org.to_owned(),
+        let org = match org.map(str::to_owned).or(ours) {
+            Some(org) => org,
             None => view.chains()?.into_iter().find(|org| !org.starts_with("__")).unwrap_or_default(),
         };
         Ok(explained(view, &org, seq))
@@ -204,13 +209,16 @@ fn who(view: &View<'_>, entry: &Entry, details: &Value) -> Result<Who, Unavailab
         Some(("operator", _)) => "somebody with the admin secret that has this fingerprint".to_owned(),
         Some(("dashboard", session)) => {
             let filter = Filter {
-                event: Some(EventName::Is("auth.login".into())),
+                event: Some(EventName::Is(catalogue::LoggedIn::KIND.name.into())),
                 result: Some("ok".into()),
                 text: Words::read(session),
                 ..Filter::default()
             };
             login = before(view, &filter, entry)?;
             "an operator in this session at the dashboard".to_owned()
+        }
+        Some((shell, _)) if shell.starts_with("command line (uid ") => {
+            "somebody with a shell on the server, as the user with this number".to_owned()
         }
         Some(_) if name == entry.agent_id => "the agent".to_owned(),
         Some(_) => "whom the entry names".to_owned(),
@@ -221,7 +229,8 @@ fn who(view: &View<'_>, entry: &Entry, details: &Value) -> Result<Who, Unavailab
 
 /// The token that is named, else the newest of the agent that was good then; and where the certificate comes from.
 fn credentials(view: &View<'_>, entry: &Entry, details: &Value) -> Result<Vec<Reference>, Unavailable> {
-    let issued = |filter| Filter { event: Some(EventName::Is("auth.token_issued".into())), ..filter };
+    let issued =
+        |filter| Filter { event: Some(EventName::Is(catalogue::TokenIssued::KIND.name.into())), ..filter };
     let is_token = entry.event_type.starts_with("auth.");
     let acted = entry.agent_id.is_some() && details["by"].is_null() && entry.result != "denied" || is_token;
     let mut found = Vec::new();
@@ -307,7 +316,7 @@ fn verdict(view: &View<'_>, org: &str, seq: i64, entry: &Entry) -> Result<Verdic
     let hash = match stored {
         Some(before) => before.entry_hash,
         None => {
-            view.archive_of(org, seq - 1)?.filter(|mark| mark.through == seq - 1).map(|mark| mark.head_hash)
+            view.archive_of(org, seq - 1)?.filter(|mark| mark.span.last == seq - 1).map(|mark| mark.head_hash)
         }
     };
     let link_is_known = hash.is_some() || seq == 1;

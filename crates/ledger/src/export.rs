@@ -144,7 +144,8 @@ fn begin(view: &View<'_>, question: &Question, begun: &mut Option<Begun>) -> Res
         }
     }
     let (mut feed, portions) = Feed::new();
-    let export = Export { archived_through: archived_through(view, question)?, portions };
+    let archived_through = archived_through(view, question.org.as_deref(), question.filter.from)?;
+    let export = Export { archived_through, portions };
     let Some(begun) = begun.take() else { return Ok(()) };
     if begun.send(Ok(export)).is_err() {
         return Ok(());
@@ -163,13 +164,22 @@ fn ranges(view: &View<'_>, question: &Question) -> Result<Vec<Range>, Unavailabl
     ranges.filter_map(Result::transpose).collect()
 }
 
-/// Whether something of the window is in an archive, as far as times tell.
-fn archived_through(view: &View<'_>, question: &Question) -> Result<Option<i64>, Unavailable> {
-    let Some(org) = &question.org else { return Ok(None) };
-    let Some(mark) = view.archived(org)? else { return Ok(None) };
-    let oldest = view.oldest(org)?.and_then(|entry| Stamp::parse(&entry.timestamp).ok());
-    let reaches = question.filter.from.is_none_or(|from| oldest.is_none_or(|oldest| from < oldest));
-    Ok(reaches.then_some(mark.through))
+/// Up to which place something of the window from `from` on is in an archive, as far as times tell. Without `org` of any
+/// chain; only ours has archives.
+pub(crate) fn archived_through(
+    view: &View<'_>,
+    org: Option<&str>,
+    from: Option<Stamp>,
+) -> Result<Option<i64>, Unavailable> {
+    let chains = org.map_or_else(|| view.chains(), |org| Ok(vec![org.to_owned()]))?;
+    let mut through = None;
+    for org in chains {
+        let Some(mark) = view.archived(&org)? else { continue };
+        let oldest = view.oldest(&org)?.and_then(|entry| Stamp::parse(&entry.timestamp).ok());
+        let reaches = from.is_none_or(|from| oldest.is_none_or(|oldest| from < oldest));
+        through = through.max(reaches.then_some(mark.span.last));
+    }
+    Ok(through)
 }
 
 fn write(

@@ -136,6 +136,11 @@ fn told(database: &Database) -> Result<Option<Known>, ReadError> {
     Ok(checkpoint_file::parse(&told).pop())
 }
 
+/// Whether a rewind was told that is not accepted yet.
+pub(crate) fn is_told(database: &Database) -> Result<bool, ReadError> {
+    Ok(told(database)?.is_some())
+}
+
 /// What the log published last, by what is kept in the database and beside it.
 fn published(
     database: &Database,

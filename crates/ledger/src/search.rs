@@ -10,7 +10,7 @@ use mastio_store::{
 };
 use serde::Serialize;
 
-use crate::{Ledger, sentence::sentence};
+use crate::{Ledger, export::archived_through, sentence::sentence};
 
 /// An entry, told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,6 +77,15 @@ impl Ledger {
     pub async fn timeline(&self, agent: &AgentId, after: Place, limit: u32) -> Result<Timeline, Outage> {
         let agent = agent.to_string();
         self.read(move |view| timeline(view, agent, after, limit)).await
+    }
+
+    /// Up to which place entries from `from` on are in archives, and not found; `None`: all are here.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn archived_through(&self, from: Option<Stamp>) -> Result<Option<i64>, Outage> {
+        let org = self.authority.trust().org.clone();
+        self.read(move |view| archived_through(view, Some(org.as_str()), from)).await
     }
 
     /// How many chunks should be brought into the search index now: all that wait, but none while requests write many

@@ -86,6 +86,26 @@ const TEMPLATES: &[(&str, &str, &str)] = &[
         "ok",
         "The grace period of the former credentials of {agent} is over",
     ),
+    ("agent.delete", "ok", "{by} deleted {agent} ({reason})[; its certificate {cert_thumbprint} ended]"),
+    ("audit.log_key_announced", "ok", "Checkpoints of {origin} are signed with the key {vkey} from now on"),
+    (
+        "audit.rolled_back",
+        "error",
+        "The log has {entries} entries and contradicts the checkpoint of {origin} over {last_known_entries} that {seen_in} has: {reason}",
+    ),
+    (
+        "audit.restored",
+        "ok",
+        "An older copy of the database was accepted[ by {by}]: entries {lost_first} to {lost_last} are lost, and checkpoints go on as {new_origin}",
+    ),
+    ("audit.anchored", "ok", "{authority} stamped the log up to entry {chain_seq} with the time {gen_time}"),
+    ("audit.split_view", "error", "The log {origin} told two stories"),
+    (
+        "audit.bundle_exported",
+        "ok",
+        "{by} took out a bundle of entries {first_seq} to {last_seq}; its manifest has the SHA-256 {manifest_sha256}",
+    ),
+    ("audit.archived", "ok", "Entries {first_seq} to {last_seq} went to the archive {file}, as {by} asked"),
     ("auth.token_issued", "ok", "{agent} was given the token {jti} ({method}), good until {expires_at}"),
     (
         "auth.assertion_signed",
@@ -212,6 +232,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_left_out_or_the_meaning_is_said() {
+        let archived = r#"{"first_seq":1,"last_seq":9,"file":"/cold/a.tar.gz","by":"disk pressure"}"#;
+        let archived = entry("audit.archived", "ok", archived);
+        assert_eq!(
+            sentence(&archived),
+            "Entries 1 to 9 went to the archive /cold/a.tar.gz, as disk pressure asked."
+        );
         let revoked = entry("agent.revoked", "ok", r#"{"by":"operator:0123","reason":"key_leaked"}"#);
         assert_eq!(sentence(&revoked), "operator:0123 revoked acme::alice: key_leaked.");
         let sent = r#"{"msg_id":"m","recipient":"acme::bob","mode":"envelope","bytes":3,"reply_to":null}"#;

@@ -51,14 +51,10 @@ pub(crate) fn run(command: &Command) -> Ended {
     }
 }
 
-/// Verifies every chain of a database, and before it the archives of its own chain in the folder `archives`.
+/// Verifies every chain of a database, and before it the archives of its own chain in the folders `archives`.
 /// Returns the names of the chains.
-fn verify_database(
-    path: &Path,
-    archives: Option<&Path>,
-    as_json: bool,
-) -> Result<(Ended, Vec<String>), String> {
-    let archives = archives.map(|folder| series::verify(folder, path, as_json)).transpose();
+fn verify_database(path: &Path, archives: &[PathBuf], as_json: bool) -> Result<(Ended, Vec<String>), String> {
+    let archives = (!archives.is_empty()).then(|| series::verify(archives, path, as_json)).transpose();
     let archives = match archives.map_err(|error| error.to_string())?.transpose() {
         Ok(archives) => archives,
         Err(broken) => {
@@ -79,7 +75,11 @@ fn verify_database(
 /// The database that is named, else the configured one.
 fn configured(db: Option<&Path>, dir: &Path) -> Result<PathBuf, String> {
     if let Some(path) = db {
-        return Ok(path.to_owned());
+        return if path.exists() {
+            Ok(path.to_owned())
+        } else {
+            Err(format!("{}: there is no such file", path.display()))
+        };
     }
     let loaded = Settings::load(&Source::from_process(dir), dir).map_err(|problems| {
         format!("{problems}\nname the database with --db FILE to read it without a configuration")

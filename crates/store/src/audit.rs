@@ -27,7 +27,7 @@ use std::path::Path;
 use mastio_audit::{
     AdminRow, AdminVerifier, Break, ChainReport, LocalRow, LocalVerifier, Unchained, UnchainedReport,
 };
-use rusqlite::{Connection, OptionalExtension, Row, types::ValueRef};
+use rusqlite::{Connection, Row, types::ValueRef};
 
 pub use breaks::{ToldBreak, told_breaks};
 pub use entries::{ChainEntry, endings, entries};
@@ -37,13 +37,13 @@ pub use head::{Newest, head, newest_time};
 pub use seal::sealed_head;
 pub use search::{Order, Page, about, search};
 pub use session::{SessionEntry, Source, within};
-pub use view::{Archived, Range, View};
+pub use view::{Range, View};
 pub use walk::{Chain, Walk, chains, checkpointed, last_seq, start};
 
 use self::{
     covered::Covered,
     seal::{Seal, seal, sealed_chains},
-    walk::{accept, ended, reached, same},
+    walk::{accept, ended, reached, same, told},
 };
 use crate::{sqlite, writer::Unavailable};
 
@@ -133,6 +133,7 @@ fn verify_local(
         Ok(accept(&mut verifier, &local_row(row)?, known, covered.as_mut()))
     })?;
     let broken = broken.or_else(|| ended(verifier.head(), known, covered.as_ref()).err());
+    let broken = broken.or(told(connection, org, start)?.err());
     let (unchained, sealed) =
         unchained(connection, "org_id = ?1 AND chain_seq IS NULL", &[&org], seal.as_ref())?;
     let result = broken.map_or_else(|| sealed.map(|()| verifier.finish()), Err);
@@ -144,15 +145,11 @@ fn newest_mark(connection: &Connection, org: &str) -> rusqlite::Result<mastio_au
     if !sqlite::has_table(connection, "audit_marks")? {
         return Ok(mastio_audit::Head::GENESIS);
     }
-    let sql = "SELECT archived_through, head_hash FROM audit_marks WHERE org_id = ?1 \
-        ORDER BY archived_through DESC LIMIT 1";
-    let mark = connection
-        .query_row(sql, [org], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
-        .optional()?;
     // A hash that cannot be read links to nothing: the first entry behind it shows that.
-    Ok(mark.map_or(mastio_audit::Head::GENESIS, |(seq, hash)| mastio_audit::Head {
-        seq: seq.cast_unsigned(),
-        hash: Some(parse_hash(&hash).unwrap_or_default()),
+    let mark = archive::newest_mark(connection, org)?;
+    Ok(mark.map_or(mastio_audit::Head::GENESIS, |mark| mastio_audit::Head {
+        seq: mark.span.last.cast_unsigned(),
+        hash: Some(parse_hash(&mark.head_hash).unwrap_or_default()),
     }))
 }
 

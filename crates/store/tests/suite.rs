@@ -240,6 +240,18 @@ async fn the_audit_log_refuses_what_would_break_it() {
     assert!(audit::verify_file(&place.path(), &mut |_| {}).unwrap()[0].result.is_ok());
 }
 
+fn archived(last_seq: i64, last_hash: &str, bundle_sha256: &str, file: &str) -> Event {
+    Event::new(&catalogue::Archived {
+        first_seq: 1,
+        last_seq,
+        first_hash: "first".into(),
+        last_hash: last_hash.into(),
+        bundle_sha256: bundle_sha256.into(),
+        file: file.into(),
+        by: "operator".into(),
+    })
+}
+
 #[tokio::test]
 async fn entries_leave_the_log_only_behind_a_mark_that_a_checkpoint_covers() {
     let place = Place::new();
@@ -266,18 +278,37 @@ async fn entries_leave_the_log_only_behind_a_mark_that_a_checkpoint_covers() {
     refused(&mark(1, 3, "'other'"), "with its hash");
     refused(&delete(3), "cullis-proxy audit archive");
     place.sql(&mark(1, 3, "entry_hash")).unwrap();
+    // A mark alone shows nothing: the chain must tell of the archive, in every word.
+    refused(&delete(3), "cullis-proxy audit archive");
+    let hash: String = rusqlite::Connection::open(place.path())
+        .unwrap()
+        .query_row("SELECT entry_hash FROM local_audit WHERE chain_seq = 3", [], |row| row.get(0))
+        .unwrap();
+    for (last_seq, last_hash, sha, file) in [
+        (2, hash.as_str(), "sha", "file"),
+        (3, "other", "sha", "file"),
+        (3, &hash, "other", "file"),
+        (3, &hash, "sha", "other"),
+    ] {
+        store.submit(Unit::of(archived(last_seq, last_hash, sha, file))).await.unwrap();
+        refused(&delete(3), "cullis-proxy audit archive");
+    }
+    let untold = audit::verify_file(&place.path(), &mut |_| {}).unwrap().remove(0).result.unwrap_err();
+    assert_eq!((untold.seq, untold.problem), (4, mastio_audit::Problem::Untold));
+    store.submit(Unit::of(archived(3, &hash, "sha", "file"))).await.unwrap();
+    assert!(audit::verify_file(&place.path(), &mut |_| {}).unwrap()[0].result.is_ok());
     refused(&delete(4), "cullis-proxy audit archive");
     refused("UPDATE audit_marks SET archived_through = 4", "append-only");
     refused("DELETE FROM audit_marks", "append-only");
     place.sql(&delete(3)).unwrap();
 
-    place.sql("UPDATE audit_checkpoints SET tree_size = 5").unwrap();
-    refused(&mark(4, 5, "entry_hash"), "not the newest");
+    place.sql("UPDATE audit_checkpoints SET tree_size = 50").unwrap();
+    refused(&mark(4, 10, "entry_hash"), "not the newest");
     refused(&mark(3, 4, "entry_hash"), "follows the one before");
     store.submit(Unit::of(told("x"))).await.unwrap();
     let [acme] = audit::verify_file(&place.path(), &mut |_| {}).unwrap().try_into().unwrap();
     let report = acme.result.unwrap();
-    assert_eq!((report.first_seq, report.head.seq), (Some(4), 6));
+    assert_eq!((report.first_seq, report.head.seq), (Some(4), 11));
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ events! {
     "audit.rolled_back" Error LogRolledBack { origin: String, reason: &'static str, seen_in: String, entries: u64, last_known_entries: u64, last_known_root: String }
 
     /// An operator accepted that the database is an older copy. The entries named here are lost; checkpoints go on under a new origin.
-    "audit.restored" Ok LogRestored { origin: String, new_origin: String, lost_first: u64, lost_last: u64, last_checkpoint: String, last_checkpoint_at: Option<Stamp> }
+    "audit.restored" Ok LogRestored { origin: String, new_origin: String, lost_first: u64, lost_last: u64, last_checkpoint: String, last_checkpoint_at: Option<Stamp>, by: String }
 
     /// An authority outside stamped the log with its time: the entry named here, and with it all before it, were there then.
     "audit.anchored" Ok AuditAnchored { chain_seq: i64, row_hash: String, gen_time: Stamp, authority: String, serial: String, policy: String, url: String, trusted: bool }

@@ -115,15 +115,27 @@ async fn what_went_to_an_archive_is_told() {
     let world = World::new().await;
     world.fill(10).await;
     let path = world.authority.store().database().path().to_owned();
-    rusqlite::Connection::open(path)
-        .unwrap()
+    let database = rusqlite::Connection::open(path).unwrap();
+    database
         .execute_batch(
             "INSERT INTO audit_tree VALUES (1, 1, 1000); \
              INSERT INTO audit_checkpoints VALUES (1, 'log', 1000, 'root', 'note', 'now'); \
              INSERT INTO audit_marks SELECT org_id, chain_seq, 1, entry_hash, 'one.tar.gz', 'x', 'now' \
-             FROM local_audit WHERE chain_seq = 3; DELETE FROM local_audit WHERE chain_seq <= 3;",
+             FROM local_audit WHERE chain_seq = 3;",
         )
         .unwrap();
+    let hash = "SELECT entry_hash FROM local_audit WHERE chain_seq = 3";
+    let archived = catalogue::Archived {
+        first_seq: 1,
+        last_seq: 3,
+        first_hash: "y".into(),
+        last_hash: database.query_row(hash, [], |row| row.get(0)).unwrap(),
+        bundle_sha256: "x".into(),
+        file: "one.tar.gz".into(),
+        by: "operator".into(),
+    };
+    world.authority.commit(Unit::of(Event::new(&archived))).await.unwrap();
+    database.execute_batch("DELETE FROM local_audit WHERE chain_seq <= 3").unwrap();
     let export = world.read("/v1/admin/audit/export").await;
     assert_eq!(
         (lines(&export)[0]["chain_seq"].as_i64(), export.header("x-cullis-archived-through")),
@@ -131,6 +143,13 @@ async fn what_went_to_an_archive_is_told() {
     );
     let later = world.read("/v1/admin/audit/export?start=2026-09-22").await;
     assert_eq!(later.header("x-cullis-archived-through"), None);
+    let all = world.read("/v1/admin/audit/export?org_id=*").await;
+    assert_eq!(all.header("x-cullis-archived-through"), Some("3"));
+    let found = world.read("/v1/admin/audit/entries").await;
+    assert_eq!(
+        (found.body["archived_through"].as_i64(), found.header("x-cullis-archived-through")),
+        (Some(3), Some("3"))
+    );
     let gone = world.read("/v1/admin/audit/entries/2").await;
     assert_eq!(gone.status, StatusCode::GONE);
     assert!(gone.text.contains("one.tar.gz"), "{gone:?}");

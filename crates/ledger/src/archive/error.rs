@@ -18,6 +18,16 @@ pub enum ArchiveError {
     /// One at a time.
     #[error("an archive is under way; wait until it is done")]
     UnderWay,
+    /// Archiving would hide what was rolled back.
+    #[error(
+        "nothing is archived, because the log is behind or contradicts a checkpoint that it published; run first:          mastio audit accept-restore"
+    )]
+    RolledBack,
+    /// Archiving would hide what was changed.
+    #[error(
+        "nothing is archived, because the audit log does not verify at entry {0}; run: mastio audit verify"
+    )]
+    Broken(u64),
     /// Archiving would hide that entries are gone.
     #[error(
         "entry {0} of the audit log is missing, so what is left is not archived; run: mastio audit verify"
@@ -94,7 +104,12 @@ impl From<WriteError> for ArchiveError {
 impl Refusal for ArchiveError {
     fn status(&self) -> u16 {
         match self {
-            Self::Nothing(_) | Self::UnderWay | Self::Gap(_) | Self::FileTaken(_) => 409,
+            Self::Nothing(_)
+            | Self::UnderWay
+            | Self::RolledBack
+            | Self::Broken(_)
+            | Self::Gap(_)
+            | Self::FileTaken(_) => 409,
             Self::NoSpace { .. } => 507,
             Self::OtherSpan(_) | Self::Io { .. } | Self::Segment(_) | Self::Unmarked(_) | Self::Mark(_) => {
                 500
@@ -108,7 +123,8 @@ impl Refusal for ArchiveError {
         match self {
             Self::Nothing(_) => "nothing_to_archive",
             Self::UnderWay => "archive_under_way",
-            Self::Gap(_) => "audit_chain_broken",
+            Self::RolledBack => "audit_rolled_back",
+            Self::Broken(_) | Self::Gap(_) => "audit_chain_broken",
             Self::NoSpace { .. } => "archive_no_space",
             Self::FileTaken(_) => "archive_file_taken",
             Self::OtherSpan(_) | Self::Io { .. } | Self::Segment(_) | Self::Unmarked(_) | Self::Mark(_) => {

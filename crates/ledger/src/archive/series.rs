@@ -1,11 +1,12 @@
 //! All archives of a log as one chain.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
 
-use mastio_store::audit::archive::Mark;
+use mastio_store::audit::archive::{Mark, Span};
 
 use super::{
     file::Called,
@@ -50,13 +51,25 @@ pub enum SeriesError {
         /// The SHA-256 of the original, in hex.
         marked: String,
     },
-    /// The log goes on from somewhere else.
-    #[error("the log goes on from entry {}, and the archives end with entry {archived}", marked.map_or_else(|| "1".to_owned(), |seq| format!("{}", seq + 1)))]
-    Log {
-        /// The last entry of the archives.
-        archived: i64,
-        /// The last entry that the log says was archived; `None`: it says of none.
-        marked: Option<i64>,
+    /// The log tells of an archive that is not among them.
+    #[error("entries {} to {} are missing: the log tells that they went to {file}", span.first, span.last)]
+    Missing {
+        /// The entries.
+        span: Span,
+        /// Where the log says that they are.
+        file: String,
+    },
+    /// The log does not tell of an archive.
+    #[error(
+        "{} holds entries {} to {}, and the log tells of no such archive; if an older backup was restored, archives \
+         that were made after it belong to the database that was lost: keep them, in a folder of their own",
+        file.display(), span.first, span.last
+    )]
+    Untold {
+        /// The file.
+        file: PathBuf,
+        /// The entries.
+        span: Span,
     },
 }
 
@@ -68,16 +81,19 @@ pub struct Series {
 }
 
 impl Series {
-    /// Verifies every archive in `folder`, and that each goes on where the one before it ends. `told` hears of each that
-    /// holds.
+    /// Verifies every archive in `folders` and below them, and that each goes on where the one before it ends. `told`
+    /// hears of each that holds.
     ///
     /// # Errors
     /// The first thing that does not hold.
-    pub fn verify(folder: &Path, told: &mut dyn FnMut(&Path, &Segment)) -> Result<Self, SeriesError> {
-        let mut files =
-            names(folder).map_err(|source| SeriesError::Folder { folder: folder.to_owned(), source })?;
+    pub fn verify(folders: &[PathBuf], told: &mut dyn FnMut(&Path, &Segment)) -> Result<Self, SeriesError> {
+        let (mut seen, mut files) = (BTreeSet::new(), Vec::new());
+        for folder in folders {
+            let found = collect(folder, &mut seen, &mut files);
+            found.map_err(|source| SeriesError::Folder { folder: folder.clone(), source })?;
+        }
         // Their numbers have leading zeros.
-        files.sort();
+        files.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
         let mut series = Self::default();
         for file in files {
             let segment = segment::verify(&file, &Called::default());
@@ -92,48 +108,54 @@ impl Series {
             told(&file, &segment);
             series.archives.push((file, segment));
         }
-        match series.archives.is_empty() {
-            true => Err(SeriesError::Empty(folder.to_owned())),
-            false => Ok(series),
+        match folders.first() {
+            Some(folder) if series.archives.is_empty() => Err(SeriesError::Empty(folder.clone())),
+            _ => Ok(series),
         }
     }
 
-    /// That the log goes on where the archives end, and marked these very files: its newest mark is on their last entry.
+    /// That they are the archives that the log tells of, in the very files: they begin where it began, and it goes on
+    /// where they end.
     ///
     /// # Errors
-    /// [`SeriesError::Log`] and [`SeriesError::OtherFile`].
+    /// [`SeriesError::Missing`], [`SeriesError::Untold`] and [`SeriesError::OtherFile`].
     pub fn leads_to(&self, marks: &[Mark]) -> Result<(), SeriesError> {
-        let Some((_, last)) = self.archives.last() else { return Ok(()) };
+        let is_of = |mark: &Mark, segment: &Segment| {
+            mark.span == segment.span && mark.head_hash == hex::encode(segment.last_hash)
+        };
         for (file, segment) in &self.archives {
-            let mark = marks.iter().find(|mark| mark.span == segment.span);
-            if let Some(mark) = mark.filter(|mark| mark.bundle_sha256 != hex::encode(segment.sha256)) {
+            let Some(mark) = marks.iter().find(|mark| is_of(mark, segment)) else {
+                return Err(SeriesError::Untold { file: file.clone(), span: segment.span });
+            };
+            if mark.bundle_sha256 != hex::encode(segment.sha256) {
                 return Err(SeriesError::OtherFile {
                     file: file.clone(),
                     marked: mark.bundle_sha256.clone(),
                 });
             }
         }
-        match marks.last() {
-            Some(mark)
-                if mark.span.last == last.span.last && mark.head_hash == hex::encode(last.last_hash) =>
-            {
-                Ok(())
-            }
-            mark => {
-                Err(SeriesError::Log { archived: last.span.last, marked: mark.map(|mark| mark.span.last) })
-            }
+        match marks.iter().find(|mark| !self.archives.iter().any(|(_, segment)| is_of(mark, segment))) {
+            Some(mark) => Err(SeriesError::Missing { span: mark.span, file: mark.file.clone() }),
+            None => Ok(()),
         }
     }
 }
 
-fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// Adds the archives in `folder` and below it to `files`; `seen` are the folders and files that were looked at, so
+/// that links lead nowhere twice.
+fn collect(folder: &Path, seen: &mut BTreeSet<PathBuf>, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    if !seen.insert(folder.canonicalize()?) {
+        return Ok(());
+    }
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("audit-") && name.ends_with(".tar.gz") {
+        if path.is_dir() {
+            collect(&path, seen, files)?;
+        } else if name.starts_with("audit-") && name.ends_with(".tar.gz") && seen.insert(path.canonicalize()?)
+        {
             files.push(path);
         }
     }
-    Ok(files)
+    Ok(())
 }

@@ -8,10 +8,7 @@ use mastio_bundle::{
 use mastio_core::{Kid, OrgId};
 use mastio_jose::Compact;
 use mastio_store::{
-    audit::{
-        evidence::{self, archive_before},
-        origins,
-    },
+    audit::{archive, evidence, origins},
     keys,
     sqlite::Database,
 };
@@ -135,7 +132,7 @@ impl Beside {
         Ok(Self {
             signing_cert: signing_cert(database, announcement)?,
             announced_seq: announced.map_or(0, i64::cast_unsigned),
-            archived: match archive_before(database, org, first.cast_signed())? {
+            archived: match archive::ending_before(database, org, first.cast_signed())? {
                 Some(mark) => Some(read_mark(&mark)?),
                 None => None,
             },
@@ -186,15 +183,15 @@ fn signing_cert(database: &Database, announcement: &str) -> Result<String, Bundl
     key.and_then(|row| row.certificate).ok_or(BundleError::Certificate)
 }
 
-fn read_mark(mark: &evidence::Mark) -> Result<Mark, BundleError> {
+fn read_mark(mark: &archive::Mark) -> Result<Mark, BundleError> {
     let digest = |text: &str| {
         let mut digest = [0; 32];
         hex::decode_to_slice(text, &mut digest).map_err(Outage::internal)?;
         Ok::<_, BundleError>(Digest(digest))
     };
     Ok(Mark {
-        first_seq: mark.first_seq.cast_unsigned(),
-        archived_through: mark.archived_through.cast_unsigned(),
+        first_seq: mark.span.first.cast_unsigned(),
+        archived_through: mark.span.last.cast_unsigned(),
         head_hash: digest(&mark.head_hash)?,
         bundle_sha256: digest(&mark.bundle_sha256)?,
     })

@@ -8,14 +8,21 @@ use std::{collections::BTreeSet, io};
 
 use mastio_audit::note::Name;
 use mastio_authority::{Outage, trust::Trust};
-use mastio_core::{Clock, Event, Rng, event::catalogue};
+use mastio_core::{
+    Clock, Event, OrgId, Rng,
+    event::{Details, catalogue},
+};
 use mastio_custody::Custody;
 use mastio_store::{
     ReadError, Store,
-    audit::{checkpoints, tree},
+    audit::{
+        archive::{self, Told},
+        checkpoints, tree,
+    },
     config, crl,
     sqlite::Database,
 };
+use serde_json::Value;
 
 use super::{Rewind, TOLD, find, judge, newest_of, told};
 use crate::{
@@ -58,6 +65,8 @@ impl From<ReadError> for AcceptError {
 pub struct Loss {
     /// What it contradicts.
     pub rewind: Rewind,
+    /// When the server noticed it, in RFC 3339; `None`: it has not.
+    pub noticed_at: Option<String>,
     /// The first entry that is lost.
     pub first: u64,
     /// The last entry that is known to be lost; later ones may have been written after the last known checkpoint.
@@ -81,7 +90,8 @@ impl Loss {
         let size = tree::stored(database)?.map_or(0, |tree| tree.size);
         let file = CheckpointFile::beside(database.path());
         let by_file = find(database, &file, &key, size)?;
-        let by_witness = told_rewind(database, &key, size)?;
+        let noticed = noticed(database, &trust.org)?;
+        let by_witness = told_rewind(database, &key, size, noticed.as_ref())?;
         let newest = |rewind: &Rewind| newest_of(&key, &rewind.known);
         let rewind =
             by_file.into_iter().chain(by_witness).max_by_key(newest).ok_or(AcceptError::NothingLost)?;
@@ -111,11 +121,12 @@ impl Loss {
             new_origin: name_of(&key, generation).map_err(LogKeyError::from)?,
             generation,
             base_seq: key.base_seq,
+            noticed_at: noticed.map(|noticed| noticed.timestamp),
             rewind,
         })
     }
 
-    /// Writes the loss into the log and begins the next generation, in one unit.
+    /// Writes into the log what is lost and that `by` accepted it, and begins the next generation, in one unit.
     ///
     /// # Errors
     /// When it cannot be written, or somebody else accepted first.
@@ -125,6 +136,7 @@ impl Loss {
         custody: &dyn Custody,
         trust: &Trust,
         (clock, rng): (&dyn Clock, &dyn Rng),
+        by: &str,
     ) -> Result<(), AcceptError> {
         let signer = trust.signer.as_deref().ok_or(LogKeyError::NoSigner)?;
         let maker = Maker { org: &trust.org, signer, custody, rng, now: clock.now() };
@@ -135,6 +147,7 @@ impl Loss {
             lost_last: self.last,
             last_checkpoint: self.rewind.known.note.to_string(),
             last_checkpoint_at: self.rewind.known.at,
+            by: by.to_owned(),
         };
         let mut unit = maker.begin(self.generation, self.new_origin.clone(), self.base_seq)?;
         unit.events.insert(0, Event::new(&restored));
@@ -144,11 +157,26 @@ impl Loss {
     }
 }
 
+/// The entry that told of the rewind that is not accepted yet.
+fn noticed(database: &Database, org: &OrgId) -> Result<Option<Told>, AcceptError> {
+    if told(database)?.is_none() {
+        return Ok(None);
+    }
+    Ok(archive::newest_told(database, org, 0, [catalogue::LogRolledBack::KIND.name; 2])?)
+}
+
 /// The rewind that the server told, by a checkpoint of a witness perhaps, if it is one still.
-fn told_rewind(database: &Database, key: &LogKey, size: u64) -> Result<Option<Rewind>, AcceptError> {
+fn told_rewind(
+    database: &Database,
+    key: &LogKey,
+    size: u64,
+    noticed: Option<&Told>,
+) -> Result<Option<Rewind>, AcceptError> {
     let Some(known) = told(database)? else { return Ok(None) };
     let reason = judge(database, key, size, &known).map_err(CheckpointError::from)?;
-    let seen_in = "the audit log".to_owned();
+    let details: Option<Value> = noticed.and_then(|noticed| serde_json::from_str(&noticed.details).ok());
+    let seen_in = details.as_ref().and_then(|details| details["seen_in"].as_str());
+    let seen_in = seen_in.unwrap_or("the audit log").to_owned();
     Ok(reason.map(|reason| Rewind { reason, known, seen_in, entries: size }))
 }
 

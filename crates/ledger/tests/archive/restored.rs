@@ -65,7 +65,7 @@ async fn the_same_entries_in_another_file_are_not_what_was_archived() {
     let world = World::new().await;
     world.day(20).await;
     let job = world.archive("2026-01-02").await.unwrap();
-    let leads = |marks: &[_]| Series::verify(&world.out(), &mut |_, _| {}).unwrap().leads_to(marks);
+    let leads = |marks: &[_]| Series::verify(&[world.out()], &mut |_, _| {}).unwrap().leads_to(marks);
     let marks = world.marks().await;
     leads(&marks).unwrap();
     let mut bytes = fs::read(&job.file).unwrap();

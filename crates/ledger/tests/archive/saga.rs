@@ -42,15 +42,31 @@ async fn archives_follow_each_other_and_the_newest_entry_always_stays() {
     world.day(10).await;
     let second = world.archive("2027-01-01").await.unwrap();
     assert_eq!(second.span.first, first.span.last + 1);
-    let [one, two] = world.marks().await.try_into().unwrap();
+    let marks = world.marks().await;
+    let [one, two] = marks.clone().try_into().unwrap();
     assert_eq!(two.span, second.span);
     assert_ne!(one.head_hash, two.head_hash);
-    let series = Series::verify(&world.out(), &mut |_, _| {}).unwrap();
+    let series = Series::verify(&[world.out()], &mut |_, _| {}).unwrap();
     let spans: Vec<_> = series.archives.iter().map(|(_, segment)| segment.span).collect();
     assert_eq!(spans, [one.span, two.span]);
-    series.leads_to(&[one.clone(), two]).unwrap();
-    assert!(matches!(series.leads_to(&[one]).unwrap_err(), SeriesError::Log { .. }));
-    assert!(matches!(series.leads_to(&[]).unwrap_err(), SeriesError::Log { .. }));
+    series.leads_to(&marks).unwrap();
+    let lost = series.leads_to(std::slice::from_ref(&one)).unwrap_err().to_string();
+    assert!(lost.contains("belong to the database that was lost"), "{lost}");
+    assert!(matches!(series.leads_to(&[]).unwrap_err(), SeriesError::Untold { .. }));
+    // The oldest is elsewhere: what is left is one chain by itself.
+    let aside = world.out().join("2026");
+    fs::create_dir(&aside).unwrap();
+    let moved = aside.join(Path::new(&one.file).file_name().unwrap());
+    fs::rename(&one.file, &moved).unwrap();
+    let both = [world.out(), aside.clone()];
+    Series::verify(&both, &mut |_, _| {}).unwrap().leads_to(&marks).unwrap();
+    Series::verify(&[world.out()], &mut |_, _| {}).unwrap().leads_to(&marks).unwrap();
+    fs::rename(&moved, world.dir.path().join("gone")).unwrap();
+    let missing = Series::verify(&[world.out()], &mut |_, _| {}).unwrap().leads_to(&marks).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        format!("entries 1 to {} are missing: the log tells that they went to {}", one.span.last, one.file)
+    );
     let left = world.verifies();
     assert_eq!(left.first_seq, Some((second.span.last + 1).unsigned_abs()));
 
@@ -71,18 +87,18 @@ async fn archives_of_which_one_is_gone_or_foreign_are_no_chain() {
     }
     let aside = world.dir.path().join("aside");
     fs::rename(&files[1], &aside).unwrap();
-    let broken = Series::verify(&world.out(), &mut |_, _| {}).unwrap_err();
+    let broken = Series::verify(&[world.out()], &mut |_, _| {}).unwrap_err();
     assert!(matches!(broken, SeriesError::Link { .. }), "{broken}");
 
     let other = World::new().await;
     other.day(11).await;
     other.day(10).await;
     fs::rename(other.archive("2026-01-03").await.unwrap().file, &files[1]).unwrap();
-    let broken = Series::verify(&world.out(), &mut |_, _| {}).unwrap_err();
+    let broken = Series::verify(&[world.out()], &mut |_, _| {}).unwrap_err();
     assert!(matches!(broken, SeriesError::Link { .. }), "{broken}");
 
     fs::rename(&aside, &files[1]).unwrap();
-    Series::verify(&world.out(), &mut |_, _| {}).unwrap();
+    Series::verify(&[world.out()], &mut |_, _| {}).unwrap();
 }
 
 #[tokio::test]

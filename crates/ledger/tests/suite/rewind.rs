@@ -1,8 +1,10 @@
 //! An older copy of the database is noticed by what it does not know.
 
 use mastio_authority::Refusal;
+use mastio_core::Stamp;
 use mastio_ledger::{
     Ledger,
+    archive::{ArchiveError, Wanted},
     checkpoint_file::Known,
     rewind::{
         Reason,
@@ -70,7 +72,52 @@ async fn a_witness_may_know_more_than_the_file() {
     write(&ledger, 9).await;
     assert!(ledger.compare_with("w.example/w", seen).await.unwrap());
     assert_eq!(ledger.rewind().unwrap().seen_in, "w.example/w");
+    let error = ledger.begin_archive(everything(&world)).await.unwrap_err();
+    assert!(matches!(error, ArchiveError::RolledBack), "{error}");
+    let authority = ledger.authority();
+    let loss = Loss::examine(authority.store().database(), authority.custody().as_ref(), &authority.trust())
+        .unwrap();
+    assert_eq!(loss.rewind.seen_in, "w.example/w");
+    let noticed = "SELECT count(*) FROM local_audit WHERE event_type = 'audit.rolled_back' AND timestamp = ";
+    assert_eq!(world.count(&format!("{noticed}'{}'", loss.noticed_at.unwrap())), 1);
     assert_eq!(ledger.checkpoint_now().await.unwrap_err().reason(), "audit_rolled_back");
+}
+
+fn everything(world: &World) -> Wanted {
+    Wanted {
+        before: Stamp::parse_or_day("2099-01-01").unwrap(),
+        out: world.path("cold"),
+        by: "operator".into(),
+    }
+}
+
+/// Nobody has looked yet, and the archive is the first to do so, as on the command line.
+#[tokio::test]
+async fn nothing_leaves_a_database_that_was_rolled_back() {
+    let world = World::new();
+    let ledger = world.boot(&[]).await;
+    write(&ledger, 50).await;
+    ledger.checkpoint_now().await.unwrap();
+    leave(ledger);
+    let copy = world.backup();
+    let ledger = world.boot(&[]).await;
+    write(&ledger, 500).await;
+    ledger.checkpoint_now().await.unwrap();
+    leave(ledger);
+    world.restore(&copy);
+    let ledger = world.boot(&[]).await;
+    ledger.begin_archive(everything(&world)).await.unwrap();
+    let error = ledger.run_archive().await.unwrap_err();
+    assert_eq!((error.status(), error.reason()), (409, "audit_rolled_back"));
+    let error = ledger.begin_archive(everything(&world)).await.unwrap_err();
+    assert!(error.to_string().contains("accept-restore"), "{error}");
+    assert_eq!(world.count("SELECT min(chain_seq) FROM local_audit"), 1);
+    assert_eq!(world.count("SELECT count(*) FROM audit_marks"), 0);
+    accept(&world, &ledger).await.unwrap();
+    ledger.keep_log().await;
+    ledger.begin_archive(everything(&world)).await.unwrap();
+    ledger.run_archive().await.unwrap();
+    assert!(world.count("SELECT min(chain_seq) FROM local_audit") > 1);
 }
 
 #[tokio::test]
@@ -96,7 +143,7 @@ async fn accept(world: &World, ledger: &Ledger) -> Result<(u64, u64, String), Ac
     let (store, trust) = (authority.store(), authority.trust());
     let loss = Loss::examine(store.database(), authority.custody().as_ref(), &trust)?;
     let with = (authority.clock().as_ref(), authority.rng().as_ref());
-    loss.accept(store, authority.custody().as_ref(), &trust, with).await?;
+    loss.accept(store, authority.custody().as_ref(), &trust, with, "command line (uid 7)").await?;
     world.pass(1);
     Ok((loss.first, loss.last, loss.new_origin.to_string()))
 }
@@ -142,6 +189,8 @@ async fn an_accepted_restore_names_the_loss_and_goes_on_under_the_next_origin() 
             .verify(&old.head(), &next.head())
             .unwrap();
         assert_eq!(world.events("audit.restored"), 1);
+        let by = "SELECT count(*) FROM local_audit WHERE event_type = 'audit.restored' AND details ->> 'by' = 'command line (uid 7)'";
+        assert_eq!(world.count(by), 1);
         assert_eq!(world.events("audit.log_key_announced"), 2);
         assert!(matches!(accept(&world, &ledger).await, Err(AcceptError::NothingLost)));
         drop(key);

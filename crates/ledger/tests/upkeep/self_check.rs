@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use mastio_ledger::self_check::SelfCheck;
+use mastio_core::{Event, Stamp, event::catalogue};
+use mastio_ledger::{
+    archive::{ArchiveError, Wanted},
+    self_check::SelfCheck,
+};
 use mastio_store::audit;
 
 use crate::world::World;
@@ -47,6 +51,13 @@ async fn a_break_is_told_once_and_its_mending_too() {
     round(&mut check).await;
     assert!(world.authority.audit_chain_is_broken());
     assert_eq!((world.told(DETECTED), world.chain_ok("acme")), (1, 0));
+    let wanted = Wanted {
+        before: Stamp::parse_or_day("2099-01-01").unwrap(),
+        out: world.dir.path().join("cold"),
+        by: "operator".into(),
+    };
+    let error = world.ledger.begin_archive(wanted).await.unwrap_err();
+    assert!(matches!(error, ArchiveError::Broken(7)), "{error}");
     let told = "SELECT details ->> 'seq' FROM local_audit WHERE event_type = 'audit.chain_break_detected'";
     assert_eq!(world.count(told), 7);
 
@@ -109,7 +120,7 @@ async fn chains_of_others_are_looked_at_and_missed_when_they_go() {
     assert_eq!((world.chain_ok("other"), world.chain_ok("acme"), world.told(DETECTED)), (0, 1, 1));
 }
 
-/// What went into an archive is not missed: the chain is verified from its mark on.
+/// What went into an archive is not missed: the chain is verified from its mark on, if it tells of that archive.
 #[tokio::test]
 async fn an_archived_beginning_is_known_by_its_mark() {
     let world = World::new().await;
@@ -123,6 +134,19 @@ async fn an_archived_beginning_is_known_by_its_mark() {
     let holds =
         || audit::verify_file(&file, &mut |_| ()).unwrap().iter().all(|finding| finding.result.is_ok());
     let mut check = SelfCheck::of(&world.ledger);
+    round(&mut check).await;
+    assert!(world.authority.audit_chain_is_broken() && !holds(), "anybody can write a mark");
+    let hash = "SELECT entry_hash FROM local_audit WHERE chain_seq = 8";
+    let archived = catalogue::Archived {
+        first_seq: 1,
+        last_seq: 8,
+        first_hash: "y".into(),
+        last_hash: database.query_row(hash, [], |row| row.get(0)).unwrap(),
+        bundle_sha256: "s".into(),
+        file: "f".into(),
+        by: "operator".into(),
+    };
+    world.tell(Event::new(&archived)).await;
     for rows in ["chain_seq <= 5", "chain_seq <= 8"] {
         database.execute_batch(&format!("DELETE FROM local_audit WHERE {rows}")).unwrap();
         round(&mut check).await;

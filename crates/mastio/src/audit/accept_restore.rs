@@ -14,6 +14,7 @@ use mastio_custody::Local;
 use mastio_ledger::rewind::{Reason, accept::Loss};
 use mastio_store::{Store, config, sqlite::Database};
 
+use super::who;
 use crate::Ended;
 
 #[derive(Args)]
@@ -62,7 +63,7 @@ fn accept(arguments: &AcceptRestore) -> Result<bool, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Store::start(database, org, Arc::clone(&clock), rng.as_ref())?;
-        let accepted = loss.accept(&store, &custody, &trust, (clock.as_ref(), rng.as_ref())).await;
+        let accepted = loss.accept(&store, &custody, &trust, (clock.as_ref(), rng.as_ref()), &who()).await;
         store.close();
         accepted.map_err(Failure::from)
     })?;
@@ -81,8 +82,11 @@ fn explain(loss: &Loss) {
     };
     println!("The database {how}.");
     println!("  log                    {}", loss.origin);
-    let at = known.at.map_or_else(|| "at a time that is not known".to_owned(), |at| at.to_string());
-    println!("  last known checkpoint  {} over {} entries, signed {at}", said.origin, said.head.size);
+    let signed = known.at.map_or_else(String::new, |at| format!(", signed {at}"));
+    println!("  last known checkpoint  {} over {} entries{signed}", said.origin, said.head.size);
+    if let Some(noticed) = &loss.noticed_at {
+        println!("  noticed                {noticed}");
+    }
     println!("  root                   {}", hex::encode(said.head.root));
     println!("  seen in                {}", loss.rewind.seen_in);
     println!("  tree of this database  {} entries", loss.rewind.entries);

@@ -60,17 +60,17 @@ fn print(explained: &Explained) {
         entry.result
     );
     println!("  {}", told.sentence);
-    println!("who       {}: {}", who.name.as_deref().unwrap_or("nobody is named"), who.meaning);
+    println!("who         {}: {}", who.name.as_deref().unwrap_or("nobody is named"), who.meaning);
     who.login.iter().for_each(|login| line("", login));
-    credentials.iter().enumerate().for_each(|(place, entry)| line(label(place, "by"), entry));
-    println!("rule      {}", rule.as_deref().unwrap_or("no reason is given"));
-    followed.iter().enumerate().for_each(|(place, entry)| line(label(place, "then"), entry));
+    credentials.iter().enumerate().for_each(|(place, entry)| line(label(place, "credential"), entry));
+    rule.iter().for_each(|rule| println!("reason      {rule}"));
+    followed.iter().enumerate().for_each(|(place, entry)| line(label(place, "followed"), entry));
     if followed.is_empty() {
-        println!("then      nothing yet");
+        println!("followed    nothing yet");
     }
-    println!("verifies  {}: {}", if verdict.holds { "yes" } else { "NO" }, verdict.words);
-    println!("archived  {}", archive.as_deref().unwrap_or("no"));
-    println!("details   {}", entry.details.as_deref().unwrap_or("none"));
+    println!("verifies    {}: {}", if verdict.holds { "yes" } else { "NO" }, verdict.words);
+    println!("archived    {}", archive.as_deref().unwrap_or("no"));
+    println!("details     {}", entry.details.as_deref().unwrap_or("none"));
 }
 
 /// Only the first of several lines has the label.
@@ -80,5 +80,5 @@ fn label(place: usize, label: &'static str) -> &'static str {
 
 fn line(label: &str, entry: &Reference) {
     let seq = entry.chain_seq.map_or_else(String::new, |seq| seq.to_string());
-    println!("{label:<10}{seq}  {}  {}", entry.timestamp, entry.sentence);
+    println!("{label:<12}{seq}  {}  {}", entry.timestamp, entry.sentence);
 }

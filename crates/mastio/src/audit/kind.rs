@@ -59,7 +59,7 @@ impl Kind {
     pub(super) fn takes(self, arguments: &Verify) -> Result<(), String> {
         use Kind::{Bundle, Database, Log, Proof, Receipt};
         let options: [(&str, bool, &[Self]); 8] = [
-            ("--archive", arguments.archive.is_some(), &[Database]),
+            ("--archive", !arguments.archive.is_empty(), &[Database]),
             ("--ca-root", arguments.ca_root.is_some(), &[Bundle, Database, Receipt, Log]),
             ("--tsa-root", arguments.tsa_root.is_some(), &[Bundle]),
             ("--log-key", !arguments.log_key.is_empty(), &[Bundle, Database, Proof, Receipt, Log]),

@@ -1,20 +1,20 @@
 //! `mastio audit verify --archive DIR`: the archives of a log and the log itself as one chain.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mastio_core::OrgId;
 use mastio_ledger::archive::{Series, SeriesError};
 use mastio_store::{audit::archive, sqlite::Database};
 use serde_json::{Value, json};
 
-/// What is said of the archives in `folder` and of the database at `path`, which goes on behind them. The inner error
+/// What is said of the archives in `folders` and of the database at `path`, which goes on behind them. The inner error
 /// is a chain that does not hold.
 pub(super) fn verify(
-    folder: &Path,
+    folders: &[PathBuf],
     path: &Path,
     as_json: bool,
 ) -> Result<Result<Value, SeriesError>, Box<dyn std::error::Error>> {
-    let verified = Series::verify(folder, &mut |file, segment| {
+    let verified = Series::verify(folders, &mut |file, segment| {
         if !as_json {
             println!("ok      {}: entries {} to {}", file.display(), segment.span.first, segment.span.last);
         }

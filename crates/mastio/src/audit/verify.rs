@@ -31,9 +31,10 @@ pub(crate) struct Verify {
     /// The folder with proxy.env and data.
     #[arg(long, default_value = ".")]
     pub(super) dir: PathBuf,
-    /// The folder with the archives of a database: they are verified too, as one chain with it.
+    /// A folder with archives of a database, in it or below it: they are verified too, as one chain with it. May be
+    /// repeated.
     #[arg(long, value_name = "DIR", conflicts_with = "follow")]
-    pub(super) archive: Option<PathBuf>,
+    pub(super) archive: Vec<PathBuf>,
     /// Print one JSON document.
     #[arg(long)]
     pub(super) json: bool,
@@ -113,7 +114,7 @@ fn database(path: Option<&Path>, arguments: &Verify) -> Result<Ended, String> {
     let trusted = trusted(arguments)?;
     let configured_one = path.is_none();
     let path = configured(path, &arguments.dir)?;
-    let (ended, chains) = verify_database(&path, arguments.archive.as_deref(), arguments.json)?;
+    let (ended, chains) = verify_database(&path, &arguments.archive, arguments.json)?;
     if ended != Ended::Done {
         return Ok(ended);
     }

@@ -1,11 +1,15 @@
 //! Entries that leave the log for an archive: which ones, the archive under way, its mark, and their end.
 
 use mastio_core::{OrgId, Stamp};
+use rusqlite::Connection;
 
 use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
 
 const JOB: &str = "audit_archive_job";
-const MARKS: &str = "audit_marks";
+/// The marks of an organisation up to the newest one that an entry of the chain tells of. The entries that tell of those
+/// before it may be in archives themselves.
+const TOLD: &str =
+    "archived_through <= (SELECT max(archived_through) FROM audit_told_marks WHERE org_id = ?1)";
 
 /// A part of a chain: the places of its first and its last entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,31 +152,53 @@ pub struct Mark {
     pub file: String,
     /// SHA-256 of that file, in hex.
     pub bundle_sha256: String,
-    /// Since when.
-    pub marked_at: Stamp,
+    /// Since when, as it is written in RFC 3339.
+    pub marked_at: String,
 }
 
 impl Mark {
-    fn read(row: &Row) -> Result<Self, RowError> {
-        Ok(Self {
-            span: Span { first: row.int("first_seq")?, last: row.int("archived_through")? },
-            head_hash: row.text("head_hash")?.to_owned(),
-            file: row.text("file")?.to_owned(),
-            bundle_sha256: row.text("bundle_sha256")?.to_owned(),
-            marked_at: row.stamp("marked_at")?,
-        })
+    fn read(connection: &Connection, org: &str, condition: &str) -> rusqlite::Result<Vec<Self>> {
+        let sql = format!(
+            "SELECT first_seq, archived_through, head_hash, file, bundle_sha256, marked_at FROM audit_marks \
+             WHERE org_id = ?1 AND {condition} ORDER BY archived_through"
+        );
+        let mark = |row: &rusqlite::Row<'_>| {
+            Ok(Self {
+                span: Span { first: row.get(0)?, last: row.get(1)? },
+                head_hash: row.get(2)?,
+                file: row.get(3)?,
+                bundle_sha256: row.get(4)?,
+                marked_at: row.get(5)?,
+            })
+        };
+        connection.prepare_cached(&sql)?.query_map([org], mark)?.collect()
     }
 }
 
-/// The archives of the chain of `org`, oldest first.
+/// The archives of the chain of `org`, oldest first: the marks that the chain tells of.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub fn marks(database: &Database, org: &OrgId) -> Result<Vec<Mark>, ReadError> {
-    let sql = "SELECT archived_through, first_seq, head_hash, file, bundle_sha256, marked_at FROM audit_marks \
-        WHERE org_id = ?1 ORDER BY archived_through";
-    let rows = database.rows_now(&Query::new(MARKS, sql, vec![org.as_str().into()]))?;
-    Ok(rows.iter().map(Mark::read).collect::<Result<_, RowError>>()?)
+    Ok(database.read(|connection| told_marks(connection, org.as_str()))?)
+}
+
+/// The archive that ends right before the entry `seq`.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn ending_before(database: &Database, org: &OrgId, seq: i64) -> Result<Option<Mark>, ReadError> {
+    Ok(marks(database, org)?.into_iter().find(|mark| mark.span.last == seq - 1))
+}
+
+pub(super) fn told_marks(connection: &Connection, org: &str) -> rusqlite::Result<Vec<Mark>> {
+    Mark::read(connection, org, TOLD)
+}
+
+/// The newest mark, whether or not the chain tells of it.
+pub(super) fn newest_mark(connection: &Connection, org: &str) -> rusqlite::Result<Option<Mark>> {
+    let newest = "archived_through = (SELECT max(archived_through) FROM audit_marks WHERE org_id = ?1)";
+    Ok(Mark::read(connection, org, newest)?.pop())
 }
 
 /// The entries of `org` behind the newest mark, from the first one that there must be: up to the last one before
@@ -182,7 +208,7 @@ pub fn marks(database: &Database, org: &OrgId) -> Result<Vec<Mark>, ReadError> {
 /// When the database cannot be read.
 pub fn due(database: &Database, org: &OrgId, before: Stamp) -> Result<Option<Span>, ReadError> {
     // Every time in the chain is in UTC and begins with date and time in one form, so it compares as text.
-    let sql = "WITH start(seq) AS (SELECT coalesce(max(archived_through), 0) + 1 FROM audit_marks WHERE org_id = ?1), \
+    let sql = "WITH start(seq) AS (SELECT coalesce(max(archived_through), 0) + 1 FROM audit_told_marks WHERE org_id = ?1), \
         newest(seq) AS (SELECT max(chain_seq) FROM local_audit WHERE org_id = ?1), \
         stays(seq) AS (SELECT chain_seq FROM local_audit, start WHERE org_id = ?1 AND chain_seq >= start.seq \
             AND timestamp >= ?2 ORDER BY chain_seq LIMIT 1) \

@@ -72,35 +72,3 @@ pub fn restores(database: &Database, org: &str) -> Result<Vec<Restore>, ReadErro
     };
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
-
-/// An archive, as the entry after it must know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
-    /// The place of its first entry.
-    pub first_seq: i64,
-    /// The place of its last entry.
-    pub archived_through: i64,
-    /// The hash of its last entry, in hex.
-    pub head_hash: String,
-    /// The SHA-256 of its file, in hex.
-    pub bundle_sha256: String,
-}
-
-/// The archive that ends right before the entry `seq`.
-///
-/// # Errors
-/// When the database cannot be read.
-pub fn archive_before(database: &Database, org: &OrgId, seq: i64) -> Result<Option<Mark>, ReadError> {
-    let sql = "SELECT first_seq, archived_through, head_hash, bundle_sha256 FROM audit_marks \
-        WHERE org_id = ?1 AND archived_through = ?2 - 1";
-    let rows = database.rows_now(&Query::new("audit_marks", sql, vec![org.as_str().into(), seq.into()]))?;
-    let read = |row: &Row| {
-        Ok::<_, RowError>(Mark {
-            first_seq: row.int("first_seq")?,
-            archived_through: row.int("archived_through")?,
-            head_hash: row.text("head_hash")?.to_owned(),
-            bundle_sha256: row.text("bundle_sha256")?.to_owned(),
-        })
-    };
-    Ok(rows.first().map(read).transpose()?)
-}

@@ -3,6 +3,7 @@
 use mastio_audit::tree::{Growth, Hash, TileId, Tiles};
 use mastio_core::{OrgId, Stamp, hash_from_hex};
 
+use super::archive;
 use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
 
 const ENTRIES: &str = "local_audit";
@@ -104,10 +105,14 @@ pub fn leaves(database: &Database, org: &OrgId, first: u64, limit: u64) -> Resul
 /// # Errors
 /// When the database cannot be read, or the hash is not one.
 pub fn entry_hash(database: &Database, org: &OrgId, seq: u64) -> Result<Option<Hash>, ReadError> {
-    let sql = "SELECT chain_seq, entry_hash FROM local_audit WHERE org_id = ?1 AND chain_seq = ?2 UNION ALL \
-        SELECT archived_through, head_hash FROM audit_marks WHERE org_id = ?1 AND archived_through = ?2 LIMIT 1";
+    let sql = "SELECT chain_seq, entry_hash FROM local_audit WHERE org_id = ?1 AND chain_seq = ?2";
     let rows = database.rows_now(&Query::new(ENTRIES, sql, vec![org.as_str().into(), int(seq)]))?;
-    Ok(rows.first().map(|row| row.parse("entry_hash", hash_from_hex)).transpose()?)
+    if let Some(row) = rows.first() {
+        return Ok(Some(row.parse("entry_hash", hash_from_hex)?));
+    }
+    // A hash that cannot be read links to nothing.
+    let mark = archive::ending_before(database, org, seq.cast_signed() + 1)?;
+    Ok(mark.map(|mark| hash_from_hex(&mark.head_hash).unwrap_or_default()))
 }
 
 /// The newest entry of the chain of `org` that was written at this time or before.

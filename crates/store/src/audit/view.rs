@@ -3,9 +3,13 @@
 use std::ops::ControlFlow;
 
 use mastio_audit::{LocalRow, lines::Anchor};
-use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter};
+use rusqlite::{Connection, Transaction, params_from_iter};
 
-use super::{Entry, Filter, LOCAL_COLUMNS, Order, local_row, organisations};
+use super::{
+    Entry, Filter, LOCAL_COLUMNS, Order,
+    archive::{Mark, told_marks},
+    local_row, organisations,
+};
 use crate::{
     clause::Clause,
     sqlite::{fault, has_table},
@@ -186,33 +190,20 @@ impl<'c> View<'c> {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn archived(&self, org: &str) -> Result<Option<Archived>, Unavailable> {
-        self.mark(org, "archived_through DESC", 0)
+    pub fn archived(&self, org: &str) -> Result<Option<Mark>, Unavailable> {
+        Ok(self.marks(org)?.pop())
     }
 
     /// The archive that the entry in this place of the chain of `org` went to.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn archive_of(&self, org: &str, seq: i64) -> Result<Option<Archived>, Unavailable> {
-        Ok(self.mark(org, "archived_through", seq)?.filter(|archived| archived.first_seq <= seq))
+    pub fn archive_of(&self, org: &str, seq: i64) -> Result<Option<Mark>, Unavailable> {
+        Ok(self.marks(org)?.into_iter().find(|mark| (mark.span.first..=mark.span.last).contains(&seq)))
     }
 
-    fn mark(&self, org: &str, order: &str, from: i64) -> Result<Option<Archived>, Unavailable> {
-        let sql = format!(
-            "SELECT first_seq, archived_through, head_hash, file FROM audit_marks \
-             WHERE org_id = ?1 AND archived_through >= ?2 ORDER BY {order} LIMIT 1"
-        );
-        let read = |row: &rusqlite::Row<'_>| {
-            Ok(Archived {
-                first_seq: row.get(0)?,
-                through: row.get(1)?,
-                head_hash: row.get(2)?,
-                file: row.get(3)?,
-            })
-        };
-        let mark = self.transaction.query_row(&sql, (org, from), read).optional();
-        mark.map_err(|error| fault(&error))
+    fn marks(&self, org: &str) -> Result<Vec<Mark>, Unavailable> {
+        told_marks(&self.transaction, org).map_err(|error| fault(&error))
     }
 
     /// The entry in this place of the chain of `org`, if it was archived and brought back.
@@ -287,19 +278,6 @@ impl<'c> View<'c> {
         };
         read().map_err(|error| fault(&error))
     }
-}
-
-/// Where entries went that are not here any more: a row of `audit_marks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Archived {
-    /// The place of the first entry in it.
-    pub first_seq: i64,
-    /// The place of the last entry in it.
-    pub through: i64,
-    /// The hash of that entry, in hex.
-    pub head_hash: String,
-    /// The file.
-    pub file: String,
 }
 
 fn within(range: &Range, table: &str) -> Clause {

@@ -4,8 +4,8 @@ use mastio_audit::{AdminVerifier, Break, Head, LocalRow, LocalVerifier, Problem}
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    ADMIN_CHAIN, ADMIN_COLUMNS, LOCAL_COLUMNS, admin_row, behind, covered::Covered, local_row, newest_mark,
-    organisations, parse_hash, walk,
+    ADMIN_CHAIN, ADMIN_COLUMNS, LOCAL_COLUMNS, admin_row, archive::told_marks, behind, covered::Covered,
+    local_row, newest_mark, organisations, parse_hash, walk,
 };
 use crate::{
     ReadError,
@@ -96,6 +96,8 @@ pub struct Walk {
     at: At,
     /// An entry that was seen earlier: the chain must still lead through it.
     known: Option<Head>,
+    /// Whether the chain tells what became of the entries before its start.
+    told: Result<(), Break>,
 }
 
 #[derive(Debug)]
@@ -112,17 +114,20 @@ impl Walk {
             Chain::Organisation(org) => At::Organisation(org, start.into(), None),
             Chain::AuditLog => At::AuditLog(start.into()),
         };
-        Self { at, known: known.filter(|known| known.seq > start.seq) }
+        Self { at, known: known.filter(|known| known.seq > start.seq), told: Ok(()) }
     }
 
-    /// Holds the entries against the newest checkpoint over them, from here on: call it before the first step.
+    /// Holds the entries against the newest checkpoint over them, and the mark that it starts behind against the chain:
+    /// call it before the first step.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn as_signed(mut self, database: &Database) -> Result<Self, ReadError> {
         let start = self.head();
         if let At::Organisation(org, _, covered) = &mut self.at {
-            *covered = database.read(|connection| Covered::load(connection, org, start))?;
+            (*covered, self.told) = database.read(|connection| {
+                Ok((Covered::load(connection, org, start)?, told(connection, org, start)?))
+            })?;
         }
         Ok(self)
     }
@@ -152,6 +157,7 @@ impl Walk {
                 }
                 At::AuditLog(verifier) => reached(verifier.head(), self.known),
             }
+            .and_then(|()| self.told.clone())
             .map(|()| 0),
         })
     }
@@ -189,6 +195,16 @@ pub(super) fn accept(
     let head = verifier.head();
     same(head, known, row.id)?;
     covered.map_or(Ok(()), |covered| covered.push(head, row.id))
+}
+
+/// Whether an entry behind `start`, where that is a mark, tells of the archive: else what is missing was deleted.
+pub(super) fn told(connection: &Connection, org: &str, start: Head) -> rusqlite::Result<Result<(), Break>> {
+    if start.seq == 0 {
+        return Ok(Ok(()));
+    }
+    let is_start = |last: i64| last.cast_unsigned() == start.seq;
+    let told = told_marks(connection, org)?.iter().any(|mark| is_start(mark.span.last));
+    Ok(if told { Ok(()) } else { Err(Break { seq: start.seq + 1, id: None, problem: Problem::Untold }) })
 }
 
 /// Whether a walk that ended at `head` came as far as it must.

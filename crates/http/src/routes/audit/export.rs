@@ -36,6 +36,11 @@ pub(crate) async fn answer(app: &App, query: ExportQuery) -> Result<Response, Ap
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static(name));
-    headers.extend(export.archived_through.map(|seq| (ARCHIVED_THROUGH, HeaderValue::from(seq))));
+    headers.extend(archived_header(export.archived_through));
     Ok(response)
+}
+
+/// The header that tells up to which place entries are in archives, and not in the answer.
+pub(super) fn archived_header(through: Option<i64>) -> Option<(HeaderName, HeaderValue)> {
+    through.map(|seq| (ARCHIVED_THROUGH, HeaderValue::from(seq)))
 }

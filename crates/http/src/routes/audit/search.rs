@@ -14,7 +14,10 @@ use mastio_ledger::{
 use mastio_store::audit;
 use serde_json::{Value, json};
 
-use super::query::{PageQuery, SearchQuery, cursor_of, place};
+use super::{
+    export::archived_header,
+    query::{PageQuery, SearchQuery, cursor_of, place},
+};
 use crate::{
     answer::{ApiError, StrictPath, StrictQuery},
     routes::{Shared, caller::Admin, fleet::link, lifecycle::named},
@@ -27,9 +30,10 @@ pub(crate) async fn list(
     StrictQuery(query): StrictQuery<SearchQuery>,
 ) -> Result<Response, ApiError> {
     let (filter, after, limit) = query.read(&app)?;
+    let archived = app.ledger().archived_through(filter.from).await?;
     let page = app.ledger().search(filter, after, limit).await?;
     let next = page.next.map(|id| Place { local: Some(id), admin: None });
-    Ok(paged(&uri, page.entries.into_iter().map(Told::local).collect(), next))
+    Ok(paged(&uri, page.entries.into_iter().map(Told::local).collect(), next, archived))
 }
 
 pub(crate) async fn timeline(
@@ -42,15 +46,19 @@ pub(crate) async fn timeline(
     let (after, limit) = query.read()?;
     // An agent that was deleted has a past all the same.
     let timeline = app.ledger().timeline(&named(&app, &id)?, after, limit).await?;
-    Ok(paged(&uri, timeline.entries, timeline.next))
+    let archived = app.ledger().archived_through(None).await?;
+    Ok(paged(&uri, timeline.entries, timeline.next, archived))
 }
 
-fn paged(uri: &Uri, entries: Vec<Told>, next: Option<Place>) -> Response {
+/// `archived`: up to which place entries are in archives, and not found.
+fn paged(uri: &Uri, entries: Vec<Told>, next: Option<Place>, archived: Option<i64>) -> Response {
     let cursor = next.map(cursor_of);
-    let body = json!({ "entries": entries.iter().map(told).collect::<Vec<_>>(), "next": cursor });
+    let entries: Vec<Value> = entries.iter().map(told).collect();
+    let body = json!({ "entries": entries, "next": cursor, "archived_through": archived });
     let mut response = Json(body).into_response();
     let next = cursor.and_then(|cursor| HeaderValue::try_from(link(uri, &cursor)).ok());
     response.headers_mut().extend(next.map(|next| (LINK, next)));
+    response.headers_mut().extend(archived_header(archived));
     response
 }
 

@@ -1,10 +1,15 @@
 //! What happened in a session, for its peers: `GET /v1/audit/session/{session_id}` (contract `audit-and-database.md`
 //! §1.7, §1.13).
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use mastio_store::audit::{SessionEntry, Source};
 use serde_json::{Value, json};
 
+use super::export::archived_header;
 use crate::{
     answer::{ApiError, StrictPath},
     routes::{Shared, caller::Agent},
@@ -14,9 +19,12 @@ pub(crate) async fn session(
     State(app): Shared,
     Agent(caller): Agent,
     StrictPath(session): StrictPath,
-) -> Result<Json<Vec<Value>>, ApiError> {
+) -> Result<Response, ApiError> {
     let entries = app.ledger.session(&session, caller.agent.id()).await?;
-    Ok(Json(entries.iter().map(shown).collect()))
+    let archived = app.ledger.archived_through(None).await?;
+    let mut response = Json(entries.iter().map(shown).collect::<Vec<_>>()).into_response();
+    response.headers_mut().extend(archived_header(archived));
+    Ok(response)
 }
 
 /// An entry in the words of `audit_log`, which existing clients know.

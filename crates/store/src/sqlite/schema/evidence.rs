@@ -82,10 +82,19 @@ END;
 CREATE TRIGGER audit_marks_no_delete BEFORE DELETE ON audit_marks FOR EACH ROW BEGIN
     SELECT RAISE(ABORT, 'audit_marks is append-only: DELETE not permitted');
 END;
+-- The marks that count. By itself a mark shows nothing: whoever can write to the file can write one. An entry of the
+-- chain behind it must tell of the same archive. The index holds such entries alone, so others cost nothing.
+CREATE INDEX cullis_audit_archived ON local_audit (org_id, chain_seq DESC) WHERE event_type = 'audit.archived';
+CREATE VIEW audit_told_marks AS SELECT m.org_id, m.archived_through
+    FROM (SELECT org_id, chain_seq, CASE WHEN json_valid(details) THEN details END AS details
+        FROM local_audit WHERE event_type = 'audit.archived') a
+    CROSS JOIN audit_marks m ON m.org_id = a.org_id AND m.archived_through = a.details ->> 'last_seq'
+        AND m.archived_through < a.chain_seq AND m.head_hash = a.details ->> 'last_hash'
+        AND m.bundle_sha256 = a.details ->> 'bundle_sha256' AND m.file = a.details ->> 'file';
 DROP TRIGGER IF EXISTS local_audit_no_delete;
 CREATE TRIGGER local_audit_no_delete BEFORE DELETE ON local_audit FOR EACH ROW
-    WHEN OLD.chain_seq IS NULL OR OLD.chain_seq >
-        coalesce((SELECT max(archived_through) FROM audit_marks WHERE org_id = OLD.org_id), 0)
+    WHEN OLD.chain_seq IS NULL OR NOT EXISTS
+        (SELECT 1 FROM audit_told_marks WHERE org_id = OLD.org_id AND archived_through >= OLD.chain_seq)
 BEGIN
     SELECT RAISE(ABORT, 'local_audit is append-only (CRIT-3): DELETE not permitted; old entries leave for an archive with: cullis-proxy audit archive --before DATE --out DIR');
 END;
@@ -104,6 +113,7 @@ CREATE TABLE restored_audit (
     chain_seq INTEGER NOT NULL,
     peer_org_id TEXT,
     hash_format TEXT,
+    ts TEXT GENERATED ALWAYS AS (timestamp) VIRTUAL,
     PRIMARY KEY (org_id, chain_seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idx_restored_audit_id ON restored_audit (id);
