@@ -23,9 +23,9 @@ impl Seen {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(format!("{}: {error}", path.display())),
+            Err(error) => return Err(format!("--state {}: {error}", path.display())),
         };
-        let notes = parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let notes = parse(&text).map_err(|error| format!("--state {}: {error}", path.display()))?;
         Ok(Self { path: path.to_owned(), notes })
     }
 
@@ -62,7 +62,7 @@ impl Seen {
         let fresh = self.path.with_extension("new");
         std::fs::write(&fresh, text.join("\n"))
             .and_then(|()| std::fs::rename(&fresh, &self.path))
-            .map_err(|error| format!("{}: {error}", self.path.display()))
+            .map_err(|error| format!("--state {}: {error}", self.path.display()))
     }
 }
 
