@@ -6,7 +6,8 @@ use std::{
 };
 
 use mastio_audit::{
-    note::{Checkpoint, KeyKind, NoteKey, NoteSigner},
+    checkpoint::Checkpoint,
+    note::{KeyKind, NoteKey, NoteSigner},
     tree::Peaks,
 };
 use mastio_core::SystemRng;

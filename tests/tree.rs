@@ -4,7 +4,8 @@ use std::{fs, path::Path, process::Command};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 use mastio_audit::{
-    note::{NoteKey, SignedCheckpoint},
+    checkpoint::SignedCheckpoint,
+    note::NoteKey,
     proof::{InclusionProof, TlogProof},
 };
 use serde_json::{Value, json};

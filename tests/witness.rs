@@ -11,7 +11,8 @@ use std::{
 
 use http::{Method, StatusCode};
 use mastio_audit::{
-    note::{Checkpoint, KeyKind, Name, NoteKey, NoteSigner, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    note::{KeyKind, Name, NoteKey, NoteSigner},
     tree::TreeHead,
 };
 use mastio_core::{Stamp, SystemRng};

@@ -6,7 +6,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use tlog_tiles::tlog;
 
 use crate::{
-    note::{NoteError, SignedCheckpoint},
+    checkpoint::SignedCheckpoint,
+    note::NoteError,
     tree::{Hash, MAX_SIZE, TreeHead, leaf_hash},
 };
 

@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    note::{NoteError, SignedCheckpoint},
+    checkpoint::SignedCheckpoint,
+    note::NoteError,
     proof::{ConsistencyProof, decimal, decode_hash},
     tree::{Hash, TreeHead},
 };

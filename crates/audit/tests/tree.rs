@@ -4,7 +4,8 @@
 use std::{cell::Cell, collections::BTreeMap};
 
 use mastio_audit::{
-    note::{Checkpoint, KeyKind, Name, NoteError, NoteKey, NoteSigner, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    note::{KeyKind, Name, NoteError, NoteKey, NoteSigner},
     proof::{ProofError, TlogProof},
     tree::{Edge, Growth, Hash, Peaks, TILE_WIDTH, TileId, Tiles, Tree, TreeError, TreeHead},
 };

@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use mastio_audit::{
-    note::{Checkpoint, KeyKind, Name, NoteSigner, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    note::{KeyKind, Name, NoteSigner},
     tree::TreeHead,
     witness::{AddCheckpoint, Relation, RequestError},
 };

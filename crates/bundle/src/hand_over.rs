@@ -1,7 +1,7 @@
 //! Generations of a log: after an accepted restore it goes on under another name and key, without the entries that the
 //! older database did not have.
 
-use mastio_audit::note::{NoteKey, SignedCheckpoint};
+use mastio_audit::{checkpoint::SignedCheckpoint, note::NoteKey};
 
 use crate::{
     format::{ChainProof, HandOver, Lost},

@@ -1,7 +1,8 @@
 //! Who signed the checkpoint, and what hangs in its tree.
 
 use mastio_audit::{
-    note::{NoteError, NoteKey, SignedCheckpoint},
+    checkpoint::SignedCheckpoint,
+    note::{NoteError, NoteKey},
     tree::TreeHead,
 };
 use mastio_core::{OrgId, SpiffeId, Stamp};

@@ -2,10 +2,7 @@
 
 use std::io::Read;
 
-use mastio_audit::{
-    LocalRow, SetBack,
-    note::{NoteKey, SignedCheckpoint},
-};
+use mastio_audit::{LocalRow, SetBack, checkpoint::SignedCheckpoint, note::NoteKey};
 use mastio_core::Stamp;
 use mastio_pki::Certificate;
 use mastio_timestamp::Anchors;

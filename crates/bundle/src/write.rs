@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use flate2::{Compression, GzBuilder, write::GzEncoder};
-use mastio_audit::{LocalRow, lines, note::SignedCheckpoint};
+use mastio_audit::{LocalRow, checkpoint::SignedCheckpoint, lines};
 use mastio_core::Stamp;
 use serde::Serialize;
 

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mastio_audit::note::SignedCheckpoint;
+use mastio_audit::checkpoint::SignedCheckpoint;
 use mastio_core::Stamp;
 
 /// Its name, in the folder of the database.

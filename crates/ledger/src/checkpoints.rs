@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use mastio_audit::{
-    note::{Checkpoint, Name, NoteError, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    note::{Name, NoteError},
     tree::{Tree, TreeError, TreeHead},
 };
 use mastio_authority::{Outage, Refusal};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use mastio_audit::{Head, note::Checkpoint};
+use mastio_audit::{Head, checkpoint::Checkpoint};
 use mastio_bundle::{Evidence, Step, Trusted, format::MAX_LINE, verify};
 use mastio_core::{Stamp, SystemRng};
 use mastio_pki::{CsrKind, Issuer, KeyPair, SigningRequest, sign_csr};

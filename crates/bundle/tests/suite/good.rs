@@ -2,7 +2,8 @@
 
 use mastio_audit::{
     Head,
-    note::{Checkpoint, KeyKind, Name, NoteSigner, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    note::{KeyKind, Name, NoteSigner},
     proof::TlogProof,
 };
 use mastio_bundle::{
@@ -241,7 +242,7 @@ fn a_checkpoint_that_was_saved_is_held_against_the_bundle() {
     let forged = |size| {
         let origin = world.log.key().name().clone();
         let head = mastio_audit::tree::TreeHead { size, ..stranger.tree(size.min(600)) };
-        mastio_audit::note::Checkpoint { origin, head }.sign(&world.log).unwrap()
+        mastio_audit::checkpoint::Checkpoint { origin, head }.sign(&world.log).unwrap()
     };
     assert!(against(forged(100)).unwrap().contains("history was rewritten"));
     assert!(against(forged(600)).unwrap().contains("history was rewritten"));

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use mastio_audit::{
     Draft, Head, LocalRow, Sealed,
-    note::{Checkpoint, KeyKind, Name, NoteSigner, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    note::{KeyKind, Name, NoteSigner},
     proof::InclusionProof,
     tree::{Edge, Hash, TileId, Tiles, Tree, TreeHead},
 };

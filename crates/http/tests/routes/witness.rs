@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::body::Body;
 use http::{Request, StatusCode};
 use mastio_audit::{
-    note::{Checkpoint, KeyKind, Name, NoteKey, NoteSigner, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    note::{KeyKind, Name, NoteKey, NoteSigner},
     tree::{Edge, TileId, Tiles, Tree},
     witness::AddCheckpoint,
 };

@@ -1,5 +1,6 @@
 use mastio_audit::{
-    note::{Checkpoint, KeyKind, Name, NoteSigner},
+    checkpoint::Checkpoint,
+    note::{KeyKind, Name, NoteSigner},
     tree::TreeHead,
 };
 use mastio_core::SystemRng;

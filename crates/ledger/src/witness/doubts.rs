@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use mastio_audit::note::SignedCheckpoint;
+use mastio_audit::checkpoint::SignedCheckpoint;
 
 /// So many checkpoints of different sizes in a row, with none proved in between, make a suspicion. A log sends each of
 /// its checkpoints within seconds, and proves it.

@@ -9,11 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use mastio_audit::{
-    note::{Name, SignedCheckpoint},
-    proof::decimal,
-    witness::AddCheckpoint,
-};
+use mastio_audit::{checkpoint::SignedCheckpoint, note::Name, proof::decimal, witness::AddCheckpoint};
 use mastio_authority::Outage;
 use mastio_config::Witness;
 use mastio_store::{

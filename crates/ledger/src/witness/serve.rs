@@ -9,7 +9,8 @@
 use std::sync::PoisonError;
 
 use mastio_audit::{
-    note::{Name, NoteKey, SignedCheckpoint},
+    checkpoint::SignedCheckpoint,
+    note::{Name, NoteKey},
     tree::TreeHead,
     witness::{AddCheckpoint, Relation, RequestError},
 };

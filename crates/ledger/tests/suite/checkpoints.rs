@@ -1,9 +1,6 @@
 //! The tree grows with the log, and what is signed over it can be proved.
 
-use mastio_audit::{
-    note::{NoteKey, SignedCheckpoint},
-    tree::Hash,
-};
+use mastio_audit::{checkpoint::SignedCheckpoint, note::NoteKey, tree::Hash};
 use mastio_authority::Refusal;
 use mastio_jose::jws::Compact;
 use mastio_ledger::{Ledger, checkpoint_file::CheckpointFile};

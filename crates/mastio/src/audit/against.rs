@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::Path};
 
 use mastio_audit::{
-    note::SignedCheckpoint,
+    checkpoint::SignedCheckpoint,
     tree::{Peaks, Tree},
 };
 use mastio_ledger::checkpoint_file::CheckpointFile;

@@ -9,8 +9,9 @@ use std::{path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use mastio_audit::{
+    checkpoint::{Checkpoint, SignedCheckpoint},
     log_path::LogPath,
-    note::{Checkpoint, NoteKey, SignedCheckpoint},
+    note::NoteKey,
     tree::{TileId, Tiles, Tree, TreeHead},
 };
 use mastio_client::{Client, ClientError, Connection};

@@ -46,7 +46,7 @@ impl Kind {
                 None => Err(NOTHING.to_owned()),
             };
         }
-        Err(match mastio_audit::note::SignedCheckpoint::parse(&text) {
+        Err(match mastio_audit::checkpoint::SignedCheckpoint::parse(&text) {
             Ok(_) => {
                 "this is a checkpoint: pass it with --against, to hold a bundle or a database against it"
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use mastio_audit::note::{NoteKey, SignedCheckpoint};
+use mastio_audit::{checkpoint::SignedCheckpoint, note::NoteKey};
 use mastio_bundle::{Report, Trusted, receipt, verify};
 use mastio_ledger::checkpoint_file;
 use mastio_pki::pem;

@@ -1,6 +1,6 @@
 //! Signed checkpoints and what witnesses said to them: tables `audit_checkpoints` and `audit_cosignatures`.
 
-use mastio_audit::note::{Name, SignedCheckpoint};
+use mastio_audit::{checkpoint::SignedCheckpoint, note::Name};
 use mastio_core::Stamp;
 
 use super::tree::{int, number};

@@ -4,7 +4,8 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use mastio_audit::{
     Break, Head, Problem,
-    note::{NoteKey, SignedCheckpoint},
+    checkpoint::SignedCheckpoint,
+    note::NoteKey,
     tree::{Peaks, TileId, Tiles, Tree, TreeError, TreeHead},
 };
 use rusqlite::{Connection, OptionalExtension, params};

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use mastio_audit::{
-    note::{Name, SignedCheckpoint},
-    tree::TreeHead,
-};
+use mastio_audit::{checkpoint::SignedCheckpoint, note::Name, tree::TreeHead};
 use mastio_core::{Stamp, hash_from_hex};
 
 use crate::{Query, ReadError, Row, RowError, Statement, Store, sqlite::Database};

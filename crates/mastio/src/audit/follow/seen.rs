@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mastio_audit::note::{Name, SignedCheckpoint};
+use mastio_audit::{checkpoint::SignedCheckpoint, note::Name};
 
 /// The checkpoints that were proved, oldest generation first.
 #[derive(Debug)]
@@ -82,7 +82,8 @@ fn generation(origin: &Name) -> (&str, u64) {
 #[cfg(test)]
 mod tests {
     use mastio_audit::{
-        note::{Checkpoint, KeyKind, NoteSigner},
+        checkpoint::Checkpoint,
+        note::{KeyKind, NoteSigner},
         tree::TreeHead,
     };
     use mastio_core::SystemRng;
