@@ -1,6 +1,6 @@
 //! Old audit entries leave for an archive: by the command, over HTTP, on a full disk, and when the power goes.
 
-use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use mastio_core::{Event, OrgId, Rng, SystemClock, SystemRng, event::catalogue};
@@ -72,7 +72,7 @@ async fn the_command_archives_beside_a_server_and_without_one() {
     let said = run(&mut place.command(&["audit", "verify", "--against", saved.to_str().unwrap()]));
     assert!(said.contains("these entries continue it"), "{said}");
     let delete = format!("DELETE FROM local_audit WHERE ts < '{LATER}'");
-    let refused = Command::new("sqlite3").arg(place.database()).arg(delete).output().unwrap();
+    let refused = place.sqlite3().arg(delete).output().unwrap();
     assert!(
         !refused.status.success() && both(&refused).contains("cullis-proxy audit archive"),
         "{}",

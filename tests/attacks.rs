@@ -107,7 +107,7 @@ const ATTACKS: [Attack; 10] = [
                     timestamp FROM local_audit WHERE chain_seq = 4;";
             let delete = "DELETE FROM local_audit WHERE chain_seq <= 4";
             place.sql(made_up);
-            let refused = Command::new("sqlite3").arg(place.database()).arg(delete).output().unwrap();
+            let refused = place.sqlite3().arg(delete).output().unwrap();
             assert!(both(&refused).contains("cullis-proxy audit archive"), "{}", both(&refused));
             attack(place, delete);
         },
@@ -233,7 +233,7 @@ async fn a_second_writer_on_a_stale_head_is_refused() {
     let stale = "INSERT INTO local_audit (timestamp, event_type, org_id, result, chain_seq, previous_hash, entry_hash, hash_format)
         SELECT timestamp, event_type, org_id, result, chain_seq, previous_hash, entry_hash, 'v2'
         FROM local_audit WHERE chain_seq = 5";
-    let refused = Command::new("sqlite3").arg(place.database()).arg(stale).output().unwrap();
+    let refused = place.sqlite3().arg(stale).output().unwrap();
     assert!(!refused.status.success());
     assert!(
         both(&refused).contains("chain_seq must follow the newest entry without gap or fork"),

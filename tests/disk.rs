@@ -164,8 +164,7 @@ async fn a_locked_database_refuses_writes_until_it_is_released() {
     let mut operator = Operator { server: &server, made: Vec::new() };
     assert_eq!(operator.make().await.status, StatusCode::CREATED);
 
-    let mut shell = Command::new("sqlite3");
-    let shell = shell.arg(place.database()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let shell = place.sqlite3().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut shell = Process(shell);
     let mut script = shell.0.stdin.take().unwrap();
     writeln!(script, "BEGIN IMMEDIATE; SELECT 'held';").unwrap();

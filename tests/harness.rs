@@ -150,11 +150,18 @@ impl Place {
 
     /// What the sqlite3 shell answers to a query.
     pub(crate) fn sql(&self, query: &str) -> String {
-        run(Command::new("sqlite3").arg(self.database()).arg(query))
+        run(self.sqlite3().arg(query))
     }
 
-    /// `mastio` on this folder, in the environment of its server.
-    /// `mastio` with these arguments, on this folder.
+    /// The sqlite3 shell on the database. Like every careful operator it waits for a server that is writing, and it
+    /// ends at the first error.
+    pub(crate) fn sqlite3(&self) -> Command {
+        let mut shell = Command::new("sqlite3");
+        shell.args(["-bail", "-cmd", ".timeout 10000"]).arg(self.database());
+        shell
+    }
+
+    /// `mastio` with these arguments, on this folder, in the environment of its server.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut environment = ENVIRONMENT.to_vec();
         environment.extend(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
