@@ -141,6 +141,10 @@ const ATTACKS: [Attack; 10] = [
         "an older copy of the database",
         |place| {
             fs::copy(place.path("older.db"), place.database()).unwrap();
+            // What is left of the newer one beside it would be read over the copy.
+            for beside in ["-wal", "-shm"] {
+                drop(fs::remove_file(place.path(&format!("data/mcp_proxy.db{beside}"))));
+            }
         },
         "audit-checkpoints.log: the saved checkpoint has",
         "audit_rolled_back",
