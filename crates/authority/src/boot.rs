@@ -5,6 +5,7 @@ mod backfill;
 mod dashboard;
 mod error;
 mod first_keys;
+mod unregistered;
 
 use std::{
     path::{Path, PathBuf},
@@ -12,12 +13,15 @@ use std::{
 };
 
 use mastio_config::{Database as DatabaseSetting, Settings};
-use mastio_core::{Clock, Event, OrgId, Rng, event::catalogue};
+use mastio_core::{Clock, Event, OrgId, Rng, Thumbprint, event::catalogue};
 use mastio_custody::{Custody, Local};
 use mastio_jose::{HtuSet, Window};
 use mastio_pki::{Certificate, KeyPair, ServerNames, pem, spki_short_id};
 use mastio_store::{
-    Adoption, OpenOptions, Statement, Store, Unit, audit, config, dashboard as sessions, keys::CaKind,
+    Adoption, OpenOptions, Statement, Store, Unit, audit,
+    cas::{self, CaState},
+    config, dashboard as sessions,
+    keys::CaKind,
     sqlite::Database,
 };
 
@@ -92,6 +96,7 @@ pub async fn start(
     let mut told = Vec::new();
     // One after the other: each looks at what the one before has written.
     write(&store, &mut told, boot.missing(&org, root, first)?).await?;
+    write(&store, &mut told, boot.unregistered()?).await?;
     write(&store, &mut told, boot.bare_keys()?).await?;
     if adoption.unsealed.is_some() {
         backfill::adopted_agents(&store, &boot.own_cas()?, clock.now()).await?;
@@ -222,13 +227,28 @@ impl Boot<'_> {
         let (expected, actual) =
             (Identity::read(path).map_err(EvidenceError::from)?, Identity::of(org, root));
         match expected {
-            Some(expected) if expected != actual => Err(BootError::OtherIdentity {
-                file: evidence::file(path),
-                expected: format!("{} with root key {}", expected.org_id, expected.root_spki_sha256),
-                actual: format!("{} with root key {}", actual.org_id, actual.root_spki_sha256),
-            }),
+            Some(expected) if expected != actual && !self.is_predecessor(&expected, &actual)? => {
+                Err(BootError::OtherIdentity {
+                    file: evidence::file(path),
+                    expected: format!("{} with root key {}", expected.org_id, expected.root_spki_sha256),
+                    actual: format!("{} with root key {}", actual.org_id, actual.root_spki_sha256),
+                })
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether `expected` is this organisation under a root that another took the place of: the process ended between
+    /// that commit and the file.
+    fn is_predecessor(&self, expected: &Identity, actual: &Identity) -> Result<bool, BootError> {
+        let was_root = |ca: &cas::CaRow| {
+            ca.kind == CaKind::Root
+                && matches!(ca.state, CaState::Superseded | CaState::Retired)
+                && Certificate::from_pem(&ca.certificate).is_ok_and(|root| {
+                    Thumbprint::of(root.spki_der()).to_string() == expected.root_spki_sha256
+                })
+        };
+        Ok(expected.org_id == actual.org_id && cas::all(self.database)?.iter().any(was_root))
     }
 
     /// A new root, or the one whose key pair lies beside the TLS files; refused when there was another one.

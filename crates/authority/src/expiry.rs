@@ -103,7 +103,7 @@ impl Authority {
     fn watched(&self) -> Vec<Watched> {
         let (trust, days) = (self.trust(), self.settings.expiry.warn_days);
         let served = self.tls_files.serving().and_then(|material| material.chain.into_iter().next());
-        let intermediate = trust.issuer.as_ref().map(|issuer| issuer.certificate().clone());
+        let intermediate = trust.server_issuer.as_ref().map(|issuer| issuer.certificate().clone());
         let tiers: [(_, _, _, Telling); 4] = [
             ("org_root", days.root, Some(trust.root.clone()), telling!(RootExpiryWarning)),
             ("intermediate", days.intermediate, intermediate, telling!(IntermediateExpiryWarning)),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use mastio_core::{Event, Stamp, event::catalogue};
-use mastio_pki::{Certificate, KeyPair, ServerNames, pem, profile};
+use mastio_pki::{Certificate, KeyPair, ServerNames, issued_chain, pem, profile};
 use mastio_store::Unit;
 use secrecy::ExposeSecret;
 
@@ -22,7 +22,7 @@ use crate::{Authority, Outage, trust::Trust};
 /// What a TLS listener serves.
 #[derive(Debug, Clone)]
 pub struct ServerMaterial {
-    /// Leaf, then intermediate.
+    /// Leaf, then intermediate, then links from superseded roots.
     pub chain: Vec<Certificate>,
     /// The leaf's key.
     pub key: Arc<KeyPair>,
@@ -105,14 +105,14 @@ impl TlsFiles {
     /// What the files hold, if they are a good set under `trust`; else why not.
     fn judge(&self, authority: &Authority, trust: &Trust) -> Result<ServerMaterial, &'static str> {
         let read = |name: &str| fs::read_to_string(self.path(name)).map_err(|_| "missing");
-        let issuer = trust.issuer.as_ref().ok_or("no intermediate")?;
+        let issuer = trust.server_issuer.as_ref().ok_or("no intermediate")?;
         let chain = pem::certificates(&read("mastio-server.crt")?).map_err(|_| "unreadable")?;
         let key = KeyPair::from_pem(&read("mastio-server.key")?).map_err(|_| "unreadable")?;
-        let [leaf, above] = chain.as_slice() else { return Err("incomplete") };
+        let [leaf, above @ ..] = chain.as_slice() else { return Err("incomplete") };
         // A certificate that ends with its issuer gains nothing by being made again.
         let renewable = leaf.not_after() < issuer.certificate().not_after();
         let renew_at = leaf.not_after().minus(authority.settings.server_cert_renew_within);
-        if above != issuer.certificate() || !leaf.is_signed_by(above) {
+        if above != trust.above_server() || !leaf.is_signed_by(issuer.certificate()) {
             Err("issuer changed")
         } else if !key.matches(leaf) {
             Err("key mismatch")
@@ -179,7 +179,7 @@ impl Authority {
         reason: &'static str,
     ) -> Result<ServerMaterial, FilesError> {
         let issue = |error: &dyn std::fmt::Display| FilesError::Issue(error.to_string());
-        let issuer = trust.issuer.as_ref().ok_or_else(|| issue(&"there is no intermediate"))?;
+        let issuer = trust.server_issuer.as_ref().ok_or_else(|| issue(&"there is no intermediate"))?;
         let files = &self.tls_files;
         let key = KeyPair::generate_p256().map_err(|error| issue(&error))?;
         let now = self.clock.now();
@@ -192,12 +192,13 @@ impl Authority {
             reason,
         };
         self.commit(Unit::of(Event::new(&event))).await.map_err(Outage::from)?;
-        let chain = trust.chain_of(&leaf);
+        let above = trust.above_server();
+        let chain = issued_chain(&leaf, &above);
         // The certificate comes last: nginx and the next judge look at it, and a crash before it leaves a pair that
         // does not match and is made again.
         write(&files.path("mastio-server.key"), key.to_pkcs8_pem().expose_secret().as_bytes(), 0o600)?;
         write(&files.path("mastio-server.crt"), chain.as_bytes(), 0o644)?;
-        Ok(ServerMaterial { chain: vec![leaf, issuer.certificate().clone()], key: Arc::new(key) })
+        Ok(ServerMaterial { chain: std::iter::once(leaf).chain(above).collect(), key: Arc::new(key) })
     }
 }
 

@@ -19,6 +19,7 @@ pub mod evidence;
 pub mod expiry;
 pub mod files;
 pub mod fleet;
+mod fresh;
 pub mod lifecycle;
 pub mod lifetime;
 pub mod limits;

@@ -116,7 +116,7 @@ impl Authority {
         and_key: bool,
     ) -> Unit {
         let trust = self.trust();
-        let own = trust.issuer.iter().map(|issuer| issuer.certificate()).chain([&trust.root]);
+        let own = trust.cas.iter().map(|ca| &ca.certificate);
         let revocation = ended(id, leaf, own, (reason, at), and_key);
         unit.write(revocation.insert()).touch(Touch::Revoked(leaf.thumbprint()))
     }

@@ -87,7 +87,7 @@ impl Agent {
     /// Since when its certificate should be renewed here, if that is so already. Certificates of SPIRE and of an
     /// organisation's own CA are renewed there, however the agent came in.
     pub(crate) fn renewal_due(&self, now: Stamp, trust: &Trust) -> Option<Stamp> {
-        let issued_here = || self.certificates.first().is_some_and(|leaf| trust.issued(leaf));
+        let issued_here = || self.certificates.first().is_some_and(|leaf| trust.issuer_of(leaf).is_some());
         self.renew_after.filter(|due| *due <= now && *self.issued_here.get_or_init(issued_here))
     }
 

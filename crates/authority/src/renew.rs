@@ -93,7 +93,7 @@ impl Authority {
             return Err(LifecycleError::OwnedBySpire(agent.id().clone()));
         }
         // Who issued what is pinned counts, not how the agent came in: either CA may have made the next one since.
-        if !agent.certificates.first().is_some_and(|pinned| self.trust().issued(pinned)) {
+        if agent.certificates.first().is_none_or(|pinned| self.trust().issuer_of(pinned).is_none()) {
             return Err(LifecycleError::OwnedByOrganisation(agent.id().clone()));
         }
         let request = SigningRequest::from_pem(&renewal.csr_pem)?;

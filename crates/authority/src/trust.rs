@@ -2,19 +2,24 @@
 //!
 //! Loaded from the database at start and whenever somebody else commits; nothing else reads a CA row (design §4).
 
+mod cas;
+mod signing_keys;
+
 use std::{collections::HashMap, sync::Arc};
 
 use mastio_core::{Kid, OrgId, Stamp, TrustDomain};
 use mastio_custody::{Custody, CustodyError};
-use mastio_jose::{Jwk, JwkSet, SigningKey, VerifyingKey};
+use mastio_jose::{JwkSet, SigningKey, VerifyingKey};
 use mastio_pki::{Anchors, Certificate, Issuer, KeyPair, trust_file};
 use mastio_store::{
     ReadError,
-    keys::{self, CaKind, KeyState, SigningKeyRow},
+    keys::CaKind,
+    rotations::{self, Rotation},
     sqlite::Database,
 };
-use secrecy::ExposeSecret;
 
+pub use self::cas::{Ca, Cas};
+use self::signing_keys::SigningKeys;
 use crate::spire;
 
 /// Why minting and issuing are halted. Verifying goes on.
@@ -68,10 +73,16 @@ pub struct Trust {
     pub org: OrgId,
     /// Our SPIFFE trust domain.
     pub domain: TrustDomain,
-    /// The root.
+    /// The active root.
     pub root: Certificate,
-    /// What issues below it, with its key.
+    /// What certifies agents, with its key: the active intermediate, or in a rotation with overlap its successor.
     pub issuer: Option<Arc<Issuer<KeyPair>>>,
+    /// What certifies this server and its signing key: the active intermediate, with its key.
+    pub server_issuer: Option<Arc<Issuer<KeyPair>>>,
+    /// Every CA that we have, had, or are about to have.
+    pub cas: Cas,
+    /// The rotation of the Org CA that is under way, if one is.
+    pub rotation: Option<Rotation>,
     /// The certificate of the active signing key, if it is stored and readable.
     pub signing_leaf: Option<Certificate>,
     /// Whom certificate paths may end at.
@@ -82,7 +93,7 @@ pub struct Trust {
     pub verifiers: HashMap<String, (VerifyingKey, Option<Stamp>)>,
     /// `/.well-known/jwks-local.json`.
     pub jwks: JwkSet,
-    /// `/pki/ca.crt` and `org-ca.crt`: the root, then the intermediates.
+    /// `/pki/ca.crt` and `org-ca.crt`: the active root, then intermediates, then other roots.
     pub trust_file: String,
     /// Why nothing is signed, if so.
     pub halt: Option<Halt>,
@@ -112,14 +123,16 @@ impl Trust {
     ) -> Result<Option<Self>, TrustError> {
         let Some(root) = custody.load(CaKind::Root)? else { return Ok(None) };
         let root = root.certificate;
-        let issuer = custody
+        let server_issuer = custody
             .load(CaKind::Intermediate)?
             .map(|ca| Issuer::new(ca.certificate, ca.key).map(Arc::new))
             .transpose()
             .map_err(|error| unusable("the intermediate", error))?;
-        let below: Vec<Certificate> = issuer.iter().map(|issuer| issuer.certificate().clone()).collect();
-        let own = Anchors::builder().org(std::iter::once(root.clone()).chain(below.clone()));
-        let anchors = spire::stored(database, &[std::slice::from_ref(&root), &below].concat())?
+        let rotation = rotations::open(database)?;
+        let cas = Cas::load(database, custody, server_issuer.as_ref(), rotation.as_ref(), now)?;
+        let known: Vec<Certificate> = cas.known().cloned().collect();
+        let own = Anchors::builder().org(cas.believed().cloned());
+        let anchors = spire::stored(database, &known)?
             .into_iter()
             .fold(own, |anchors, (domain, bundle)| anchors.spire(domain, bundle))
             .build()
@@ -134,9 +147,12 @@ impl Trust {
             generation,
             org: org.clone(),
             domain: domain.clone(),
-            trust_file: trust_file(&root, &below),
+            trust_file: trust_file(&root, cas.shown()),
+            issuer: cas.issuing(),
             root,
-            issuer,
+            server_issuer,
+            cas,
+            rotation,
             anchors,
             signing_leaf: keys.leaf,
             signer: keys.active,
@@ -151,10 +167,9 @@ impl Trust {
         self.verifiers.values().any(|(_, until)| until.is_some_and(|until| until <= now))
     }
 
-    /// The root and what issues below it.
+    /// Our CAs, but for those that are history.
     pub(crate) fn own_cas(&self) -> Vec<Certificate> {
-        let below = self.issuer.iter().map(|issuer| issuer.certificate().clone());
-        std::iter::once(self.root.clone()).chain(below).collect()
+        self.cas.known().cloned().collect()
     }
 
     /// The value of the `iss` claim.
@@ -165,75 +180,26 @@ impl Trust {
 
     /// Who signs revocation lists: every intermediate with leaves that have not ended.
     pub fn crl_issuers(&self) -> impl Iterator<Item = &Issuer<KeyPair>> {
-        self.issuer.iter().map(Arc::as_ref).filter(|issuer| issuer.certificate().may_sign_crls())
+        self.cas.issuers().filter(|issuer| issuer.certificate().may_sign_crls())
     }
 
-    /// Whether an intermediate of ours signed `leaf`.
-    pub(crate) fn issued(&self, leaf: &Certificate) -> bool {
-        self.issuer.iter().any(|issuer| leaf.is_signed_by(issuer.certificate()))
+    /// The intermediate of ours that signed `leaf`, if one did.
+    pub(crate) fn issuer_of(&self, leaf: &Certificate) -> Option<&Certificate> {
+        self.cas.issuers().map(Issuer::certificate).find(|issuer| leaf.is_signed_by(issuer))
     }
 
     /// What an issuing answer returns for `leaf`: leaf and intermediate.
     #[must_use]
     pub fn chain_of(&self, leaf: &Certificate) -> String {
-        let above: Vec<_> = self.issuer.iter().map(|issuer| issuer.certificate().clone()).collect();
-        mastio_pki::issued_chain(leaf, &above)
-    }
-}
-
-#[derive(Default)]
-struct SigningKeys {
-    active: Option<Arc<Signer>>,
-    leaf: Option<Certificate>,
-    staged: Option<Kid>,
-    verifiers: HashMap<String, (VerifyingKey, Option<Stamp>)>,
-    published: Vec<(Kid, Jwk)>,
-}
-
-impl SigningKeys {
-    fn load(database: &Database, custody: &dyn Custody, now: Stamp) -> Result<Self, TrustError> {
-        let mut keys = Self::default();
-        let mut active = 0;
-        for row in keys::signing_keys(database)? {
-            match row.state {
-                KeyState::Staged => keys.staged = Some(row.kid),
-                KeyState::Active => {
-                    active += 1;
-                    keys.accept(&row, None)?;
-                    keys.leaf = row.certificate.as_deref().and_then(|pem| Certificate::from_pem(pem).ok());
-                    keys.active = Some(Arc::new(signer(custody, row)?));
-                }
-                KeyState::Grace(Some(until)) if until > now => keys.accept(&row, Some(until))?,
-                KeyState::Grace(Some(_)) => {}
-                KeyState::Grace(None) => keys.accept(&row, None)?,
-            }
-        }
-        if active > 1 {
-            return Err(TrustError::SigningKeys(active));
-        }
-        Ok(keys)
+        mastio_pki::issued_chain(leaf, self.issuer_of(leaf).map_or(&[], std::slice::from_ref))
     }
 
-    fn accept(&mut self, row: &SigningKeyRow, until: Option<Stamp>) -> Result<(), TrustError> {
-        let what = || format!("signing key {}", row.kid);
-        let public =
-            mastio_pki::PublicKey::from_pem(&row.public_pem).map_err(|error| unusable(&what(), error))?;
-        let jwk = Jwk::from_spki_der(public.spki_der()).map_err(|error| unusable(&what(), error))?;
-        self.verifiers.insert(row.kid.as_str().to_owned(), (jwk.verifying_key(), until));
-        self.published.push((row.kid.clone(), jwk));
-        Ok(())
+    /// What the TLS server sends above its leaf: the intermediate, then the links from superseded roots.
+    #[must_use]
+    pub fn above_server(&self) -> Vec<Certificate> {
+        let issuer = self.server_issuer.iter().map(|issuer| issuer.certificate());
+        issuer.chain(self.cas.links()).cloned().collect()
     }
-}
-
-fn signer(custody: &dyn Custody, row: SigningKeyRow) -> Result<Signer, TrustError> {
-    let what = format!("signing key {}", row.kid);
-    let pem = custody.unwrap(&what, &row.private)?;
-    let pair = KeyPair::from_pem(pem.expose_secret()).map_err(|error| unusable(&what, error))?;
-    let key = SigningKey::from_pkcs8_der(&pair.to_pkcs8_der()).map_err(|error| unusable(&what, error))?;
-    if key.kid() != row.kid {
-        return Err(unusable(&what, "its private key has another kid"));
-    }
-    Ok(Signer { kid: row.kid, key })
 }
 
 fn unusable(what: &str, problem: impl ToString) -> TrustError {

@@ -94,6 +94,13 @@ pub trait Custody: Send + Sync {
     /// When it cannot be sealed or stored.
     fn keep(&self, kind: CaKind, ca: &CaKey, at: Stamp) -> Result<Vec<Statement>, CustodyError>;
 
+    /// Puts `next` in the place of the active CA of `kind`, whose key is not kept there any more: wrap it before, if it
+    /// still has work to do. Statements for the caller's unit, as with [`keep`](Self::keep).
+    ///
+    /// # Errors
+    /// When it cannot be sealed or stored.
+    fn replace(&self, kind: CaKind, next: &CaKey, at: Stamp) -> Result<Vec<Statement>, CustodyError>;
+
     /// What to store in the database for another secret: a signing key, an escrowed agent key, the nonce key.
     ///
     /// # Errors

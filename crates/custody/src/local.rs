@@ -74,6 +74,25 @@ impl Local {
         }
     }
 
+    /// What puts a CA where it is looked for.
+    fn place(
+        &self,
+        kind: CaKind,
+        ca: &CaKey,
+        at: Stamp,
+        put: fn(&str, &str) -> Statement,
+    ) -> Result<Vec<Statement>, CustodyError> {
+        let (key_row, certificate_row) = rows(kind);
+        let certificate = ca.certificate.pem();
+        let stored = self.seal(key_row, &ca.key.to_pkcs8_pem(), &certificate)?;
+        let mut statements = vec![put(key_row, stored.expose_secret()), put(certificate_row, &certificate)];
+        if self.is_sealed() {
+            let id = key_id(kind, &ca.certificate);
+            statements.push(keys::insert_sealed_ca(&id, kind, &stored, &certificate, at));
+        }
+        Ok(statements)
+    }
+
     /// The certificate that lies beside a CA key.
     fn certificate_beside(&self, key_row: &str) -> Result<Option<String>, CustodyError> {
         let kinds = [CaKind::Root, CaKind::Intermediate];
@@ -133,17 +152,12 @@ impl Custody for Local {
     }
 
     fn keep(&self, kind: CaKind, ca: &CaKey, at: Stamp) -> Result<Vec<Statement>, CustodyError> {
-        let (key_row, certificate_row) = rows(kind);
-        let certificate = ca.certificate.pem();
-        let stored = self.seal(key_row, &ca.key.to_pkcs8_pem(), &certificate)?;
-        let mut statements = vec![
-            config::put_new(key_row, stored.expose_secret()),
-            config::put_new(certificate_row, &certificate),
-        ];
-        if self.is_sealed() {
-            let id = key_id(kind, &ca.certificate);
-            statements.push(keys::insert_sealed_ca(&id, kind, &stored, &certificate, at));
-        }
+        self.place(kind, ca, at, config::put_new)
+    }
+
+    fn replace(&self, kind: CaKind, next: &CaKey, at: Stamp) -> Result<Vec<Statement>, CustodyError> {
+        let mut statements = vec![keys::deprecate_sealed_ca(kind, at)];
+        statements.extend(self.place(kind, next, at, config::put)?);
         Ok(statements)
     }
 
@@ -163,7 +177,7 @@ impl Custody for Local {
         for bare in keys::bare(&self.database)? {
             let certificate = match &bare {
                 BareKey::Config { key, .. } => self.certificate_beside(key)?,
-                BareKey::Signing { .. } | BareKey::Log { .. } => None,
+                BareKey::Signing { .. } | BareKey::Ca { .. } | BareKey::Log { .. } => None,
             };
             let sealed = self.seal(bare.name(), bare.pem(), certificate.as_deref().unwrap_or_default())?;
             statements.push(bare.replace(&sealed));

@@ -70,6 +70,13 @@ async fn keeps_what_it_is_given(passphrase: Option<&str>) {
         place.store.submit(Unit::default().write_all(again)).await.is_err(),
         "a CA is never written over"
     );
+    let next = root();
+    let replaced = custody.replace(CaKind::Root, &next, Stamp::from_unix(3)).unwrap();
+    place.store.submit(Unit::default().write_all(replaced)).await.unwrap();
+    assert_eq!(custody.load(CaKind::Root).unwrap().unwrap().certificate, next.certificate);
+    let back = custody.replace(CaKind::Root, &ca, Stamp::from_unix(4)).unwrap();
+    place.store.submit(Unit::default().write_all(back)).await.unwrap();
+    assert_eq!(custody.load(CaKind::Root).unwrap().unwrap().certificate, ca.certificate, "a way back");
     let secret: SecretString = "a secret".into();
     let wrapped = custody.wrap("it", &secret).unwrap();
     assert_eq!(wrapped.expose_secret().contains("a secret"), passphrase.is_none());

@@ -96,6 +96,23 @@ impl CaKind {
             Self::Intermediate => "intermediate_ca",
         }
     }
+
+    pub(crate) fn parse(word: &str) -> Result<Self, &'static str> {
+        [Self::Root, Self::Intermediate]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+            .ok_or("is no kind of CA")
+    }
+}
+
+/// The active sealed key of `kind` is replaced: it is wiped, its certificate stays.
+#[must_use]
+pub fn deprecate_sealed_ca(kind: CaKind, at: Stamp) -> Statement {
+    Statement::any(
+        "UPDATE pki_key_store SET deprecated_at = ?2, expires_at = ?2, ciphertext = '' \
+         WHERE key_type = ?1 AND activated_at IS NOT NULL AND deprecated_at IS NULL",
+        vec![kind.as_str().into(), at.into()],
+    )
 }
 
 /// A row of `pki_key_store`.
@@ -127,7 +144,7 @@ pub fn sealed_cas(database: &Database, kind: CaKind) -> Result<Vec<SealedCaRow>,
     rows.iter().map(read).collect::<Result<_, RowError>>().map_err(Into::into)
 }
 
-/// A new sealed CA key, active at once.
+/// A sealed CA key, active at once: a new one, or one that was here before.
 #[must_use]
 pub fn insert_sealed_ca(
     key_id: &str,
@@ -138,7 +155,10 @@ pub fn insert_sealed_ca(
 ) -> Statement {
     Statement::one(
         "INSERT INTO pki_key_store (key_id, key_type, ciphertext, cert_pem, created_at, activated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5) \
+         ON CONFLICT (key_id) DO UPDATE SET ciphertext = excluded.ciphertext, cert_pem = excluded.cert_pem, \
+             activated_at = excluded.activated_at, deprecated_at = NULL, expires_at = NULL \
+             WHERE pki_key_store.deprecated_at IS NOT NULL",
         vec![
             key_id.into(),
             kind.as_str().into(),
@@ -166,6 +186,13 @@ pub enum BareKey {
         /// The PEM.
         pem: SecretString,
     },
+    /// A row of `pki_cas`.
+    Ca {
+        /// The thumbprint.
+        thumbprint: String,
+        /// The PEM.
+        pem: SecretString,
+    },
     /// A row of `audit_origins`.
     Log {
         /// The origin.
@@ -182,6 +209,7 @@ impl BareKey {
         match self {
             Self::Config { key, .. } => key,
             Self::Signing { kid, .. } => kid,
+            Self::Ca { thumbprint, .. } => thumbprint,
             Self::Log { origin, .. } => origin,
         }
     }
@@ -190,7 +218,10 @@ impl BareKey {
     #[must_use]
     pub fn pem(&self) -> &SecretString {
         match self {
-            Self::Config { pem, .. } | Self::Signing { pem, .. } | Self::Log { pem, .. } => pem,
+            Self::Config { pem, .. }
+            | Self::Signing { pem, .. }
+            | Self::Ca { pem, .. }
+            | Self::Log { pem, .. } => pem,
         }
     }
 
@@ -207,6 +238,10 @@ impl BareKey {
                 "UPDATE mastio_keys SET privkey_pem = ?2 WHERE kid = ?1 AND privkey_pem = ?3",
                 values,
             ),
+            Self::Ca { .. } => Statement::one(
+                "UPDATE pki_cas SET private_key = ?2 WHERE thumbprint = ?1 AND private_key = ?3",
+                values,
+            ),
             Self::Log { .. } => Statement::one(
                 "UPDATE audit_origins SET log_key = ?2 WHERE origin = ?1 AND log_key = ?3",
                 values,
@@ -215,30 +250,37 @@ impl BareKey {
     }
 }
 
-/// Every private key that lies readable in `proxy_config`, `mastio_keys` or `audit_origins`.
+/// Every private key that lies readable in the database.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub fn bare(database: &Database) -> Result<Vec<BareKey>, ReadError> {
-    let in_config = "SELECT \"key\" AS name, value AS pem FROM proxy_config \
-        WHERE (\"key\" IN ('org_ca_key', 'mastio_ca_key') OR \"key\" LIKE 'agent_key:%') AND value LIKE '-----BEGIN%'";
-    let signing =
-        "SELECT kid AS name, privkey_pem AS pem FROM mastio_keys WHERE privkey_pem LIKE '-----BEGIN%'";
-    let log = "SELECT origin AS name, log_key AS pem FROM audit_origins WHERE log_key LIKE '-----BEGIN%'";
-    let rows = |table, sql| database.rows_now(&Query::new(table, sql, vec![]));
-    let read = |row: &Row| Ok((row.text("name")?.to_owned(), row.text("pem")?.into()));
+    const READABLE: &str = "LIKE '-----BEGIN%'";
+    let in_config = format!(
+        "SELECT \"key\" AS name, value AS pem FROM proxy_config \
+         WHERE (\"key\" IN ('org_ca_key', 'mastio_ca_key') OR \"key\" LIKE 'agent_key:%') AND value {READABLE}"
+    );
+    let column =
+        |table, name, pem| format!("SELECT {name} AS name, {pem} AS pem FROM {table} WHERE {pem} {READABLE}");
     let mut found = Vec::new();
-    for row in rows("proxy_config", in_config)? {
-        let (key, pem) = read(&row).map_err(|error: RowError| error)?;
-        found.push(BareKey::Config { key, pem });
-    }
-    for row in rows("mastio_keys", signing)? {
-        let (kid, pem) = read(&row).map_err(|error: RowError| error)?;
-        found.push(BareKey::Signing { kid, pem });
-    }
-    for row in rows("audit_origins", log)? {
-        let (origin, pem) = read(&row).map_err(|error: RowError| error)?;
-        found.push(BareKey::Log { origin, pem });
-    }
+    let mut look = |table, sql: String, bare: fn(String, SecretString) -> BareKey| {
+        for row in database.rows_now(&Query { table, sql: sql.into(), values: vec![] })? {
+            found.push(bare(row.text("name")?.to_owned(), row.text("pem")?.into()));
+        }
+        Ok::<_, ReadError>(())
+    };
+    look("proxy_config", in_config, |key, pem| BareKey::Config { key, pem })?;
+    look("mastio_keys", column("mastio_keys", "kid", "privkey_pem"), |kid, pem| BareKey::Signing {
+        kid,
+        pem,
+    })?;
+    look("pki_cas", column("pki_cas", "thumbprint", "private_key"), |thumbprint, pem| BareKey::Ca {
+        thumbprint,
+        pem,
+    })?;
+    look("audit_origins", column("audit_origins", "origin", "log_key"), |origin, pem| BareKey::Log {
+        origin,
+        pem,
+    })?;
     Ok(found)
 }

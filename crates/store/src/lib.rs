@@ -13,6 +13,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod cas;
 mod clause;
 pub mod config;
 pub mod crl;
@@ -24,6 +25,7 @@ pub mod messages;
 pub mod pending;
 mod query;
 pub mod revocations;
+pub mod rotations;
 pub mod sessions;
 pub mod spiffe;
 pub mod sqlite;

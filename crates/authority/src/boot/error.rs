@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mastio_core::OrgId;
+use mastio_core::{OrgId, Thumbprint};
 use mastio_custody::CustodyError;
 use mastio_store::{OpenError, ReadError, Unavailable, WriteError};
 
@@ -46,6 +46,19 @@ pub enum BootError {
         found: String,
         /// What to move away.
         leftovers: String,
+    },
+    /// Custody and registry disagree about the active CA.
+    #[error(
+        "the active {kind} is {custody}, but the registry pki_cas says {registry}; whoever changed one of the two by \
+         hand must undo it, or restore the database from a backup. To bring another Org CA, use cullis-proxy rotate-org-ca"
+    )]
+    OtherCa {
+        /// `org_ca` or `intermediate_ca`.
+        kind: &'static str,
+        /// SHA-256 of the certificate that the registry has.
+        registry: Thumbprint,
+        /// SHA-256 of the certificate that custody has.
+        custody: Thumbprint,
     },
     /// The database belongs to another identity than the file beside it.
     #[error(

@@ -2,7 +2,6 @@
 
 use mastio_core::{Event, OrgId, event::catalogue};
 use mastio_custody::CaKey;
-use mastio_jose::SigningKey;
 use mastio_pki::{Issuer, KeyPair, profile};
 use mastio_store::{
     Unit, config,
@@ -10,6 +9,7 @@ use mastio_store::{
 };
 
 use super::{Boot, BootError, FirstRoot, mint};
+use crate::fresh::Maker;
 
 impl Boot<'_> {
     /// Root, intermediate and signing key, as far as they are missing, in one unit.
@@ -77,17 +77,10 @@ impl Boot<'_> {
         org: &OrgId,
         root: CaKey,
     ) -> Result<Issuer<KeyPair>, BootError> {
-        let now = self.clock.now();
         let root = Issuer::new(root.certificate, root.key).map_err(mint)?;
-        let key = KeyPair::generate_p256().map_err(mint)?;
-        let certificate = profile::intermediate(&root, org, key.spki_der(), now, self.rng).map_err(mint)?;
-        let ca = CaKey { certificate, key };
-        unit.statements.extend(self.custody.keep(CaKind::Intermediate, &ca, now)?);
-        unit.events.push(Event::new(&catalogue::IntermediateMinted {
-            fingerprint_sha256: ca.certificate.thumbprint(),
-            subject: ca.certificate.subject().to_owned(),
-            not_after: ca.certificate.not_after(),
-        }));
+        let (ca, event) = self.maker(org).intermediate(&root).map_err(mint)?;
+        unit.statements.extend(self.custody.keep(CaKind::Intermediate, &ca, self.clock.now())?);
+        unit.events.push(event);
         Issuer::new(ca.certificate, ca.key).map_err(mint)
     }
 
@@ -97,14 +90,27 @@ impl Boot<'_> {
         org: &OrgId,
         issuer: &Issuer<KeyPair>,
     ) -> Result<(), BootError> {
+        let fresh = self.maker(org).signing_key(issuer).map_err(mint)?;
+        let leaf = fresh.leaf.pem();
         let now = self.clock.now();
-        let key = KeyPair::generate_p256().map_err(mint)?;
-        let domain = &self.settings.trust_domain;
-        let leaf = profile::mastio_leaf(issuer, domain, org, key.spki_der(), now, self.rng).map_err(mint)?;
-        let kid = SigningKey::from_pkcs8_der(&key.to_pkcs8_der()).map_err(mint)?.kid();
-        let private = self.custody.wrap(kid.as_str(), &key.to_pkcs8_pem())?;
-        unit.statements.push(keys::insert_signing_key(&kid, &key.spki_pem(), &private, &leaf.pem(), now));
-        unit.events.push(Event::new(&catalogue::SigningKeyMinted { kid, not_after: leaf.not_after() }));
+        unit.statements.push(keys::insert_signing_key(
+            &fresh.kid,
+            &fresh.public_pem,
+            &fresh.private,
+            &leaf,
+            now,
+        ));
+        unit.events.push(fresh.event());
         Ok(())
+    }
+
+    fn maker<'a>(&'a self, org: &'a OrgId) -> Maker<'a> {
+        Maker {
+            org,
+            domain: &self.settings.trust_domain,
+            custody: self.custody,
+            now: self.clock.now(),
+            rng: self.rng,
+        }
     }
 }

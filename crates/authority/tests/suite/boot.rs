@@ -27,6 +27,19 @@ async fn a_restart_changes_nothing() {
 }
 
 #[tokio::test]
+async fn the_active_cas_are_in_the_registry_once_and_nobody_may_disagree() {
+    let world = World::new();
+    leave(world.boot(&[]).await.unwrap());
+    leave(world.boot(&[]).await.unwrap());
+    assert_eq!(world.count("SELECT count(*) FROM pki_cas WHERE state = 'active' AND private_key IS NULL"), 2);
+    world.sql("UPDATE pki_cas SET thumbprint = replace(thumbprint, substr(thumbprint, 1, 4), 'dead') WHERE kind = 'org_ca'");
+    let refused = world.boot(&[]).await.unwrap_err();
+    assert!(matches!(refused, BootError::OtherCa { kind: "org_ca", .. }), "{refused}");
+    world.sql("DELETE FROM pki_cas");
+    assert!(world.boot(&[]).await.is_ok(), "a database of before the registry");
+}
+
+#[tokio::test]
 async fn keys_at_rest_are_sealed_when_there_is_a_passphrase() {
     let world = World::new();
     let authority = world.boot(&[PASSPHRASE]).await.unwrap();

@@ -65,7 +65,10 @@ pub(super) async fn show(
         root_fingerprint: text::grouped(&trust.root.thumbprint().to_string()),
         root_until: text::moment(trust.root.not_after()),
         root_left: text::distance(trust.root.not_after(), now),
-        issuer_until: trust.issuer.as_ref().map(|issuer| text::moment(issuer.certificate().not_after())),
+        issuer_until: trust
+            .server_issuer
+            .as_ref()
+            .map(|issuer| text::moment(issuer.certificate().not_after())),
         trust_domain: trust.domain.as_str().to_owned(),
         address: agents::address(&app),
         keys_are_sealed: authority.keys_are_sealed(),

@@ -88,7 +88,7 @@ pub(crate) async fn readyz(State(app): Shared) -> Response {
 
 fn pki(checks: &mut Checks, app: &App, now: Stamp) {
     let trust = app.authority.trust();
-    match &trust.issuer {
+    match &trust.server_issuer {
         _ if trust.root.not_after() <= now => checks.bad("pki", "the Org CA has expired"),
         None => checks.bad("pki", "no intermediate"),
         Some(issuer) if issuer.certificate().not_after() <= now => {
