@@ -105,6 +105,7 @@ impl Authority {
                 let id = identity(&chain.leaf, trust.org.as_str())?;
                 let agent = self.active(&id).await?;
                 self.check_pin(&agent, &chain.leaf)?;
+                self.moves.note(&trust, &id, &path);
                 Ok(agent)
             }
             Group::Spire(_) => self.bound(chain).await,

@@ -1,5 +1,7 @@
 //! Rotations of the Org CA, table `pki_rotations`: sagas whose row says which phase they are in. One is open at a time.
 
+pub mod following;
+
 use mastio_core::{Stamp, Thumbprint};
 
 use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
