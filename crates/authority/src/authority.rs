@@ -31,6 +31,7 @@ use crate::{
     peer::ClientChain,
     proofs::Proofs,
     registry::Registry,
+    rotation::Rotations,
     trust::{Trust, TrustError},
     upkeep::{Rounds, TIDY_EVERY},
 };
@@ -70,6 +71,7 @@ pub struct Authority {
     pub(crate) crl: Crl,
     pub(crate) rounds: Rounds,
     pub(crate) moves: Moves,
+    pub(crate) rotations: Rotations,
     chain_broken: AtomicBool,
     trust: ArcSwap<Trust>,
     generation: AtomicU64,
@@ -125,6 +127,7 @@ impl Authority {
             chain_broken: AtomicBool::new(parts.chain_broken),
             rounds: Rounds::default(),
             moves: Moves::default(),
+            rotations: Rotations::default(),
             crl: Crl::default(),
             trust: ArcSwap::from_pointee(parts.trust),
             generation,

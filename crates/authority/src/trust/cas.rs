@@ -33,6 +33,12 @@ pub struct Ca {
     pub compromised: bool,
     /// A superseded root's certificate for its successor.
     pub link: Option<Certificate>,
+    /// Since when we have it.
+    pub created_at: Stamp,
+    /// Since when it certified, if it ever did.
+    pub activated_at: Option<Stamp>,
+    /// Since when another does.
+    pub superseded_at: Option<Stamp>,
     /// It with its key, if it is an intermediate whose key we hold.
     pub issuer: Option<Arc<Issuer<KeyPair>>>,
 }
@@ -63,6 +69,9 @@ impl Ca {
             state: row.state,
             cut: row.cut,
             compromised: row.compromised,
+            created_at: row.created_at,
+            activated_at: row.activated_at,
+            superseded_at: row.superseded_at,
             certificate,
             issuer,
         })
@@ -70,6 +79,12 @@ impl Ca {
 
     fn is(&self, kind: CaKind, state: CaState) -> bool {
         (self.kind, self.state) == (kind, state)
+    }
+
+    /// Whether it ever certified: a staged one whose rotation was given up did not.
+    #[must_use]
+    pub fn was_in_use(&self) -> bool {
+        self.activated_at.is_some() || matches!(self.state, CaState::Active | CaState::Superseded)
     }
 
     fn has_ended(&self, now: Stamp) -> bool {
