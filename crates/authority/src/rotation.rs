@@ -2,13 +2,14 @@
 //!
 //! A rotation is a saga of units. The first one, [`stage`](Authority::stage), stores the new root with its intermediate
 //! and opens the row that says so; nothing else has changed then. How it goes on is the [`Transition`]: [`cut`] ends
-//! every certificate of before in one more unit. Whoever finds a cut that was left after the first unit [undoes](undo)
-//! it.
+//! every certificate of before in one more unit; with [`overlap`] agents move one after the other. Whoever finds a
+//! rotation that was left after the first unit [undoes](undo) it.
 
 pub mod candidate;
 mod cut;
 mod error;
 mod held;
+pub mod overlap;
 pub mod preflight;
 mod undo;
 

@@ -76,7 +76,9 @@ impl Agent {
     pub(crate) async fn renew_if_due(&mut self) {
         let now = self.prover.clock.now();
         let aged = due_after(&self.identity) <= now;
-        if !(aged || self.prover.renewal_hinted) || self.renewals.as_ref().is_none_or(|renewals| now < renewals.not_before) {
+        if !(aged || self.prover.renewal_hinted)
+            || self.renewals.as_ref().is_none_or(|renewals| now < renewals.not_before)
+        {
             return;
         }
         let left = self.identity.chain()[0].not_after().since(now);

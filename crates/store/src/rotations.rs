@@ -248,6 +248,17 @@ fn first(database: &Database, sql: String, values: Vec<crate::Value>) -> Result<
     Ok(rows.first().map(Rotation::read).transpose()?)
 }
 
+/// The roots of rotations that were given up.
+///
+/// # Errors
+/// When the database cannot be read or a row is illegal.
+pub fn aborted(database: &Database) -> Result<Vec<Thumbprint>, ReadError> {
+    let sql = "SELECT id, new_root FROM pki_rotations WHERE phase = 'aborted'";
+    let rows = database.rows_now(&Query::new(TABLE, sql, vec![]))?;
+    let root = |row: &Row| row.parse("new_root", Thumbprint::parse);
+    rows.iter().map(root).collect::<Result<_, _>>().map_err(Into::into)
+}
+
 /// The newest rotations, at most `limit`.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ mod public;
 mod refuse;
 mod renew;
 mod revocations;
+mod rotations;
 mod search;
 mod spiffe;
 mod trust_bundle;
@@ -129,6 +130,12 @@ fn routes() -> Router<Arc<App>> {
         .route("/readyz", get(health::readyz))
         .route("/pki/ca.crt", get(public::trust_file))
         .route("/pki/crl.pem", get(revocations::lists))
+        .route("/pki/rotations", get(rotations::list))
+        .route("/pki/rotations/{id}", get(rotations::one))
+        .route("/pki/rotations/{id}/advance", post(rotations::advance))
+        .route("/pki/rotations/{id}/pause", post(rotations::pause))
+        .route("/pki/rotations/{id}/resume", post(rotations::resume))
+        .route("/pki/rotations/{id}/abort", post(rotations::abort))
         .route("/pki/revoked.json", get(revocations::revoked))
         .route("/.well-known/cullis/connector-bootstrap", get(public::bootstrap))
         .route("/.well-known/jwks-local.json", get(public::jwks))

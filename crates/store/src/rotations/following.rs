@@ -78,6 +78,15 @@ pub struct Progress {
     pub spiffe_fetched: u64,
 }
 
+impl Progress {
+    /// How many of our agents hold up the step out of `phase`.
+    #[must_use]
+    pub fn left(&self, phase: Phase) -> u64 {
+        let followed = if phase < Phase::Reissue { self.fetched } else { self.moved };
+        self.agents.saturating_sub(followed)
+    }
+}
+
 /// Counts them.
 ///
 /// # Errors
@@ -168,10 +177,10 @@ pub async fn left(
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn anybody_left(database: &Database, org: &OrgId, left: Left<'_>) -> Result<bool, ReadError> {
+pub async fn anybody_left(store: &Store, org: &OrgId, left: Left<'_>) -> Result<bool, ReadError> {
     let Clause { sql, values } = left.clause(org, Clause::default());
     let sql = format!("SELECT a.agent_id FROM internal_agents a{sql} LIMIT 1");
-    Ok(!database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values })?.is_empty())
+    Ok(!store.rows(Query { table: "internal_agents", sql: sql.into(), values }).await?.is_empty())
 }
 
 /// The tokens of agents that have not moved end: their certificates do too. Everybody's epochs must be read again then.
@@ -221,27 +230,22 @@ pub fn note_moved(rotation: &str, agents: &[AgentId], at: Stamp) -> Statement {
     Statement { sql: sql.into(), values, rows: None }
 }
 
+/// [`Rotation::enter`] as it applies only while the rotation is not paused.
+#[must_use]
+pub fn unless_paused(mut enter: Statement) -> Statement {
+    enter.sql.to_mut().push_str(" AND paused = 0");
+    enter
+}
+
+/// [`Rotation::enter`] as it applies only when nobody is `left`.
+#[must_use]
+pub fn unless_left(enter: Statement, org: &OrgId, left: Left<'_>) -> Statement {
+    let clause = left.clause(org, Clause { sql: String::new(), values: enter.values });
+    let sql = format!("{} AND NOT EXISTS (SELECT 1 FROM internal_agents a{})", enter.sql, clause.sql);
+    Statement { sql: sql.into(), values: clause.values, rows: enter.rows }
+}
+
 impl Rotation {
-    /// From its phase to another by itself: as [`Rotation::enter`], and touches no row while the rotation is paused or
-    /// somebody is `left`.
-    #[must_use]
-    pub fn enter_when_followed(&self, phase: Phase, at: Stamp, org: &OrgId, left: Left<'_>) -> Statement {
-        let mut statement = self.enter_unless_paused(phase, at);
-        let clause = left.clause(org, Clause { sql: String::new(), values: statement.values });
-        statement.values = clause.values;
-        let sql = statement.sql.to_mut();
-        sql.push_str(&format!(" AND NOT EXISTS (SELECT 1 FROM internal_agents a{})", clause.sql));
-        statement
-    }
-
-    /// As [`Rotation::enter`], and touches no row while the rotation is paused.
-    #[must_use]
-    pub fn enter_unless_paused(&self, phase: Phase, at: Stamp) -> Statement {
-        let mut statement = self.enter(phase, at);
-        statement.sql.to_mut().push_str(" AND paused = 0");
-        statement
-    }
-
     /// Stops it from going on by itself, or lets it; touches no row when it is so already, or over.
     #[must_use]
     pub fn set_paused(&self, paused: bool) -> Statement {
