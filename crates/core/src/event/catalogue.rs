@@ -20,6 +20,9 @@ events! {
     /// A rotation of the Org CA was given up; what was before it is again.
     "org_ca.rotation_failed" Error RotationFailed { rotation_id: String, phase: &'static str, error: String }
 
+    /// An operator downloaded what clients trust from the dashboard.
+    "ca.export_cert" Ok RootExported { fingerprint_sha256: Thumbprint, by: String }
+
     /// An issuing certificate was made below the root.
     "pki.intermediate_created" Ok IntermediateMinted { fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp }
 
