@@ -115,6 +115,17 @@ impl Authority {
         ended.inspect_err(|error| tracing::error!(%error, "pki.rotate: the Org CA was not rotated"))
     }
 
+    /// Tells that an operator took the trust file with them.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub async fn tell_export(&self, operator: &Operator) -> Result<(), Outage> {
+        let fingerprint_sha256 = self.trust().root.thumbprint();
+        let event = catalogue::RootExported { fingerprint_sha256, by: operator.fingerprint.clone() };
+        self.commit(Unit::of(Event::new(&event))).await?;
+        Ok(())
+    }
+
     /// The first unit: the new root and an intermediate below it are stored with their keys, and the rotation is open.
     ///
     /// # Errors

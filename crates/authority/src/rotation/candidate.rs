@@ -2,7 +2,10 @@
 
 use mastio_core::{OrgId, Rng, Stamp, Thumbprint};
 use mastio_custody::CaKey;
-use mastio_pki::{Certificate, IssueError, Issuer, IssuerError, KeyError, KeyPair, PemError, pem, profile};
+use mastio_pki::{
+    AnchorError, Anchors, Certificate, IssueError, Issuer, IssuerError, KeyError, KeyPair, PemError, pem,
+    profile,
+};
 use mastio_store::{keys::CaKind, rotations::Mode};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -77,6 +80,9 @@ pub enum CandidateError {
     /// Its key is that of the active root, or of an earlier one.
     #[error("the new CA has the key of a CA that was here before ({0}); make a new key")]
     KeyReused(Thumbprint),
+    /// Constraints that the verifier cannot evaluate.
+    #[error("the new CA cannot be trusted: {0}")]
+    Untrustable(AnchorError),
     /// A name that could not be repeated as the issuer of what it signs.
     #[error("the subject of the new CA cannot be used: {0}")]
     Subject(String),
@@ -102,6 +108,7 @@ impl Refusal for CandidateError {
             Self::Unchained(_) => "bundle_does_not_chain",
             Self::NotSelfSigned(_) => "not_self_signed",
             Self::KeyReused(_) => "key_reused",
+            Self::Untrustable(_) => "not_trustable",
             Self::Subject(_) => "subject_unusable",
         }
     }
@@ -230,6 +237,7 @@ fn can_issue(certificate: &Certificate, key: &KeyPair) -> Result<(), CandidateEr
     if certificate.subject().is_empty() {
         return Err(CandidateError::Subject("it is empty".into()));
     }
+    Anchors::builder().org([certificate.clone()]).build().map_err(CandidateError::Untrustable)?;
     match Issuer::new(certificate.clone(), key) {
         Ok(_) => Ok(()),
         Err(IssuerError::Name(error)) => Err(CandidateError::Subject(error.to_string())),

@@ -196,6 +196,16 @@ impl Cas {
         }
     }
 
+    /// Whose certificates do not log in any more, although they once did.
+    pub(super) fn cut(&self) -> impl Iterator<Item = &Certificate> {
+        let cut = |ca: &&Ca| match ca.state {
+            CaState::Active | CaState::Staged => false,
+            CaState::Superseded => ca.cut || ca.compromised,
+            CaState::Retired => ca.was_in_use(),
+        };
+        self.all.iter().filter(cut).map(|ca| &ca.certificate)
+    }
+
     /// What the trust file holds beside the active root and in this order: intermediates, since the clients' check of
     /// senders goes one level deep, then roots (contract `pki.md` §4).
     pub(super) fn shown(&self) -> impl Iterator<Item = &Certificate> {

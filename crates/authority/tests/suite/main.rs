@@ -19,5 +19,7 @@ mod once;
 mod overlap;
 mod renewal;
 mod revocation_lists;
+mod rotation;
+mod rotation_steps;
 mod spiffe;
 mod world;

@@ -23,6 +23,9 @@ events! {
     /// A rotation of the Org CA with overlap went on to another phase, was paused, resumed or aborted. Agents left are those that had not followed yet.
     "org_ca.rotation_phase" Ok RotationPhase { rotation_id: String, from: &'static str, to: &'static str, paused: bool, forced: bool, agents_left: u64, by: String }
 
+    /// An operator downloaded what clients trust from the dashboard.
+    "ca.export_cert" Ok RootExported { fingerprint_sha256: Thumbprint, by: String }
+
     /// An issuing certificate was made below the root.
     "pki.intermediate_created" Ok IntermediateMinted { fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp }
 
