@@ -107,8 +107,7 @@ impl Authority {
             let candidate = authority.candidate(&source)?;
             match plan.transition {
                 Transition::Cut => authority.cut(&candidate, plan, &operator).await,
-                // Callers do not offer it yet.
-                Transition::Overlap => Err(Outage::internal("there is no rotation with overlap yet").into()),
+                Transition::Overlap => Err(Outage::internal("an overlap is begun by begin_overlap").into()),
             }
         };
         let ended = tokio::spawn(run).await.unwrap_or_else(|error| Err(Outage::internal(error).into()));

@@ -96,6 +96,21 @@ impl Authority {
         )
     }
 
+    /// Whether there could be an overlap now: agents must be able to go on under the old root, and to get certificates.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn may_overlap(&self) -> Result<(), OverlapError> {
+        let trust = self.trust();
+        match &trust.halt {
+            Some(halt) => Err(halt.clone().into()),
+            None if trust.root.not_after() <= self.clock.now() => {
+                Err(OverlapError::Expired(trust.root.not_after()))
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn begin_now(
         self: &Arc<Self>,
         source: &Source,
@@ -104,7 +119,7 @@ impl Authority {
     ) -> Result<Rotation, OverlapError> {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
         self.undo_leftover().await?;
-        may_overlap(&self.trust(), self.clock.now())?;
+        self.may_overlap()?;
         let candidate = self.candidate(source)?;
         let plan = Plan { transition: Transition::Overlap, compromise: false };
         let staged = self.stage(&candidate, plan, operator).await?;
@@ -408,14 +423,5 @@ fn next<'a>(rotation: &'a Rotation, trust: &Trust) -> Option<(Phase, Left<'a>)> 
         Phase::Reissue => Some((Phase::Activated, Left::Unmoved(rotation))),
         Phase::Activated => Some((Phase::Done, Left::Unmoved(rotation))),
         Phase::Staged | Phase::Done | Phase::Aborted => None,
-    }
-}
-
-/// Agents must be able to go on under the old root, and to get certificates.
-fn may_overlap(trust: &Trust, now: Stamp) -> Result<(), OverlapError> {
-    match &trust.halt {
-        Some(halt) => Err(halt.clone().into()),
-        None if trust.root.not_after() <= now => Err(OverlapError::Expired(trust.root.not_after())),
-        None => Ok(()),
     }
 }
