@@ -31,6 +31,7 @@ mod hostile;
 mod identity;
 mod mcp;
 mod nginx;
+mod overlap;
 mod revocation;
 mod sdk;
 mod seeds;

@@ -8,8 +8,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use mastio_core::AgentId;
-use mastio_pki::ValidPath;
+use mastio_core::{AgentId, Thumbprint};
 use mastio_store::{
     Unit,
     rotations::{Phase, following},
@@ -33,12 +32,13 @@ struct Seen {
 }
 
 impl Moves {
-    /// Notes that `agent` presented a certificate with this path, if it leads to what the rotation brings.
-    pub(crate) fn note(&self, trust: &Trust, agent: &AgentId, path: &ValidPath) {
+    /// Notes that `agent` presented a certificate that leads to the CA that `leads_to` finds, if that is one that the
+    /// rotation brings.
+    pub(crate) fn note(&self, trust: &Trust, agent: &AgentId, leads_to: impl FnOnce() -> Option<Thumbprint>) {
         let Some(rotation) = trust.followed().filter(|rotation| rotation.phase >= Phase::Reissue) else {
             return;
         };
-        if !trust.cas.is_incoming(&path.anchor.thumbprint()) {
+        if leads_to().is_none_or(|ca| !trust.cas.is_incoming(&ca)) {
             return;
         }
         let knows = |seen: &Seen| seen.rotation == rotation.id && seen.known.contains(agent);

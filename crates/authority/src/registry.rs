@@ -93,9 +93,19 @@ impl Agent {
         if !aged && !trust.cas.has_outgoing() {
             return None;
         }
-        let ours = || trust.issuer_of(self.certificates.first()?).map(mastio_pki::Certificate::thumbprint);
-        let issuer = (*self.issuer.get_or_init(ours))?;
+        let issuer = self.issuer(trust)?;
         if aged { Some(by_age) } else { trust.left_behind(&issuer, now) }
+    }
+
+    /// Which intermediate of ours issued its certificate, if one did.
+    fn issuer(&self, trust: &Trust) -> Option<Thumbprint> {
+        let ours = || trust.issuer_of(self.certificates.first()?).map(Certificate::thumbprint);
+        *self.issuer.get_or_init(ours)
+    }
+
+    /// The same of a certificate that it presents, if that is the pinned one.
+    pub(crate) fn issuer_of(&self, presented: &Thumbprint, trust: &Trust) -> Option<Thumbprint> {
+        self.pin.filter(|pin| pin == presented).and_then(|_| self.issuer(trust))
     }
 
     /// Whether it is known by its SPIFFE id, whatever SVID it presents, and not by a pinned certificate.
