@@ -2,6 +2,8 @@
 //! is aborted.
 
 use std::{
+    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,12 +19,14 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Mastio, PATIENCE, Place, eventually};
+use crate::harness::{Mastio, PATIENCE, Place, both, eventually, run};
 
 /// How many agents go through a whole rotation. They and the server share the machine with the other tests.
 const FLEET: usize = 500;
 /// How many go through each abort.
 const FEW: usize = 25;
+/// How many operators enrol them at once.
+const ADMINS: usize = 4;
 /// How long a phase may take that all of a fleet must follow.
 const PHASE: Duration = Duration::from_secs(150);
 
@@ -39,11 +43,21 @@ impl Fleet {
     async fn start(place: &Place, server: &Mastio, size: usize) -> Self {
         raise_file_limit();
         let (calls, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let (mut admin, mut agents) = (server.admin(), JoinSet::new());
-        for number in 0..size {
-            let name = format!("agent-{number}");
-            let identity = admin.create_agent(&name, "", &[]).await.unwrap();
-            let agent = opened(place, &server.client(None), &name, &identity);
+        let mut admins = JoinSet::new();
+        for first in 0..ADMINS {
+            let mut admin = server.admin();
+            admins.spawn(async move {
+                let mut made = Vec::new();
+                for number in (first..size).step_by(ADMINS) {
+                    let name = format!("agent-{number}");
+                    made.push((number, admin.create_agent(&name, "", &[]).await.unwrap()));
+                }
+                made
+            });
+        }
+        let mut agents = JoinSet::new();
+        for (number, identity) in admins.join_all().await.into_iter().flatten() {
+            let agent = opened(place, &server.client(None), &format!("agent-{number}"), &identity);
             let (calls, stop) = (Arc::clone(&calls), Arc::clone(&stop));
             agents.spawn(work(agent, number % 3 == 0, calls, stop));
         }
@@ -151,7 +165,7 @@ async fn a_fleet_that_calls_without_pause_goes_through_a_whole_rotation() {
     // Also afterwards, and on connections that are opened now.
     fleet.goes_on(FLEET as u64).await;
     let (mut agents, calls) = fleet.stop().await;
-    println!("{FLEET} agents, {calls} calls, none refused; the rotation took {took:?}");
+    println!("{FLEET} agents, {calls} calls, none refused; over after {took:?}");
     assert!(agents.len() == FLEET && hangs_under_root(&server, &agents[0]).await);
     // What each keeps on disk is enough to start again, although its operator's CA file is that of before.
     let again = Agent::open(&server.client(None), &place.path("agents/agent-1")).unwrap();
@@ -240,4 +254,56 @@ async fn a_rotation_waits_for_those_who_are_left_and_says_who_they_are() {
             .filter(|list| list[0]["ended_at"].is_string())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_begins_watches_and_steers_a_rotation() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let fleet = Fleet::start(&place, &server, 3).await;
+    let url = server.url();
+    let pki = |arguments: &[&str]| {
+        place.command(&[&["pki"], arguments, &["--url", &url]].concat()).output().unwrap()
+    };
+    let said = |arguments: &[&str]| {
+        let output = pki(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", both(&output));
+        both(&output)
+    };
+    assert_eq!(said(&["rotations"]).trim(), "the Org CA was never rotated");
+    let overlap = ["rotate", "--transition", "overlap"];
+    assert!(said(&[&overlap[..], &["--dry-run"]].concat()).contains("nobody is refused meanwhile"));
+    assert!(said(&overlap).contains("began"));
+    assert!(said(&["pause"]).contains("paused"));
+    assert!(said(&["rotation"]).contains("of 3 "));
+    assert!(said(&["abort"]).contains("aborted"));
+    let none = pki(&["resume"]);
+    assert!(none.status.code() == Some(1) && both(&none).contains("no rotation is open"), "{}", both(&none));
+
+    // One that the operator brings.
+    let (cert, key) = (place.path("new.pem"), place.path("new.key"));
+    run(Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-noenc",
+            "-days",
+            "3650",
+        ])
+        .args(["-subj", "/O=acme/CN=acme CA", "-addext", "basicConstraints=critical,CA:TRUE,pathlen:1"])
+        .args(["-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout"])
+        .args([key.as_path(), Path::new("-out"), cert.as_path()]));
+    let files = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let watched = said(&[&overlap[..], &["--mode", "upload", "--watch"], &files].concat());
+    assert!(watched.contains("activated: all agents have moved"), "{watched}");
+    assert!(said(&["rotations"]).contains("3 of 3 moved"));
+    let early = pki(&["advance"]);
+    assert!(early.status.code() == Some(1) && both(&early).contains("the old root is believed until"));
+    assert!(said(&["advance", "--force"]).contains("done"));
+    fleet.goes_on(30).await;
+    fleet.stop().await;
 }

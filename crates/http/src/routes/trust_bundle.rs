@@ -4,15 +4,15 @@ use axum::{extract::State, response::Response};
 use http::{HeaderMap, HeaderValue, header::CACHE_CONTROL};
 use mastio_authority::Outage;
 
-use super::{Shared, caller::Agent, refuse};
+use super::{Shared, caller::Recognised, refuse};
 use crate::{answer::ApiError, etag};
 
 pub(crate) async fn show(
     State(app): Shared,
-    Agent(caller): Agent,
+    Recognised(agent): Recognised,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (authority, id) = (&app.authority, caller.agent.id());
+    let (authority, id) = (&app.authority, agent.id());
     authority.limits.by_fetching_agent(id).map_err(|over| refuse::over_limit(authority, over))?;
     let bundle = authority.trust_bundle(id).await?;
     let body = serde_json::to_string(&bundle).map_err(Outage::internal)?;
