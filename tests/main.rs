@@ -32,6 +32,7 @@ mod identity;
 mod mcp;
 mod nginx;
 mod revocation;
+mod rotation;
 mod sdk;
 mod seeds;
 mod spiffe;
