@@ -33,6 +33,7 @@ mod mcp;
 mod nginx;
 mod overlap;
 mod revocation;
+mod rotation;
 mod sdk;
 mod seeds;
 mod spiffe;
