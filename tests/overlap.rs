@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::IF_NONE_MATCH};
 use mastio_client::{Agent, Client, Identity};
 use mastio_core::{Clock, SystemClock};
 use mastio_pki::pem;
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Mastio, PATIENCE, Place, both, eventually, run};
 
+const HINT: &str = "x-cullis-trust-bundle";
 /// How many agents go through a whole rotation. They and the server share the machine with the other tests.
 const FLEET: usize = 500;
 /// How many go through each abort.
@@ -216,9 +217,14 @@ async fn a_rotation_waits_for_those_who_are_left_and_says_who_they_are() {
     let place = Place::new();
     let server = place.serve().await;
     let mut admin = server.admin();
-    for name in ["alice", "bob", "carol"] {
+    let alice = admin.create_agent("alice", "", &[]).await.unwrap();
+    for name in ["bob", "carol"] {
         admin.create_agent(name, "", &[]).await.unwrap();
     }
+    const BUNDLE: &str = "/v1/agents/self/trust-bundle";
+    let mut alice = server.client(Some(&alice)).connect();
+    let mut get = async |headers| alice.request(Method::GET, BUNDLE, headers, "").await.unwrap();
+    assert!(get(HeaderMap::new()).await.header(HINT).is_none());
     let rotation = begin(&server, 14).await;
     let refused = server.operator(Method::POST, &format!("{rotation}/advance"), &json!({})).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
@@ -234,9 +240,22 @@ async fn a_rotation_waits_for_those_who_are_left_and_says_who_they_are() {
     let rest = operator(&server, Method::GET, next).await;
     let names: Vec<_> = rest["left"].as_array().unwrap().iter().map(|left| &left["agent_id"]).collect();
     assert!(names.len() == 1 && names[0].as_str().unwrap().ends_with("::carol"), "{names:?}");
+    let fetched = get(HeaderMap::new()).await;
+    let tag = HeaderMap::from_iter([(
+        IF_NONE_MATCH,
+        HeaderValue::from_str(fetched.header("etag").unwrap()).unwrap(),
+    )]);
+    assert_eq!(get(tag).await.status, StatusCode::NOT_MODIFIED);
+    let hint = fetched.header(HINT).unwrap().to_owned();
+    let bundle: Value = fetched.json().unwrap();
+    assert_eq!(bundle["sha256"], hint.as_str());
+    assert_eq!(bundle["bundle_pem"].as_str().unwrap().as_bytes(), &server.get("/pki/ca.crt").await.body[..]);
+    assert_eq!(rotation, format!("/pki/rotations/{}", bundle["rotation"]["id"].as_str().unwrap()));
+    assert_eq!(operator(&server, Method::GET, &rotation).await["summary"], "1 of 3 have the trust file");
     for _ in 0..3 {
         operator(&server, Method::POST, &format!("{rotation}/advance?force=true")).await;
     }
+    assert!(get(HeaderMap::new()).await.status == StatusCode::UNAUTHORIZED, "alice never renewed");
     let list = operator(&server, Method::GET, "/pki/rotations").await;
     assert_eq!((&list[0]["phase"], &list[0]["summary"]), (&json!("done"), &json!("done")));
     let refused = server.operator(Method::POST, &format!("{rotation}/abort"), &json!({})).await;

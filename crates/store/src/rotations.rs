@@ -192,7 +192,7 @@ impl Rotation {
         )
     }
 
-    /// From its phase to another; touches no row when it has moved on since it was read, or is paused.
+    /// From its phase to another; touches no row when it has moved on since it was read.
     #[must_use]
     pub fn enter(&self, phase: Phase, at: Stamp) -> Statement {
         let ended = phase.is_end().then_some(at);

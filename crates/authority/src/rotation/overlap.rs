@@ -14,15 +14,13 @@
 mod error;
 mod exchange;
 mod status;
+mod tend;
 
 use std::{sync::Arc, time::Duration};
 
-use mastio_core::{Event, Stamp, Thumbprint, event::catalogue};
-use mastio_pki::Certificate;
+use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
-    Rejection, Touch, Unit, WriteError,
-    cas::{self, CaState},
-    keys::CaKind,
+    Rejection, Touch, Unit, WriteError, cas,
     rotations::{
         self, Phase, Rotation, Transition,
         following::{self, Left, Progress},
@@ -34,11 +32,7 @@ pub use self::{
     status::{Half, RotationStatus, Waiters},
 };
 use super::{Plan, RotationError, Source};
-use crate::{
-    Authority, Outage,
-    admin::Operator,
-    trust::{Ca, Trust},
-};
+use crate::{Authority, Outage, admin::Operator, trust::Trust};
 
 /// For how long the old root is believed after the new one became the active one, unless the operator says otherwise.
 pub const GRACE_DAYS: u32 = 14;
@@ -46,10 +40,6 @@ pub const GRACE_DAYS: u32 = 14;
 pub const MOST_GRACE_DAYS: u32 = 365;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How often is looked whether everybody has followed.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often a step that fails is told.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What the audit log says of steps that nobody asked for.
 const BY_ITSELF: &str = "mastio";
 
@@ -149,7 +139,8 @@ impl Authority {
         operator: &Operator,
     ) -> Result<Rotation, OverlapError> {
         let rotation = self.open_overlap(id)?;
-        self.step(&rotation, By::Operator(operator, force)).await?;
+        let (authority, operator) = (Arc::clone(self), operator.clone());
+        whole(async move { authority.step(&rotation, By::Operator(&operator, force)).await }).await?;
         self.named_rotation(id)
     }
 
@@ -184,64 +175,35 @@ impl Authority {
         id: &str,
         operator: &Operator,
     ) -> Result<Rotation, OverlapError> {
+        let rotation = self.open_overlap(id)?;
+        let (authority, operator) = (Arc::clone(self), operator.clone());
+        whole(async move { authority.abort_now(&rotation, &operator).await }).await?;
+        self.named_rotation(id)
+    }
+
+    async fn abort_now(
+        self: &Arc<Self>,
+        rotation: &Rotation,
+        operator: &Operator,
+    ) -> Result<(), OverlapError> {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
-        let (rotation, now) = (self.open_overlap(id)?, self.clock.now());
+        let now = self.clock.now();
         let why = format!("aborted by {}", operator.fingerprint);
         let unit = self
-            .entering(&rotation, Phase::Aborted, By::Operator(operator, false))
+            .entering(rotation, Phase::Aborted, By::Operator(operator, false))
             .await?
             .write(rotation.give_up(&why, now));
         let unit = match rotation.phase {
             Phase::Staged | Phase::Distribute => unit.write(cas::retire_staged(now)),
             // A certificate may be on its way to an agent at this moment: retiring what signed it would lock that out.
             Phase::Reissue => unit.write(cas::supersede_staged(now)),
-            Phase::Activated => self.exchange_back(unit, &rotation)?,
+            Phase::Activated => self.exchange_back(unit, rotation)?,
             Phase::Done | Phase::Aborted => return Err(OverlapError::Over(rotation.phase)),
         };
         self.commit(unit).await.map_err(Outage::from)?;
         tracing::warn!(rotation = rotation.id, "pki.rotate: the rotation with overlap was aborted");
         self.settle().await;
-        self.named_rotation(id)
-    }
-
-    /// Writes down who has moved, and goes on when everybody has followed. Call it every second or so.
-    pub async fn tend_rotation(self: &Arc<Self>) {
-        if let Err(error) = self.keep_moves().await {
-            tracing::warn!(%error, "who has moved to the new root could not be written down; it is tried again");
-        }
-        let (trust, elapsed) = (self.trust(), self.clock.elapsed());
-        let kept = match trust.followed() {
-            Some(rotation) if !rotation.paused && self.rounds.rotation.is_due(elapsed, LOOK_EVERY) => {
-                self.step_if_followed(rotation).await
-            }
-            None if self.rounds.given_up.is_due(elapsed, TELL_EVERY) => self.retire_given_up(&trust).await,
-            _ => Ok(()),
-        };
-        if let Err(error) = kept
-            && self.rounds.rotation_trouble.is_due(elapsed, TELL_EVERY)
-        {
-            tracing::error!(%error, "pki.rotate: the rotation with overlap does not go on; it is tried again");
-        }
-    }
-
-    async fn step_if_followed(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
-        let trust = self.trust();
-        let Some((next, left)) = next(rotation, &trust) else { return Ok(()) };
-        if next == Phase::Done && self.clock.now() < self.grace_until(rotation)? {
-            return Ok(());
-        }
-        if following::anybody_left(&self.store, &trust.org, left).await.map_err(Outage::from)? {
-            return Ok(());
-        }
-        match self.step(rotation, By::Itself).await {
-            // An operator was faster, or somebody was enrolled meanwhile.
-            Err(
-                OverlapError::Waiting { .. }
-                | OverlapError::Moved
-                | OverlapError::Rotation(RotationError::InProgress),
-            ) => Ok(()),
-            stepped => stepped,
-        }
+        Ok(())
     }
 
     /// Takes the step out of the phase that `rotation` is in.
@@ -282,62 +244,6 @@ impl Authority {
         );
         self.settle().await;
         Ok(())
-    }
-
-    /// What of before the new root is believed no more: the last step.
-    async fn retire_old(&self, unit: Unit, rotation: &Rotation, by: By<'_>) -> Result<Unit, OverlapError> {
-        let (trust, progress) = (self.trust(), self.progress(rotation).await?);
-        let root = &trust.root;
-        let of_before = |ca: &&Ca| {
-            ca.state == CaState::Superseded
-                && !ca.cut
-                && (ca.kind == CaKind::Root || !ca.certificate.is_signed_by(root))
-        };
-        let cuts = trust.cas.iter().filter(of_before).map(|ca| cas::cut(ca.certificate.thumbprint()));
-        let rotated = catalogue::RootRotated {
-            rotation_id: rotation.id.clone(),
-            mode: rotation.mode.as_str(),
-            transition: rotation.transition.as_str(),
-            compromise: rotation.compromise,
-            fingerprint_sha256: rotation.new_root,
-            subject: root.subject().to_owned(),
-            not_after: root.not_after(),
-            previous_fingerprint_sha256: rotation.old_root,
-            tls_continuity: trust.cas.links().next().is_some(),
-            agents_invalidated: progress.agents - progress.moved + progress.byoca - progress.byoca_moved,
-            by: by.name(),
-        };
-        let unit = unit.write_all(cuts).write(following::end_tokens_of_unmoved(rotation, &trust.org));
-        Ok(unit.tell(Event::new(&rotated)))
-    }
-
-    /// A root that was given up after it had certified agents, once none of them is left: its intermediates are gone.
-    async fn retire_given_up(&self, trust: &Trust) -> Result<(), OverlapError> {
-        let ended = self.ended_roots(trust)?;
-        if ended.is_empty() {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let retired = ended.into_iter().map(|root| cas::retire(root, now)).collect::<Vec<_>>();
-        self.commit(Unit::default().write_all(retired).touch(Touch::Trust)).await.map_err(Outage::from)?;
-        Ok(())
-    }
-
-    fn ended_roots(&self, trust: &Trust) -> Result<Vec<Thumbprint>, OverlapError> {
-        let is = |ca: &&Ca| (ca.kind, ca.state, ca.cut) == (CaKind::Root, CaState::Superseded, false);
-        let superseded: Vec<_> = trust.cas.iter().filter(is).map(|ca| &ca.certificate).collect();
-        if superseded.is_empty() {
-            return Ok(vec![]);
-        }
-        let aborted = rotations::aborted(self.store.database()).map_err(Outage::from)?;
-        let holds = |root: &Certificate, ca: &Ca| {
-            (ca.kind == CaKind::Intermediate && ca.state != CaState::Retired)
-                && ca.certificate.is_signed_by(root)
-        };
-        let ended = |root: &&Certificate| {
-            aborted.contains(&root.thumbprint()) && !trust.cas.iter().any(|ca| holds(root, ca))
-        };
-        Ok(superseded.into_iter().filter(ended).map(Certificate::thumbprint).collect())
     }
 
     /// A unit that tells of a step and does nothing yet.
@@ -414,6 +320,13 @@ impl Authority {
             Ok(rotation)
         }
     }
+}
+
+/// Carries `work` out even if nobody waits for it any more: files follow what is committed.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, OverlapError>> + Send + 'static,
+) -> Result<T, OverlapError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(Outage::internal(error).into()))
 }
 
 /// The step out of the phase that `rotation` is in, and who holds it up.

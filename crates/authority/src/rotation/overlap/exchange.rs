@@ -1,18 +1,19 @@
-//! The new root and its intermediate take the place of the old ones, or the other way round.
+//! The new root and its intermediate take the place of the old ones, or the other way round; and what is left behind
+//! ends.
 
-use mastio_core::Stamp;
+use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_custody::CaKey;
 use mastio_pki::{Certificate, KeyPair};
 use mastio_store::{
     Unit,
     cas::{self, CaRow, CaState, Superseded},
     keys::CaKind,
-    rotations::Rotation,
+    rotations::{Rotation, following},
 };
 use secrecy::ExposeSecret;
 
-use super::OverlapError;
-use crate::{Authority, Outage};
+use super::{By, OverlapError};
+use crate::{Authority, Outage, trust::Ca};
 
 /// A root and the intermediate under it that certifies.
 struct Pair {
@@ -45,6 +46,38 @@ impl Authority {
         let link = vouched.link.as_ref().ok().map(Certificate::pem);
         let leaving = Superseded { link: link.as_deref(), ..Superseded::default() };
         self.exchanged(unit, &from, &to, &leaving)
+    }
+
+    /// What of before the new root is believed no more: the last step.
+    pub(super) async fn retire_old(
+        &self,
+        unit: Unit,
+        rotation: &Rotation,
+        by: By<'_>,
+    ) -> Result<Unit, OverlapError> {
+        let (trust, progress) = (self.trust(), self.progress(rotation).await?);
+        let root = &trust.root;
+        let of_before = |ca: &&Ca| {
+            ca.state == CaState::Superseded
+                && !ca.cut
+                && (ca.kind == CaKind::Root || !ca.certificate.is_signed_by(root))
+        };
+        let cuts = trust.cas.iter().filter(of_before).map(|ca| cas::cut(ca.certificate.thumbprint()));
+        let rotated = catalogue::RootRotated {
+            rotation_id: rotation.id.clone(),
+            mode: rotation.mode.as_str(),
+            transition: rotation.transition.as_str(),
+            compromise: rotation.compromise,
+            fingerprint_sha256: rotation.new_root,
+            subject: root.subject().to_owned(),
+            not_after: root.not_after(),
+            previous_fingerprint_sha256: rotation.old_root,
+            tls_continuity: trust.cas.links().next().is_some(),
+            agents_invalidated: progress.agents - progress.moved + progress.byoca - progress.byoca_moved,
+            by: by.name(),
+        };
+        let unit = unit.write_all(cuts).write(following::end_tokens_of_unmoved(rotation, &trust.org));
+        Ok(unit.tell(Event::new(&rotated)))
     }
 
     fn exchanged(
