@@ -5,7 +5,7 @@ use mastio_bundle::{
     Evidence, Stamped, Surveyed,
     format::{ChainProof, Consistency, Digest, HandOver, Inclusion, LogKey, Lost, Mark, Node},
 };
-use mastio_core::{Kid, OrgId};
+use mastio_core::{Kid, OrgId, Stamp};
 use mastio_jose::Compact;
 use mastio_store::{
     audit::{archive, evidence, origins},
@@ -36,6 +36,9 @@ impl Ledger {
         let (first, last) = (surveyed.first_seq(), surveyed.last_seq());
         let stamped = self.stamped(last, question.stamping).await?;
         let key = self.log_key().await?;
+        if let Some(seq) = surveyed.recut_since(Stamp::from_unix(key.started_at.unix())) {
+            return Err(BundleError::Ambiguous(seq));
+        }
         let checkpoint = match question.against_size {
             // What was saved may be newer than what the entries need.
             Some(size) => {
