@@ -291,13 +291,13 @@ async fn a_follower_waits_for_the_proof_of_a_checkpoint_and_not_for_ever() {
 }
 
 /// The log as static files (C2SP tlog-tiles), served by somebody else.
-struct Published {
-    url: String,
+pub(crate) struct Published {
+    pub(crate) url: String,
     _server: Process,
 }
 
 impl Published {
-    async fn of(place: &Place) -> Self {
+    pub(crate) async fn of(place: &Place) -> Self {
         place.write("static/audit/log/empty", "");
         let port = free_port();
         let mut python = Command::new("python3");
