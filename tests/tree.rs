@@ -4,9 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 use mastio_audit::{
-    checkpoint::SignedCheckpoint,
-    note::NoteKey,
-    proof::{InclusionProof, TlogProof},
+    checkpoint::SignedCheckpoint, note::NoteKey, proof::InclusionProof, tlog_proof::TlogProof,
 };
 use serde_json::{Value, json};
 

@@ -2,7 +2,8 @@
 //! changed are found by us, not by an auditor.
 
 use mastio_audit::{
-    proof::{ConsistencyProof, InclusionProof, ProofError, TlogProof},
+    proof::{ConsistencyProof, InclusionProof, ProofError},
+    tlog_proof::TlogProof,
     tree::{Hash, Tree, TreeError, leaf_hash},
 };
 use mastio_authority::{Outage, Refusal};

@@ -4,7 +4,7 @@ use mastio_audit::{
     Head,
     checkpoint::{Checkpoint, SignedCheckpoint},
     note::{KeyKind, Name, NoteSigner},
-    proof::TlogProof,
+    tlog_proof::TlogProof,
 };
 use mastio_bundle::{
     Evidence, Occasion, Plan, Step, Survey, Trusted, Verdict, WriteError, Writer,
