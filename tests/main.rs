@@ -29,6 +29,7 @@ mod fleet;
 mod harness;
 mod hostile;
 mod identity;
+mod long_notes;
 mod mcp;
 mod nginx;
 mod revocation;

@@ -4,9 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 use mastio_audit::{
-    checkpoint::SignedCheckpoint,
-    note::NoteKey,
-    proof::{InclusionProof, TlogProof},
+    checkpoint::SignedCheckpoint, note::NoteKey, proof::InclusionProof, tlog_proof::TlogProof,
 };
 use serde_json::{Value, json};
 
@@ -128,7 +126,7 @@ fn python() -> std::path::PathBuf {
 async fn an_older_database_is_noticed_and_accepted_under_another_name() {
     let place = place();
     let server = place.serve().await;
-    checkpoint(&server, &place).await;
+    let before = checkpoint(&server, &place).await.unverified().head.size;
     place.sql(&format!("VACUUM INTO '{}'", place.path("copy.db").display()));
     agents(&server, &["alice", "bob"]).await;
     let lost = checkpoint(&server, &place).await;
@@ -161,7 +159,27 @@ async fn an_older_database_is_noticed_and_accepted_under_another_name() {
 
     let accepted = accept();
     assert_eq!(accepted.status.code(), Some(0), "{}", both(&accepted));
-    assert!(both(&accepted).contains("acme.example/audit/2"), "{}", both(&accepted));
+    let said = both(&accepted);
+    let size = lost.unverified().head.size;
+    for line in [
+        "The database is an older copy: it does not have all entries of a checkpoint that was published."
+            .to_owned(),
+        "  log                    acme.example/audit".to_owned(),
+        format!("  last known checkpoint  acme.example/audit over {size} entries, signed "),
+        "  noticed                ".to_owned(),
+        format!("  root                   {}", hex::encode(lost.unverified().head.root)),
+        "  seen in                audit-checkpoints.log".to_owned(),
+        "  tree of this database  ".to_owned(),
+        format!(
+            "  lost                   entries {} to {size}, and what came after that checkpoint",
+            before + 1
+        ),
+        "Entries with these numbers that are in the database now were written after the restore.".to_owned(),
+        "accepted: checkpoints go on as acme.example/audit/2".to_owned(),
+        "a running server notices within seconds; witnesses and verifiers need the new key".to_owned(),
+    ] {
+        assert!(said.lines().any(|said| said.starts_with(&line)), "{line:?} is not in {said}");
+    }
     let clear = async || (warnings(&server).await == Value::Null).then_some(());
     eventually("the server goes on", PATIENCE, clear).await;
     let next = checkpoint(&server, &place).await;

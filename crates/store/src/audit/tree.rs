@@ -2,6 +2,7 @@
 
 use mastio_audit::tree::{Growth, Hash, TileId, Tiles};
 use mastio_core::{OrgId, Stamp, hash_from_hex};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::archive;
 use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
@@ -64,11 +65,22 @@ pub struct StoredTiles<'a>(pub &'a Database);
 impl Tiles for StoredTiles<'_> {
     type Error = ReadError;
 
-    fn tile(&self, tile: TileId, _width: usize) -> Result<Vec<u8>, ReadError> {
+    fn tile(&self, tile: TileId, width: usize) -> Result<Vec<u8>, ReadError> {
+        Ok(self.0.read(|connection| TilesOf(connection).tile(tile, width))?)
+    }
+}
+
+/// The same within a transaction.
+pub(super) struct TilesOf<'a>(pub(super) &'a Connection);
+
+impl Tiles for TilesOf<'_> {
+    type Error = rusqlite::Error;
+
+    fn tile(&self, tile: TileId, _width: usize) -> rusqlite::Result<Vec<u8>> {
         let sql = "SELECT hashes FROM audit_tiles WHERE level = ?1 AND tile = ?2";
-        let values = vec![i64::from(tile.level).into(), int(tile.index)];
-        let rows = self.0.rows_now(&Query::new("audit_tiles", sql, values))?;
-        Ok(rows.first().map(|row| row.blob("hashes").map(<[u8]>::to_vec)).transpose()?.unwrap_or_default())
+        let mut statement = self.0.prepare_cached(sql)?;
+        let found = statement.query_row(params![tile.level, tile.index.cast_signed()], |row| row.get(0));
+        Ok(found.optional()?.unwrap_or_default())
     }
 }
 
