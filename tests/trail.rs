@@ -49,6 +49,28 @@ async fn agents_read_what_they_took_part_in() {
 }
 
 #[tokio::test]
+async fn who_was_handed_the_log_is_in_it() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let export = async |query: &str| {
+        server.operator(Method::GET, &format!("/v1/admin/audit/export{query}"), &json!({})).await
+    };
+    let inverted = export("?start=2027-01-01&end=2026-01-01").await;
+    assert_eq!(inverted.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(inverted.detail().contains("start must not be behind end"), "{}", inverted.detail());
+    assert!(export("?start=2026-01-01&event_type=ca.").await.status.is_success());
+    let told = place.sql("SELECT details FROM local_audit WHERE event_type = 'audit.exported'");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["format"], &told["event_type"], &told["entries"]),
+        (&"ndjson".into(), &"ca.*".into(), &1.into())
+    );
+    let whole = export("").await;
+    assert!(String::from_utf8_lossy(&whole.body).contains(told["by"].as_str().unwrap()), "{told}");
+    place.verify_audit();
+}
+
+#[tokio::test]
 async fn a_deleted_agent_leaves_a_receipt_and_its_id_stays_taken() {
     let mut place = Place::new();
     let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;

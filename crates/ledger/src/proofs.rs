@@ -45,7 +45,9 @@ pub enum ProveError {
     #[error("{0}")]
     Tree(#[from] TreeError<ReadError>),
     /// The proof that they give does not hold.
-    #[error("the stored audit tree contradicts its entries or its checkpoint: {0}")]
+    #[error(
+        "the stored audit tree contradicts its entries or its checkpoint ({0}); run mastio audit verify, and if the entries hold, stop the server and run mastio audit rebuild-tree"
+    )]
     Contradiction(#[from] ProofError),
     /// Something of ours.
     #[error("{0}")]

@@ -75,6 +75,8 @@ audit.archive_failed error: The archive of entries {first_seq} to {last_seq} in 
 audit.archive_restored ok: {by} brought archived entries {first_seq} to {last_seq} back for a search
 audit.restored_dropped ok: {by} dropped {entries} archived entries that had been brought back
 audit.disk_low error: The disk of the database is full to {used_percent} %: {available_bytes} bytes are left, and the database takes {database_bytes}
+audit.exported ok: {by} took out {entries} entries of {org_id} as {format}[ from {start} on][ until {end}][, only {event_type}][, only about {actor}]
+audit.tree_rebuilt ok: {by} had the tree of {origin} computed anew from {entries} entries, which have the root that was signed over {checkpoint_entries}; {tiles_replaced} tiles were replaced
 ";
 
 /// What `entry` says.

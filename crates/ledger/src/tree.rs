@@ -30,9 +30,14 @@ pub enum GrowError {
     Tree(#[from] TreeError<ReadError>),
     /// The next entry is not there, or does not link to the one before it.
     #[error(
-        "the audit tree ends at entry {0}, because the entry after it is missing or does not link to it; run mastio audit verify"
+        "the audit tree ends at entry {0}, because the entry after it is missing or does not link to it; run mastio audit verify, and if the entries hold, stop the server and run mastio audit rebuild-tree"
     )]
     Broken(u64),
+    /// What is stored is not what the edge was read from.
+    #[error(
+        "the audit tree does not grow behind entry {0}: its size and its stored hashes do not fit each other; stop the server and run mastio audit rebuild-tree"
+    )]
+    Unfit(u64),
     /// Something of ours.
     #[error("{0}")]
     Outage(#[from] Outage),
@@ -49,7 +54,7 @@ impl Refusal for GrowError {
         match self {
             Self::Key(error) => error.status(),
             Self::Tree(TreeError::Source(error)) => Outage::from(error.clone()).status(),
-            Self::Tree(_) | Self::Broken(_) => 500,
+            Self::Tree(_) | Self::Broken(_) | Self::Unfit(_) => 500,
             Self::Outage(outage) => outage.status(),
         }
     }
@@ -57,7 +62,7 @@ impl Refusal for GrowError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Key(error) => error.reason(),
-            Self::Tree(_) => "audit_tree_unreadable",
+            Self::Tree(_) | Self::Unfit(_) => "audit_tree_unreadable",
             Self::Broken(_) => "audit_chain_broken",
             Self::Outage(outage) => outage.reason(),
         }
@@ -125,17 +130,22 @@ impl Ledger {
                     Some(growing) => growing,
                     None => Growing::load(database, &org)?,
                 };
+                let before = growing.next_seq() - 1;
                 let unit = growing.advance(database, &org)?;
-                Ok::<_, GrowError>((growing, unit))
+                Ok::<_, GrowError>((growing, before, unit))
             });
-            let (next, unit) = step.await?;
+            let (next, before, unit) = step.await?;
             let size = next.edge.size();
             self.authority.metrics.evidence.tree_size.set(size.cast_signed());
             let Some(unit) = unit else {
                 *held = Some(next);
                 return Ok(size);
             };
-            self.authority.commit(unit).await.map_err(Outage::from)?;
+            // Nobody else grows the tree of a served database.
+            self.authority.commit(unit).await.map_err(|error| match error.into() {
+                Outage::Contended => GrowError::Unfit(before),
+                outage => outage.into(),
+            })?;
             growing = Some(next);
         }
     }

@@ -6,6 +6,7 @@ pub mod archive;
 mod breaks;
 pub mod checkpoints;
 mod covered;
+pub mod draft;
 mod entries;
 mod entry;
 pub mod evidence;
