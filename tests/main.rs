@@ -31,6 +31,7 @@ mod hostile;
 mod identity;
 mod long_notes;
 mod mcp;
+mod memory;
 mod nginx;
 mod revocation;
 mod sdk;

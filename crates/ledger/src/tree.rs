@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use mastio_audit::tree::{Edge, Hash, TreeError};
+use mastio_audit::tree::{Edge, Hash, TILE_WIDTH, TreeError};
 use mastio_authority::{Outage, Refusal};
 use mastio_core::OrgId;
 use mastio_store::{
@@ -16,8 +16,8 @@ use mastio_store::{
 
 use crate::{Ledger, log_key::LogKeyError};
 
-/// How many entries one unit takes into the tree: 16 whole tiles. After a long backlog other units come between these.
-const PIECE: u64 = 4096;
+/// How many whole tiles one unit takes into the tree. After a long backlog other units come between these.
+const TILES: u64 = 16;
 
 /// Why the tree does not grow. What it has stays true.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,18 @@ impl Growing {
     /// Takes the next entries in memory, and says how to store them. `None` when there are none.
     fn advance(&mut self, database: &Database, org: &OrgId) -> Result<Option<Unit>, GrowError> {
         let from = self.edge.size();
-        for leaf in tree::leaves(database, org, self.next_seq(), PIECE)? {
+        for _ in 0..TILES {
+            self.take_tile(database, org)?;
+        }
+        let to = self.edge.size();
+        let grown = to > from;
+        Ok(grown.then(|| Unit::default().write_all(tree::grow(from, to, self.edge.take_growth()))))
+    }
+
+    /// Takes as many of the next entries as a tile has. More at once would stay with the allocator, for each thread
+    /// that ever read them.
+    fn take_tile(&mut self, database: &Database, org: &OrgId) -> Result<(), GrowError> {
+        for leaf in tree::leaves(database, org, self.next_seq(), TILE_WIDTH as u64)? {
             let links = self.last.is_none_or(|last| leaf.previous_hash == Some(last));
             if leaf.seq != self.next_seq() || !links {
                 return Err(GrowError::Broken(self.next_seq() - 1));
@@ -107,9 +118,7 @@ impl Growing {
             self.edge.append(&leaf.entry_hash);
             self.last = Some(leaf.entry_hash);
         }
-        let to = self.edge.size();
-        let grown = to > from;
-        Ok(grown.then(|| Unit::default().write_all(tree::grow(from, to, self.edge.take_growth()))))
+        Ok(())
     }
 }
 
