@@ -32,8 +32,7 @@ def entry(line, last, org):  # the entry of a line, if it follows from the one b
     e = need(len(line) <= MAX_LINE, f"it is longer than {MAX_LINE} bytes") or load(line)
     same = type(e["id"]) is int, e["actor"] == e["agent_id"], e["hash"] == e["entry_hash"], e["prev_hash"] == e["previous_hash"]
     need(sorted(e) == MEMBERS and e["kind"] == "entry" and all(same) and e["org_id"] == org, "it contradicts itself")
-    cut = [name for name in MEMBERS if name != "details" and re.search(r"[|\0-\x1f\x7f-\x9f]", str(e[name]))]
-    need(e["hash_format"] != "v2" or not cut, f"its columns can be cut elsewhere: {cut} hold what v2 never has there")
+    e["cut"] = any(re.search(r"[|\0-\x1f\x7f-\x9f]", str(e[name])) for name in MEMBERS if name != "details")
     need(e["peer_row_hash"] is e["principal_type"] is None and e["hash_format"] in (None, "v1", "v2"), "unknown form")
     need(not last or (e["chain_seq"], e["previous_hash"]) == (last["chain_seq"] + 1, last["entry_hash"]), "no link")
     need((e["chain_seq"] == 1) == (e["previous_hash"] is None), "only the first entry of a chain links to nothing")
@@ -43,19 +42,18 @@ def entry(line, last, org):  # the entry of a line, if it follows from the one b
                   f"seq={e['chain_seq']}", f"peer={e['peer_org_id'] or ''}"]
         if sha256("|".join(field or "" for field in fields).encode()).hex() == e["entry_hash"]: return e
     need(False, "its content does not have its hash")
-def walk(lines, org):  # digest, first and last, how many, where the clock went back, and the first problem, judged later
-    digest, first, last, count, newest, back, problem = hashlib.sha256(), None, None, 0, None, None, None
+def walk(lines, org):  # digest, first and last, how many, where the clock went back, which are ambiguous, and the first problem
+    digest, first, last, count, newest, back, cut, problem = hashlib.sha256(), None, None, 0, None, [], [], None
     for count, line in enumerate(lines, 1):
         digest.update(line)
         try:
             last = last if problem else entry(line, last, org)
             first, at = first or last, time(last["timestamp"])
-            by = (newest := max(newest or at, at)) - at
-            if by > 60 * SECOND:
-                back = (back[0] + 1, back[1], max(back[2], by // SECOND)) if back else (1, last["chain_seq"], by // SECOND)
+            if last["cut"]: cut.append((last["chain_seq"], last["hash_format"] == "v2" and at.timestamp()))
+            if (by := (newest := max(newest or at, at)) - at) > 60 * SECOND: back.append((by // SECOND, last["chain_seq"]))
         except Exception as error:
             problem = f"line {count}: {error or type(error).__name__}"
-    return digest.hexdigest(), first, last, count, back, problem or (None if count else "there are no entries")
+    return digest.hexdigest(), first, last, count, back, cut, problem or (None if count else "there are no entries")
 def lines(stream, size):  # one that is too long is no entry, and comes in parts
     while size and (line := stream.readline(min(size, MAX_LINE + 1))):
         size -= len(line)
@@ -128,7 +126,7 @@ def time_stamp(folder, last, cert, root):
         say("that of the authority was, " + ("and so was the Mastio's" if own else "the Mastio's was when it announced the key"))
 def verify(options, folder):
     with check("archive") as say:
-        files, (digest, first, last, count, back, problem) = read(options.bundle, folder)
+        files, (digest, first, last, count, back, cut, problem) = read(options.bundle, folder)
         say(f"{len(files)} files")
     with check("manifest digest") as say:
         manifest = load(files["manifest.json"])
@@ -139,7 +137,8 @@ def verify(options, folder):
     with check("chain walk") as say:
         need(not problem, problem)
         say(f"{count} entries: every hash and every link holds")
-        back and say("the clock was set back: %d entries from %d on are dated up to %d s before an earlier one" % back)
+        back and say(f"the clock was set back: {len(back)} entries from {back[0][1]} on are dated up to {max(back)[0]} s before an earlier one")
+        cut and say(f"{len(cut)} entries from {cut[0][0]} on hold `|` outside their details: their columns may have been cut elsewhere")
     ends = {"head": ("first", first, manifest["start"], first["timestamp"], {"previous_hash": first["previous_hash"]}),
             "tail": ("last", last, last["timestamp"], manifest["end"], {"entries": count, "created": last["timestamp"]})}
     for name, (end, e, earlier, later, more) in ends.items():
@@ -152,6 +151,7 @@ def verify(options, folder):
     with check("log key") as say:
         key, org = load(files["log-key.json"]), manifest["org_id"]
         at = announce(key, cert := x509.load_pem_x509_certificate(files["signing-cert.pem"]), org)
+        need(all(when < at for _, when in cut), "an entry from after that has columns that can be cut elsewhere")
         say(f"{key['vkey']} is announced by the Mastio of {org}")
     with check("signing certificate") as say:
         names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

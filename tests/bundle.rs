@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use http::{Method, StatusCode};
 use mastio_audit::note::{KeyKind, Name, NoteSigner};
-use mastio_core::SystemRng;
+use mastio_core::{SystemRng, sha256};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -167,6 +167,64 @@ async fn a_served_log_is_followed_by_whoever_may() {
     assert!(place.text("seen.txt").contains(key["origin"].as_str().unwrap()));
 }
 
+/// Adds an entry to the chain of an adopted database, as the Python implementation wrote it.
+fn python_wrote(place: &Place, timestamp: &str, session: &str) {
+    let head = place.sql(
+        "SELECT org_id, chain_seq, entry_hash FROM local_audit WHERE org_id <> '__system__' ORDER BY chain_seq DESC LIMIT 1",
+    );
+    let [org, seq, previous]: [&str; 3] =
+        head.trim().split('|').collect::<Vec<_>>().try_into().expect("three columns");
+    let seq = seq.parse::<u64>().unwrap() + 1;
+    let text =
+        format!("v2|{timestamp}|session_closed|{org}::alice|{session}|{org}|ok||{previous}|seq={seq}|peer=");
+    let hash = hex::encode(sha256(text.as_bytes()));
+    place.sql(&format!(
+        "INSERT INTO local_audit (timestamp, event_type, agent_id, session_id, org_id, result, previous_hash, entry_hash, \
+         chain_seq, hash_format) VALUES ('{timestamp}', 'session_closed', '{org}::alice', '{session}', '{org}', 'ok', \
+         '{previous}', '{hash}', {seq}, 'v2')"
+    ));
+}
+
+#[tokio::test]
+async fn an_adopted_entry_with_more_than_one_reading_is_bundled_and_told_unless_it_is_too_new() {
+    let place = Place::new();
+    let fixture = std::fs::read(repository("fixtures/adopted-plain.db")).unwrap();
+    place.write("data/mcp_proxy.db", &fixture);
+    python_wrote(&place, "2026-11-22T01:56:48.000001+00:00", "s|3");
+    let server = place.serve().await;
+    let answer = server.operator(Method::POST, BUNDLE, &json!({ "first_seq": 1, "last_seq": 7 })).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.detail());
+    place.write("bundle.tar.gz", &answer.body);
+    let (bundle, root) = (file(&place, "bundle.tar.gz"), file(&place, "nginx-certs/org-ca.crt"));
+    let ours = verify(&[&bundle, "--ca-root", &root]);
+    let script = repository("docs/verify.py");
+    let theirs = python(&[script.to_str().unwrap(), &bundle, "--ca-root", &root], place.path("").as_path());
+    for verified in [ours, theirs] {
+        let text = both(&verified);
+        assert!(
+            verified.status.success() && text.contains("– chain walk: 1 entries from 5 on hold `|`"),
+            "{text}"
+        );
+    }
+    drop(server);
+
+    // A clock that runs ahead.
+    let place = Place::new();
+    place.write("data/mcp_proxy.db", &fixture);
+    python_wrote(&place, "2099-01-01T00:00:00.000001+00:00", "s|3");
+    let server = place.serve().await;
+    for (body, status) in [
+        (json!({ "first_seq": 1, "last_seq": 7 }), StatusCode::CONFLICT),
+        (json!({ "first_seq": 1, "last_seq": 4 }), StatusCode::OK),
+        (json!({ "first_seq": 6, "last_seq": 7 }), StatusCode::OK),
+    ] {
+        let answer = server.operator(Method::POST, BUNDLE, &body).await;
+        assert_eq!(answer.status, status, "{body}");
+        let named = status == StatusCode::OK || answer.detail().contains("entry 5 holds `|`");
+        assert!(named, "{}", answer.detail());
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_bundled_is_refused() {
     let (_place, server) = served().await;
@@ -233,13 +291,13 @@ async fn a_follower_waits_for_the_proof_of_a_checkpoint_and_not_for_ever() {
 }
 
 /// The log as static files (C2SP tlog-tiles), served by somebody else.
-struct Published {
-    url: String,
+pub(crate) struct Published {
+    pub(crate) url: String,
     _server: Process,
 }
 
 impl Published {
-    async fn of(place: &Place) -> Self {
+    pub(crate) async fn of(place: &Place) -> Self {
         place.write("static/audit/log/empty", "");
         let port = free_port();
         let mut python = Command::new("python3");

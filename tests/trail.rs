@@ -49,6 +49,28 @@ async fn agents_read_what_they_took_part_in() {
 }
 
 #[tokio::test]
+async fn who_was_handed_the_log_is_in_it() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let export = async |query: &str| {
+        server.operator(Method::GET, &format!("/v1/admin/audit/export{query}"), &json!({})).await
+    };
+    let inverted = export("?start=2027-01-01&end=2026-01-01").await;
+    assert_eq!(inverted.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(inverted.detail().contains("start must not be behind end"), "{}", inverted.detail());
+    assert!(export("?start=2026-01-01&event_type=ca.").await.status.is_success());
+    let told = place.sql("SELECT details FROM local_audit WHERE event_type = 'audit.exported'");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["format"], &told["event_type"], &told["entries"]),
+        (&"ndjson".into(), &"ca.*".into(), &1.into())
+    );
+    let whole = export("").await;
+    assert!(String::from_utf8_lossy(&whole.body).contains(told["by"].as_str().unwrap()), "{told}");
+    place.verify_audit();
+}
+
+#[tokio::test]
 async fn a_deleted_agent_leaves_a_receipt_and_its_id_stays_taken() {
     let mut place = Place::new();
     let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
@@ -141,4 +163,75 @@ async fn a_running_server_notices_a_changed_log_and_its_mending() {
     eventually("the mending is noticed", PATIENCE, async || (!warns().await).then_some(())).await;
     let told = "SELECT event_type FROM local_audit WHERE event_type LIKE 'audit.chain_break_%' ORDER BY id";
     assert_eq!(place.sql(told), "audit.chain_break_detected\naudit.chain_break_mended\n");
+}
+
+/// What `mastio audit explain` prints of the newest entry of this event: its lines, without times.
+fn explained(place: &Place, event: &str) -> Vec<String> {
+    let seq = place.sql(&format!("SELECT max(chain_seq) FROM local_audit WHERE event_type = '{event}'"));
+    let said = run(&mut place.command(&["audit", "explain", seq.trim()]));
+    let untimed = |line: &str| {
+        let words = line.split(' ').filter(|word| !word.ends_with("+00:00"));
+        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    said.lines().map(untimed).collect()
+}
+
+#[tokio::test]
+async fn an_entry_is_explained_in_words() {
+    let mut place = Place::new();
+    let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
+    let [mut alice, _bob] = members(&server, ["alice", "bob"]).await;
+    alice.send("acme::bob", r#"{"text":"hello"}"#, Some("c-1"), None).await.unwrap();
+    let revoke = "/v1/admin/agents/acme::alice/revoke";
+    let revoked = server.operator(Method::POST, revoke, &json!({ "reason": "key_leaked" })).await;
+    assert_eq!(revoked.status, StatusCode::OK, "{}", revoked.detail());
+    let of = |event: &str, column: &str| {
+        let sql = format!(
+            "SELECT {column} FROM local_audit WHERE event_type = '{event}' AND agent_id = 'acme::alice'"
+        );
+        place.sql(&sql).trim().to_owned()
+    };
+    let (created, token) = (of("agent.create", "chain_seq"), of("auth.token_issued", "chain_seq"));
+    let (sent, ended) = (of("oneshot_sent", "chain_seq"), of("agent.revoked", "chain_seq"));
+    let by = of("agent.revoked", "details ->> 'by'");
+    let has = |lines: &[String], expected: &[&str]| {
+        for begins in expected {
+            assert!(lines.iter().any(|line| line.starts_with(begins)), "{begins:?} is not in {lines:#?}");
+        }
+    };
+
+    let followed = format!("followed {ended} {by} revoked acme::alice: key_leaked.");
+    has(
+        &explained(&place, "oneshot_sent"),
+        &[
+            &format!("acme:{sent} oneshot_sent (ok)"),
+            "acme::alice sent the message ",
+            "who acme::alice: the agent",
+            &format!("credential {token} acme::alice was given the token "),
+            &format!("{created} acme::alice was enrolled by {by}; its certificate ends"),
+            &followed,
+            "verifies yes: its content has its hash, and it follows the entry before",
+            "archived no",
+            "details {\"bytes\":",
+        ],
+    );
+    has(
+        &explained(&place, "agent.revoked"),
+        &[
+            &format!("{by} revoked acme::alice: key_leaked."),
+            &format!("who {by}: somebody with the admin secret that has this fingerprint"),
+            "reason key_leaked",
+            "verifies yes",
+        ],
+    );
+    has(
+        &explained(&place, "ca.generate"),
+        &[
+            "who nobody is named: the Mastio itself, or somebody who did not prove who they are",
+            "followed nothing yet",
+        ],
+    );
+    let missing = place.command(&["audit", "explain", "999"]).output().unwrap();
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(missing.status.code() == Some(1) && said.contains("has no entry 999; the newest is"), "{said}");
 }

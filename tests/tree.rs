@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 use mastio_audit::{
     checkpoint::SignedCheckpoint,
     note::NoteKey,
-    proof::{InclusionProof, TlogProof},
+    proof::{ConsistencyProof, InclusionProof},
+    tlog_proof::TlogProof,
 };
 use serde_json::{Value, json};
 
@@ -128,7 +129,7 @@ fn python() -> std::path::PathBuf {
 async fn an_older_database_is_noticed_and_accepted_under_another_name() {
     let place = place();
     let server = place.serve().await;
-    checkpoint(&server, &place).await;
+    let before = checkpoint(&server, &place).await.unverified().head.size;
     place.sql(&format!("VACUUM INTO '{}'", place.path("copy.db").display()));
     agents(&server, &["alice", "bob"]).await;
     let lost = checkpoint(&server, &place).await;
@@ -161,7 +162,27 @@ async fn an_older_database_is_noticed_and_accepted_under_another_name() {
 
     let accepted = accept();
     assert_eq!(accepted.status.code(), Some(0), "{}", both(&accepted));
-    assert!(both(&accepted).contains("acme.example/audit/2"), "{}", both(&accepted));
+    let said = both(&accepted);
+    let size = lost.unverified().head.size;
+    for line in [
+        "The database is an older copy: it does not have all entries of a checkpoint that was published."
+            .to_owned(),
+        "  log                    acme.example/audit".to_owned(),
+        format!("  last known checkpoint  acme.example/audit over {size} entries, signed "),
+        "  noticed                ".to_owned(),
+        format!("  root                   {}", hex::encode(lost.unverified().head.root)),
+        "  seen in                audit-checkpoints.log".to_owned(),
+        "  tree of this database  ".to_owned(),
+        format!(
+            "  lost                   entries {} to {size}, and what came after that checkpoint",
+            before + 1
+        ),
+        "Entries with these numbers that are in the database now were written after the restore.".to_owned(),
+        "accepted: checkpoints go on as acme.example/audit/2".to_owned(),
+        "a running server notices within seconds; witnesses and verifiers need the new key".to_owned(),
+    ] {
+        assert!(said.lines().any(|said| said.starts_with(&line)), "{line:?} is not in {said}");
+    }
     let clear = async || (warnings(&server).await == Value::Null).then_some(());
     eventually("the server goes on", PATIENCE, clear).await;
     let next = checkpoint(&server, &place).await;
@@ -188,6 +209,71 @@ async fn an_older_database_is_noticed_and_accepted_under_another_name() {
     assert!(said.contains(&gap), "{said}");
     let held = place.command(&["audit", "verify", &bundle, "--against", &saved]).output().unwrap();
     assert!(held.status.code() == Some(2) && both(&held).contains(successor), "{}", both(&held));
+}
+
+/// `mastio audit rebuild-tree`: whether it did so, and what it said.
+fn rebuild(place: &Place) -> (bool, String) {
+    let rebuilt = place.command(&["audit", "rebuild-tree"]).output().unwrap();
+    assert!(matches!(rebuilt.status.code(), Some(0 | 1)), "{}", both(&rebuilt));
+    (rebuilt.status.success(), both(&rebuilt))
+}
+
+#[tokio::test]
+async fn a_damaged_tree_is_rebuilt_and_continues_what_was_published() {
+    let place = place();
+    let server = place.serve().await;
+    agents(&server, &["alice", "bob"]).await;
+    let saved = checkpoint(&server, &place).await.verify(&vkey(&place)).unwrap().head;
+    let (done, said) = rebuild(&place);
+    assert!(!done && said.contains("is serving") && said.contains("stop it first"), "{said}");
+    assert_eq!(server.stop().await, 0);
+    let (done, said) = rebuild(&place);
+    assert!(done && said.contains("nothing was changed"), "{said}");
+
+    for (damage, agent) in [
+        ("UPDATE audit_tree SET size = size + 1000", "carol"),
+        ("UPDATE audit_tree SET size = size - 3", "dave"),
+        ("UPDATE audit_tiles SET hashes = zeroblob(length(hashes)) WHERE level = 0 AND tile = 0", "erin"),
+    ] {
+        place.sql(damage);
+        let server = place.serve().await;
+        agents(&server, &[agent]).await;
+        let named = async || server.log().contains("mastio audit rebuild-tree").then_some(());
+        eventually(&format!("{damage}: the server says what to do"), PATIENCE, named).await;
+        assert_eq!(server.stop().await, 0);
+        assert!(!place.sql("SELECT event_type FROM local_audit").contains("rolled_back"), "{damage}");
+
+        let (done, said) = rebuild(&place);
+        assert!(done && said.contains("rebuilt: the tree has"), "{damage}: {said}");
+        let server = place.serve().await;
+        let next = checkpoint(&server, &place).await.verify(&vkey(&place)).unwrap().head;
+        let path = format!("/v1/admin/audit/proof?from={}&to={}", saved.size, next.size);
+        let told: Value = server.operator(Method::GET, &path, &json!({})).await.json().unwrap();
+        let hash = |text: &Value| hex::decode(text.as_str().unwrap()).unwrap().try_into().unwrap();
+        let path = told["path"].as_array().unwrap().iter().map(hash).collect();
+        ConsistencyProof { from: saved.size, to: next.size, path }.verify(&saved, &next).unwrap();
+        assert_eq!(server.stop().await, 0);
+    }
+    assert_eq!(
+        place.sql("SELECT count(*) FROM local_audit WHERE event_type = 'audit.tree_rebuilt'").trim(),
+        "3"
+    );
+    place.verify_audit();
+}
+
+#[tokio::test]
+async fn no_tree_is_built_over_entries_that_were_changed() {
+    let place = place();
+    let server = place.serve().await;
+    checkpoint(&server, &place).await;
+    assert_eq!(server.stop().await, 0);
+    let script = repository("tests/attacks/rebuild.py");
+    run(Command::new("python3").arg(script).arg(place.database()).arg("3"));
+    let tiles = "SELECT level, tile, hex(hashes) FROM audit_tiles";
+    let before = place.sql(tiles);
+    let (done, said) = rebuild(&place);
+    assert!(!done && said.contains("they were changed, and not the tree"), "{said}");
+    assert_eq!(place.sql(tiles), before);
 }
 
 #[tokio::test]

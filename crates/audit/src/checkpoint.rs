@@ -12,6 +12,9 @@ use crate::{
     tree::{MAX_SIZE, TreeHead},
 };
 
+/// The longest checkpoint with nothing but the signature of its log, in bytes: what is signed is kept.
+const LONGEST: usize = 4 << 10;
+
 /// What a log says of itself: so many entries, with this root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -129,10 +132,11 @@ impl SignedCheckpoint {
     /// The same with the signature of the log with `key` alone, whatever else was on it.
     ///
     /// # Errors
-    /// As [`verify`](Self::verify).
+    /// As [`verify`](Self::verify), and when it is longer than 4 KB then.
     pub fn signed_by(&self, key: &NoteKey) -> Result<Self, NoteError> {
         let checkpoint = self.verify(key)?.clone();
-        signed(checkpoint, self.note()?.text(), self.signature_by(key)?)
+        let alone = signed(checkpoint, self.note()?.text(), self.signature_by(key)?)?;
+        if alone.text.len() > LONGEST { Err(NoteError::TooLong) } else { Ok(alone) }
     }
 
     /// The same with one more signature line.

@@ -3,7 +3,8 @@
 //! Writing: an event becomes a [`Draft`], [`Head::append`] gives it its place and makes it [`Sealed`]. Reading: a
 //! verifier ([`LocalVerifier`], [`AdminVerifier`]) walks stored rows in order and stops at the first [`Break`].
 //! [`Unchained`] fingerprints the rows that no chain covers. Proving: a [`tree`] over the hashes, a signed [`checkpoint`] for
-//! its root, a [`proof`] for one entry or between two roots, and what a [`witness`] makes of it. [`lines`] writes entries
+//! its root, a [`proof`] for one entry or between two roots, alone or as a [`tlog_proof`],
+//! and what a [`witness`] makes of it. [`lines`] writes entries
 //! for others to read. Nothing here does I/O: rows come in as borrowed text, whatever database or file they are from. The
 //! formats are those of contract `audit-and-database.md` §1.3, §1.8 and C2SP.
 
@@ -17,6 +18,7 @@ pub mod note;
 mod problem;
 pub mod proof;
 mod row;
+pub mod tlog_proof;
 pub mod tree;
 mod unchained;
 mod verify;

@@ -30,6 +30,11 @@ pub enum NoteError {
     /// A signature by the key is there, and wrong.
     #[error("the signature by {0} does not hold: the checkpoint was changed")]
     Forged(String),
+    /// Its log signed more than anybody keeps.
+    #[error(
+        "the checkpoint is longer than 4 KB with nothing but the signature of its log: leave lines out of it"
+    )]
+    TooLong,
     /// It is the checkpoint of another log.
     #[error("the checkpoint is of {found}, not of {expected}")]
     OtherOrigin {

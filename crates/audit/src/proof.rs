@@ -1,18 +1,12 @@
 //! Proofs about a tree, for whoever has only its root (RFC 9162 §2.1.3, §2.1.4).
 
-use std::{fmt, str::FromStr};
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tlog_tiles::tlog;
 
-use crate::{
-    checkpoint::SignedCheckpoint,
-    note::NoteError,
-    tree::{Hash, MAX_SIZE, TreeHead, leaf_hash},
-};
+use crate::tree::{Hash, MAX_SIZE, TreeHead, leaf_hash};
 
 /// No path in a tree of at most [`MAX_SIZE`] leaves is longer.
-const MAX_PATH: usize = 64;
+pub(crate) const MAX_PATH: usize = 64;
 
 /// What a proof does not prove.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,49 +111,6 @@ impl ConsistencyProof {
 
 fn hashes(path: &[Hash]) -> Vec<tlog::Hash> {
     path.iter().map(|hash| tlog::Hash(*hash)).collect()
-}
-
-/// An inclusion proof with the checkpoint that it leads to: C2SP tlog-proof, without extra data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlogProof {
-    /// The proof. Its size is the checkpoint's.
-    pub inclusion: InclusionProof,
-    /// What it leads to.
-    pub checkpoint: SignedCheckpoint,
-}
-
-const TLOG_PROOF: &str = "c2sp.org/tlog-proof@v1";
-
-impl fmt::Display for TlogProof {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{TLOG_PROOF}\nindex {}", self.inclusion.index)?;
-        for hash in &self.inclusion.path {
-            writeln!(f, "{}", STANDARD.encode(hash))?;
-        }
-        write!(f, "\n{}", self.checkpoint)
-    }
-}
-
-impl FromStr for TlogProof {
-    type Err = NoteError;
-
-    fn from_str(text: &str) -> Result<Self, NoteError> {
-        let (lines, note) = text.split_once("\n\n").ok_or(NoteError::Malformed)?;
-        let mut lines = lines.split('\n');
-        if lines.next() != Some(TLOG_PROOF) {
-            return Err(NoteError::Malformed);
-        }
-        let mut line = lines.next().ok_or(NoteError::Malformed)?;
-        if line.starts_with("extra ") {
-            line = lines.next().ok_or(NoteError::Malformed)?;
-        }
-        let index = line.strip_prefix("index ").and_then(decimal).ok_or(NoteError::Malformed)?;
-        let path = lines.map(|line| decode_hash(line).ok_or(NoteError::Malformed));
-        let path = path.take(MAX_PATH + 1).collect::<Result<_, _>>()?;
-        let checkpoint = SignedCheckpoint::parse(note)?;
-        let size = checkpoint.unverified().head.size;
-        Ok(Self { inclusion: InclusionProof { index, size, path }, checkpoint })
-    }
 }
 
 /// A decimal number without leading zeros.

@@ -79,7 +79,7 @@ pub struct Growth {
 }
 
 /// The right edge of a tree: the one open tile of each level. It is all that is needed to grow.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Edge {
     size: u64,
     levels: Vec<Open>,
@@ -123,7 +123,12 @@ impl Edge {
 
     /// Adds the next leaf.
     pub fn append(&mut self, entry_hash: &Hash) {
-        let mut hash = leaf_hash(entry_hash);
+        self.push(leaf_hash(entry_hash));
+    }
+
+    /// Adds the next leaf, whose hash is known.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut hash = leaf;
         self.size += 1;
         for level in 0u8.. {
             let place = usize::from(level);
@@ -143,9 +148,14 @@ impl Edge {
         }
     }
 
+    /// The tiles that became full since the last call.
+    pub fn take_full(&mut self) -> Vec<Growth> {
+        std::mem::take(&mut self.full)
+    }
+
     /// What was added since the last call, for the store. Store it whole or go back to [`Edge::load`].
     pub fn take_growth(&mut self) -> Vec<Growth> {
-        let mut growth = std::mem::take(&mut self.full);
+        let mut growth = self.take_full();
         for (level, open) in (0u8..).zip(&mut self.levels) {
             if open.bytes.len() > open.stored {
                 let tile = TileId { level, index: open.index };
@@ -174,7 +184,12 @@ impl Peaks {
 
     /// Adds the next leaf.
     pub fn append(&mut self, entry_hash: &Hash) {
-        let mut hash = leaf_hash(entry_hash);
+        self.push(leaf_hash(entry_hash));
+    }
+
+    /// Adds the next leaf, whose hash is known.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut hash = leaf;
         // As in a binary counter: each full pair is carried to the level above.
         for _ in 0..self.size.trailing_ones() {
             let Some(left) = self.peaks.pop() else { break };
@@ -215,7 +230,7 @@ pub enum TreeError<E> {
     #[error("a tile of the audit tree cannot be read: {0}")]
     Source(E),
     /// A tile is missing or too short.
-    #[error("tile {} of level {} of the audit tree is missing hashes; rebuild the tree from the entries", .0.index, .0.level)]
+    #[error("tile {} of level {} of the audit tree is missing hashes; stop the server and run mastio audit rebuild-tree", .0.index, .0.level)]
     Short(TileId),
     /// There is no such leaf or tree.
     #[error("the audit tree has {size} leaves, and {asked} was asked for")]
@@ -226,8 +241,15 @@ pub enum TreeError<E> {
         asked: u64,
     },
     /// The stored hashes contradict each other.
-    #[error("the stored hashes of the audit tree contradict each other")]
+    #[error(
+        "the stored hashes of the audit tree contradict each other; stop the server and run mastio audit rebuild-tree"
+    )]
     Inconsistent,
+    /// The stored hashes are not those of the entries, which have the root that was signed for them.
+    #[error(
+        "the audit tree is damaged: the entries have the root that was signed, and the stored hashes do not; stop the server and run mastio audit rebuild-tree"
+    )]
+    Damaged,
 }
 
 fn read<S: Tiles>(source: &S, tile: TileId, width: usize) -> Result<Vec<u8>, TreeError<S::Error>> {

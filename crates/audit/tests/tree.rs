@@ -6,7 +6,8 @@ use std::{cell::Cell, collections::BTreeMap};
 use mastio_audit::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     note::{KeyKind, Name, NoteError, NoteKey, NoteSigner},
-    proof::{ProofError, TlogProof},
+    proof::ProofError,
+    tlog_proof::TlogProof,
     tree::{Edge, Growth, Hash, Peaks, TILE_WIDTH, TileId, Tiles, Tree, TreeError, TreeHead},
 };
 use mastio_core::{Stamp, SystemRng, sha256};

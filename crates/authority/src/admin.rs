@@ -21,8 +21,8 @@ const LOCK: Duration = Duration::from_secs(15 * 60);
 /// An operator who was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
-    /// With the admin secret `operator:` and 12 hex digits of its hash (contract `auth.md` §10), at the dashboard
-    /// `dashboard:` and 8 of the session's.
+    /// With the admin secret `operator:` and 12 hex digits (contract `auth.md` §10) of the SHA-256 of its stored hash,
+    /// at the dashboard `dashboard:` and 8 of the session's.
     pub fingerprint: String,
 }
 
@@ -91,11 +91,13 @@ impl std::fmt::Debug for AdminSecret {
 }
 
 impl AdminSecret {
-    pub(crate) fn new(secret: &SecretString) -> Self {
-        let digest = sha256(secret.expose_secret().as_bytes());
+    /// `stored` is what [`hash`] made of `secret`.
+    pub(crate) fn new(secret: &SecretString, stored: &str) -> Self {
         Self {
-            fingerprint: format!("operator:{}", &hex::encode(digest)[..12]),
-            digest,
+            // Audit entries are handed out. A digest of the secret itself would let whoever reads them try secrets at
+            // leisure; that of the stored hash is stable as well, and nobody can compute it without the salt.
+            fingerprint: format!("operator:{}", &hex::encode(sha256(stored.as_bytes()))[..12]),
+            digest: sha256(secret.expose_secret().as_bytes()),
             // The cache's own time bounds memory only; our clock says what counts.
             failures: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(2 * LOCK).build(),
         }
@@ -151,7 +153,7 @@ pub(crate) fn matches(secret: &SecretString, hash: &str) -> bool {
         .is_ok_and(|hash| Argon2::default().verify_password(secret.expose_secret().as_bytes(), &hash).is_ok())
 }
 
-/// The argon2id hash of `secret`, by which a changed secret is noticed and operators will log in.
+/// The argon2id hash of `secret` under a fresh salt, by which a changed secret is noticed and operators are named.
 pub(crate) fn hash(secret: &SecretString, rng: &dyn Rng) -> Result<String, argon2::password_hash::Error> {
     let mut salt = [0; 16];
     rng.fill(&mut salt);

@@ -104,7 +104,8 @@ pub async fn start(
         backfill::adopted_agents(&store, &boot.own_cas()?, clock.now()).await?;
     }
     write(&store, &mut told, boot.tell_adoption(&adoption, &org)?).await?;
-    write(&store, &mut told, boot.admin_secret()?).await?;
+    let admin_hash = boot.admin_secret()?;
+    write(&store, &mut told, admin_hash.write).await?;
     let cookie_key = boot.cookie_key();
     write(&store, &mut told, boot.sessions(&cookie_key)?).await?;
     write(&store, &mut told, boot.password()?).await?;
@@ -130,7 +131,7 @@ pub async fn start(
     let authority = Authority::assemble(Parts {
         metrics: Metrics::new().map_err(mint)?,
         registry: Registry::load(Arc::clone(&store), clock.now())?,
-        admin_secret: AdminSecret::new(&settings.admin_secret),
+        admin_secret: AdminSecret::new(&settings.admin_secret, &admin_hash.text),
         dashboard: Dashboard::new(cookie_key),
         tls_files: TlsFiles::new(settings.tls_dir.clone(), settings.certs_dir.clone(), names),
         chain_broken: !audit::told_breaks(&database)?.is_empty(),
@@ -203,6 +204,12 @@ struct Boot<'a> {
     custody: &'a dyn Custody,
     clock: &'a dyn Clock,
     rng: &'a dyn Rng,
+}
+
+/// The stored hash of the admin secret, and what stores it when it is new.
+struct AdminHash {
+    text: String,
+    write: Option<Unit>,
 }
 
 /// A root that is not stored yet.
@@ -307,22 +314,24 @@ impl Boot<'_> {
     }
 
     /// The stored hash follows the secret in the environment (runbook §7).
-    fn admin_secret(&self) -> Result<Option<Unit>, BootError> {
+    fn admin_secret(&self) -> Result<AdminHash, BootError> {
         const NAME: &str = "admin_secret_hash";
         let secret = &self.settings.admin_secret;
         let stored = config::own(self.database, NAME)?;
-        if stored.as_deref().is_some_and(|hash| admin::matches(secret, hash)) {
-            return Ok(None);
+        let is_first = stored.is_none();
+        if let Some(text) = stored.filter(|hash| admin::matches(secret, hash)) {
+            return Ok(AdminHash { text, write: None });
         }
-        let hash = admin::hash(secret, self.rng).map_err(mint)?;
-        let unit = Unit::default().write(config::put_own(NAME, &hash));
-        Ok(Some(match stored {
+        let text = admin::hash(secret, self.rng).map_err(mint)?;
+        let unit = Unit::default().write(config::put_own(NAME, &text));
+        let unit = if is_first {
+            unit
+        } else {
             // Whoever logged in with the old one must do so again.
-            Some(_) => unit
-                .write(sessions::end_all(None, self.clock.now()))
-                .tell(Event::new(&catalogue::AdminSecretRebootstrapped {})),
-            None => unit,
-        }))
+            unit.write(sessions::end_all(None, self.clock.now()))
+                .tell(Event::new(&catalogue::AdminSecretRebootstrapped {}))
+        };
+        Ok(AdminHash { text, write: Some(unit) })
     }
 
     fn server_names(&self) -> Result<ServerNames, BootError> {

@@ -8,7 +8,7 @@ use mastio_jose::{jws, token::peek_kid};
 use mastio_store::{
     Touch, Unit, WriteError,
     agents::{self, AgentRow, Receipt, Standing, Tombstone},
-    audit::{self, ChainEntry},
+    audit::{self, Entry},
     keys, revocations,
 };
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub struct Decommissioned {
     /// The Org CA and what issues below it, in PEM.
     pub ca_chain: String,
     /// The entries that the receipt names, oldest first, unless they went into an archive.
-    pub entries: Vec<ChainEntry>,
+    pub entries: Vec<Entry>,
 }
 
 /// Why an agent was not deleted, or there is no receipt.
@@ -175,7 +175,8 @@ impl Authority {
         let signer = trust.signer.as_ref().ok_or(DecommissionError::NoSigner)?;
         let id = &tombstone.agent;
         let entries = audit::endings(&self.store, &trust.org, id).await.map_err(Outage::from)?;
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        let place = |entry: Option<&Entry>| entry.and_then(|entry| entry.chain_seq);
+        let (Some(first_seq), Some(last_seq)) = (place(entries.first()), place(entries.last())) else {
             return Err(Outage::internal("the log does not tell of a deletion that left a tombstone").into());
         };
         let certificates = revocations::of(&self.store, id).await.map_err(Outage::from)?;
@@ -183,7 +184,7 @@ impl Authority {
         ended["certificates"] =
             certificates.iter().take(NAMED).map(|ended| json!(ended.thumbprint)).collect();
         ended["certificates_in_all"] = certificates.len().into();
-        let place = |entry: &ChainEntry| json!({ "seq": entry.chain_seq, "hash": entry.entry_hash });
+        let named = |entry: &Entry| json!({ "seq": entry.chain_seq, "hash": entry.entry_hash });
         let claims = json!({
             "iss": trust.org.as_str(),
             "sub": id,
@@ -192,14 +193,14 @@ impl Authority {
             "reason": tombstone.reason,
             "ended": ended,
             "audit": {
-                "first_seq": first.chain_seq,
-                "last_seq": last.chain_seq,
-                "entries": entries.iter().map(place).collect::<Value>(),
+                "first_seq": first_seq,
+                "last_seq": last_seq,
+                "entries": entries.iter().map(named).collect::<Value>(),
             },
         });
         let header = json!({ "alg": "ES256", "kid": signer.kid, "typ": RECEIPT_TYPE });
         let jws = jws::sign(&signer.key, &header, &claims).map_err(Outage::internal)?;
-        Ok(Receipt { jws, first_seq: first.chain_seq, last_seq: last.chain_seq })
+        Ok(Receipt { jws, first_seq, last_seq })
     }
 
     async fn with_proof(

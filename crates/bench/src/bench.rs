@@ -1,13 +1,18 @@
 //! What every scenario works with.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use clap::{Parser, builder::PossibleValuesParser};
 use mastio_core::SystemClock;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::{error::BenchError, organisation::Organisation, scenario};
+use crate::{error::BenchError, filled::Filled, organisation::Organisation, scenario};
 
 /// Measures a Mastio against the budgets of its design.
 #[derive(Debug, Parser)]
@@ -28,7 +33,7 @@ pub(crate) struct Options {
     /// Revoked certificates for `mint-fleet`.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) revoked: u64,
-    /// Audit entries for `audit-verify`, `audit-proof`, `bundle-export` and `bundle-verify`.
+    /// Audit entries for `audit-verify`, `audit-proof`, `bundle-export`, `bundle-verify` and `export`.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) entries: u64,
     /// Audit entries that are stored before the server is measured: raise it tenfold to see how the cost grows.
@@ -55,6 +60,8 @@ pub(crate) struct Bench {
     pub(crate) organisation: Arc<Organisation>,
     /// The server, beside this program.
     pub(crate) server: PathBuf,
+    /// See [`Filled::of`].
+    pub(crate) filled: OnceLock<Filled>,
     scratch: PathBuf,
 }
 
@@ -68,6 +75,7 @@ impl Bench {
             server: program.with_file_name("mastio"),
             cores: std::thread::available_parallelism()?,
             runtime: Runtime::new()?,
+            filled: OnceLock::new(),
             options,
             clock,
             scratch,

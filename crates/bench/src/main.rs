@@ -8,6 +8,7 @@
 //! - `server`: the real binary as a child process, `organisation`: its CA and its agents, `process`: what it used,
 //! - `caller` and `load`: who asks, and many of them for a while,
 //! - `requests`, `audit`, `proofs`, `bundle`, `fleet`: the scenarios,
+//! - `filled`: a folder with many entries, for those that hand them out,
 //! - `report`: table and JSON.
 
 mod audit;
@@ -15,6 +16,7 @@ mod bench;
 mod bundle;
 mod caller;
 mod error;
+mod filled;
 mod fleet;
 mod floors;
 mod load;

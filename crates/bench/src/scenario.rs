@@ -138,6 +138,7 @@ const SCENARIOS: &[Scenario] = &[
         budget: Budget::Resident(64_000_000),
         run: bundle::verify,
     },
+    Scenario { name: "export", work: Work::NONE, budget: Budget::Resident(64_000_000), run: bundle::lines },
     Scenario {
         name: "enroll-create",
         work: Work { verify: 0, sign: 1, hash: 0 },

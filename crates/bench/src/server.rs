@@ -127,6 +127,7 @@ fn command(bench: &Bench, dir: &Path, port: u16, url: &str) -> Result<Command, B
         .env("MCP_PROXY_HTTP_LISTEN", "off")
         .env("MCP_PROXY_PROXY_PUBLIC_URL", url)
         .env("MCP_PROXY_RATE_LIMIT_PER_MINUTE", "100000000")
+        .env("CULLIS_AUDIT_EXPORT_MAX", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(log(dir))?);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use mastio_audit::{Head, LocalRow, LocalVerifier, Sealed, SetBack, lines};
+use mastio_core::Stamp;
 use serde::Deserialize;
 
 use crate::format::{Digest, MAX_LINE, read_digest};
@@ -35,6 +36,37 @@ pub(crate) struct Walked {
     pub(crate) restored: Vec<u64>,
     /// Whether the clock was set back meanwhile.
     pub(crate) set_back: Option<SetBack>,
+    /// Which entries have more than one reading.
+    pub(crate) ambiguous: Option<Ambiguous>,
+}
+
+impl Walked {
+    /// An entry with more than one reading from after `announced`, when this Mastio already wrote the log. It writes no
+    /// such entry, so somebody cut one of its entries into other columns.
+    pub(crate) fn recut_since(&self, announced: Stamp) -> Option<u64> {
+        let (at, seq) = self.ambiguous?.newest?;
+        (at >= announced).then_some(seq)
+    }
+}
+
+/// Entries that hold `|` or a control character outside their details, as the Python implementation may have written
+/// them: the same hash may be right for their columns cut elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ambiguous {
+    /// How many.
+    pub(crate) entries: u64,
+    /// The place of the first.
+    pub(crate) first: u64,
+    /// Time and place of the newest of format v2. A time is nothing that can be cut, and entries of ours can be cut only
+    /// into entries of that format.
+    newest: Option<(Stamp, u64)>,
+}
+
+impl Ambiguous {
+    fn count(before: Option<Self>, seq: u64, newest: Option<(Stamp, u64)>) -> Self {
+        let before = before.unwrap_or(Self { entries: 0, first: seq, newest: None });
+        Self { entries: before.entries + 1, newest: before.newest.max(newest), ..before }
+    }
 }
 
 /// A line, as far as it makes a row. The rest of it is compared with what that row is written as.
@@ -133,7 +165,11 @@ pub(crate) fn alone(line: &[u8]) -> Result<(u64, Digest), String> {
     let row = read.row();
     let mut walk = Walk::before(&row)?;
     walk.push(&row)?;
-    let last = walk.finish().last;
+    let Walked { last, ambiguous, .. } = walk.finish();
+    if ambiguous.is_some() {
+        return Err("it holds `|` or a control character outside its details: it was cut into other columns"
+            .to_owned());
+    }
     Ok((last.seq, last.hash))
 }
 
@@ -143,6 +179,7 @@ pub(crate) struct Walk {
     previous: Option<Digest>,
     first: Option<End>,
     restored: Vec<u64>,
+    ambiguous: Option<Ambiguous>,
 }
 
 impl Walk {
@@ -159,19 +196,17 @@ impl Walk {
         }
         let verifier = LocalVerifier::from(Head { seq: seq - 1, hash: previous });
         let previous = previous.map(Digest);
-        Ok(Self { verifier, previous, first: None, restored: Vec::new() })
+        Ok(Self { verifier, previous, first: None, restored: Vec::new(), ambiguous: None })
     }
 
     pub(crate) fn push(&mut self, row: &LocalRow<'_>) -> Result<(), String> {
         self.verifier.push(row).map_err(|broken| broken.to_string())?;
-        if row.hash_format == Some(Sealed::HASH_FORMAT) && row.can_be_recut() {
-            return Err(
-                "its columns can be cut elsewhere: it holds `|` or a control character outside its details, \
-                        which an entry of format v2 never does"
-                    .to_owned(),
-            );
-        }
         let head = self.verifier.head();
+        if row.can_be_recut() {
+            let at = Stamp::parse(row.timestamp).map_err(|_| "its timestamp is not a time")?;
+            let newest = (row.hash_format == Some(Sealed::HASH_FORMAT)).then_some((at, head.seq));
+            self.ambiguous = Some(Ambiguous::count(self.ambiguous, head.seq, newest));
+        }
         if self.first.is_none() {
             self.first = Some(End {
                 seq: head.seq,
@@ -199,6 +234,7 @@ impl Walk {
             previous: self.previous,
             restored: self.restored,
             set_back: report.set_back,
+            ambiguous: self.ambiguous,
         }
     }
 }

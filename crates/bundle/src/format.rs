@@ -10,6 +10,7 @@ use mastio_audit::{
     proof::{ConsistencyProof, InclusionProof, decode_hash},
     tree::Hash,
 };
+use mastio_core::hash_from_hex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// The `format` of a manifest. Another one is refused.
@@ -114,9 +115,7 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// 64 lower-case hex digits.
 pub(crate) fn read_digest(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    hex::decode_to_slice(text, &mut digest).ok()?;
-    (hex::encode(digest) == text).then_some(digest)
+    hash_from_hex(text).ok().filter(|digest| hex::encode(digest) == text)
 }
 
 /// A node of the tree, written in base64 as C2SP proofs write it.

@@ -1,6 +1,6 @@
 //! What proves less than a bundle does: the receipt of a deleted agent, and a C2SP tlog-proof of one entry.
 
-use mastio_audit::{note::NoteKey, proof::TlogProof};
+use mastio_audit::{note::NoteKey, tlog_proof::TlogProof};
 use mastio_core::Stamp;
 use mastio_pki::{Certificate, pem};
 use serde::Deserialize;

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use mastio_audit::{LocalRow, lines};
+use mastio_core::Stamp;
 
 use crate::{
     digesting::Digesting,
@@ -111,6 +112,13 @@ impl Surveyed {
     #[must_use]
     pub fn last_hash(&self) -> [u8; 32] {
         self.walked.last.hash.0
+    }
+
+    /// An entry that no verifier accepts under a log key that was announced at this time: it holds `|` or a control
+    /// character outside its details, and is not older than the key.
+    #[must_use]
+    pub fn recut_since(&self, announced: Stamp) -> Option<u64> {
+        self.walked.recut_since(announced)
     }
 
     /// The length of `events.ndjson` in bytes.

@@ -9,7 +9,7 @@ use mastio_timestamp::Anchors;
 
 use crate::{
     archive::{self, Unpacked},
-    entries::Walked,
+    entries::{Ambiguous, Walked},
     format::{ChainProof, File, LogKey, Manifest, entry_id},
     hand_over, log,
     problem::{At, Stop, Unreadable, fails},
@@ -85,6 +85,7 @@ fn steps(
     let log_key: LogKey = bundle.json(File::LogKey, Step::LogKey)?;
     let signing_cert = bundle.text(File::SigningCert, Step::LogKey)?;
     let announced = log::announced(&log_key, signing_cert, org, trusted, report)?;
+    not_recut(walked, announced.by.at)?;
     let ca_chain = bundle.text(File::CaChain, Step::SigningCertificate)?;
     log::signatory(&announced.by, ca_chain, org, trusted, report)?;
 
@@ -145,7 +146,28 @@ fn chain_walk<'a>(bundle: &'a Unpacked, report: &mut Report) -> Result<&'a Walke
         );
         report.noted(step, text);
     }
+    if let Some(Ambiguous { entries, first, .. }) = walked.ambiguous {
+        let text = format!(
+            "{entries} entries from {first} on hold `|` or a control character outside their details, as the Python \
+             implementation wrote them: under the same hash their columns may have been cut elsewhere"
+        );
+        report.noted(step, text);
+    }
     Ok(walked)
+}
+
+/// What has more than one reading is older than the key: whoever announced it writes no such entries.
+fn not_recut(walked: &Walked, announced: Stamp) -> Result<(), Stop> {
+    match walked.recut_since(announced) {
+        None => Ok(()),
+        Some(seq) => fails(
+            Step::LogKey,
+            format!(
+                "entry {seq} holds `|` or a control character outside its details, which no entry does since the key was \
+                 announced: it was cut into other columns"
+            ),
+        ),
+    }
 }
 
 fn head(manifest: &Manifest, walked: &Walked, report: &mut Report) -> Result<(), Stop> {

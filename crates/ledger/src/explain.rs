@@ -5,6 +5,7 @@ use mastio_authority::{Outage, Refusal};
 use mastio_core::{
     OrgId,
     event::{Details, catalogue},
+    hash_from_hex,
 };
 use mastio_store::{
     ReadError, Unavailable,
@@ -322,12 +323,9 @@ fn verdict(view: &View<'_>, org: &str, seq: i64, entry: &Entry) -> Result<Verdic
     let link_is_known = hash.is_some() || seq == 1;
     // Where nothing has the hash of the entry before, what this one says of it is taken as it is.
     let previous = hash.or_else(|| entry.previous_hash.clone()).filter(|_| seq > 1);
-    let mut raw = [0; 32];
-    let head = match previous {
-        Some(text) if hex::decode_to_slice(&text, &mut raw).is_ok() => {
-            Head { seq: (seq - 1).unsigned_abs(), hash: Some(raw) }
-        }
-        _ => Head::GENESIS,
+    let head = match previous.and_then(|text| hash_from_hex(&text).ok()) {
+        Some(hash) => Head { seq: (seq - 1).unsigned_abs(), hash: Some(hash) },
+        None => Head::GENESIS,
     };
     let words = match LocalVerifier::from(head).push(&entry.row()) {
         Err(broken) => return Ok(Verdict { holds: false, words: broken.to_string() }),

@@ -1,12 +1,13 @@
 //! Handing out the audit log, however long it is (contract `audit-and-database.md` §1.8).
 //!
-//! One thread reads in one transaction and writes [`Portions`].
+//! One thread reads in one transaction and writes [`Portions`]. The log tells who was given what before the first byte
+//! leaves; that entry is behind what is handed out.
 
 use mastio_audit::lines;
-use mastio_authority::{Outage, Refusal};
-use mastio_core::Stamp;
+use mastio_authority::{Outage, Refusal, admin::Operator};
+use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
-    ReadError, Unavailable,
+    ReadError, Unavailable, Unit,
     audit::{Filter, Range, View},
 };
 use tokio::sync::oneshot;
@@ -28,6 +29,17 @@ pub enum Format {
     Csv,
 }
 
+impl Format {
+    /// The word that asks for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+        }
+    }
+}
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Question {
@@ -39,6 +51,23 @@ pub struct Question {
     pub filter: Filter,
     /// How many at most.
     pub limit: u64,
+}
+
+impl Question {
+    fn told(&self, begun: &Export, operator: &Operator) -> Event {
+        let Filter { from, until, event, agent, .. } = &self.filter;
+        Event::new(&catalogue::AuditExported {
+            format: self.format.as_str(),
+            org_id: self.org.clone().unwrap_or_else(|| "*".to_owned()),
+            start: *from,
+            end: *until,
+            event_type: event.as_ref().map(ToString::to_string),
+            actor: agent.clone(),
+            entries: begun.entries,
+            archived_through: begun.archived_through,
+            by: operator.fingerprint.clone(),
+        })
+    }
 }
 
 /// Why nothing is handed out.
@@ -97,6 +126,8 @@ impl Refusal for ExportError {
 /// An export that has begun.
 #[derive(Debug)]
 pub struct Export {
+    /// How many entries it has.
+    pub entries: u64,
     /// The place of the last archived entry, if the window reaches to what was archived.
     pub archived_through: Option<i64>,
     /// The text.
@@ -104,11 +135,12 @@ pub struct Export {
 }
 
 impl Ledger {
-    /// Counts what is asked for and begins to hand it out, if it is not too much.
+    /// Counts what is asked for and, if it is not too much, tells that `operator` was given it and begins to hand it
+    /// out.
     ///
     /// # Errors
-    /// When it is too much, or the database cannot be read.
-    pub async fn export(&self, question: Question) -> Result<Export, ExportError> {
+    /// When it is too much, or the database cannot be read or written. Then nothing is told.
+    pub async fn export(&self, question: Question, operator: &Operator) -> Result<Export, ExportError> {
         let ceiling = self.authority.settings.audit.export_max;
         if let Some(ceiling) = ceiling
             && question.limit > ceiling.get()
@@ -117,6 +149,7 @@ impl Ledger {
         }
         let database = std::sync::Arc::clone(self.authority.store().database());
         let (begun, beginning) = oneshot::channel();
+        let asked = question.clone();
         tokio::task::spawn_blocking(move || {
             // Whoever asked may have left; then nobody hears how it went.
             let mut begun = Some(begun);
@@ -126,7 +159,11 @@ impl Ledger {
                 let _ = begun.send(Err(error));
             }
         });
-        beginning.await.map_err(|_| Outage::internal("the reader of an export ended early"))?
+        let ended = |_| Outage::internal("the reader of an export ended early");
+        let export = beginning.await.map_err(ended)??;
+        let told = asked.told(&export, operator);
+        self.authority.commit(Unit::of(told)).await.map_err(Outage::from)?;
+        Ok(export)
     }
 }
 
@@ -145,7 +182,7 @@ fn begin(view: &View<'_>, question: &Question, begun: &mut Option<Begun>) -> Res
     }
     let (mut feed, portions) = Feed::new();
     let archived_through = archived_through(view, question.org.as_deref(), question.filter.from)?;
-    let export = Export { archived_through, portions };
+    let export = Export { entries: count, archived_through, portions };
     let Some(begun) = begun.take() else { return Ok(()) };
     if begun.send(Ok(export)).is_err() {
         return Ok(());

@@ -7,7 +7,10 @@ use std::{
 
 use mastio_audit::tree::TILE_WIDTH;
 use mastio_authority::Outage;
-use mastio_store::audit::origins;
+use mastio_store::{
+    Unit,
+    audit::{checkpoints, origins},
+};
 
 use crate::{Ledger, checkpoints::CheckpointError};
 
@@ -16,6 +19,10 @@ const BACK_OFF: Duration = Duration::from_secs(5);
 /// When entries that no checkpoint covers are late, at least and in intervals of checkpoints.
 const LATE: Duration = Duration::from_mins(10);
 const LATE_INTERVALS: u32 = 10;
+/// How long every checkpoint is kept.
+const KEPT: Duration = Duration::from_hours(30 * 24);
+/// How often older ones are thinned out: often enough for the shortest interval that can be set.
+const THIN_OUT_EVERY: Duration = Duration::from_mins(10);
 
 /// When things were done last, on the monotonic clock.
 #[derive(Debug, Default)]
@@ -25,6 +32,8 @@ pub(crate) struct Pace(Mutex<Moments>);
 struct Moments {
     /// When to look at checkpoints next; `None`: now.
     checkpoint_at: Option<Duration>,
+    /// When to thin out old ones next; `None`: now.
+    thin_out_at: Option<Duration>,
     /// When to try again after a failure.
     again_at: Option<Duration>,
     /// Why it failed last, to say it once.
@@ -116,8 +125,9 @@ impl Ledger {
             let _one = self.log.signing.lock().await;
             let key = self.log_key().await?;
             match self.sign(&key).await {
+                Ok(_) => self.thin_out(now).await?,
                 // A rewind was told when it was found; the tree has grown all the same.
-                Ok(_) | Err(CheckpointError::Empty | CheckpointError::RolledBack) => {}
+                Err(CheckpointError::Empty | CheckpointError::RolledBack) => {}
                 Err(error) => return Err(error),
             }
             let next = now + self.authority.settings.audit.checkpoint_every;
@@ -129,6 +139,17 @@ impl Ledger {
         if self.last_seq().await? >= key.base_seq + size + TILE_WIDTH as u64 {
             self.grow().await?;
         }
+        Ok(())
+    }
+
+    /// One of a day proves as much as one of each minute, once whoever watches has long seen all of them.
+    async fn thin_out(&self, now: Duration) -> Result<(), Outage> {
+        if self.log.pace.change(|moments| moments.thin_out_at.is_some_and(|at| now < at)) {
+            return Ok(());
+        }
+        let before = self.authority.clock().now().minus(KEPT);
+        self.authority.commit(Unit::default().write(checkpoints::thin_out(before))).await?;
+        self.log.pace.change(|moments| moments.thin_out_at = Some(now + THIN_OUT_EVERY));
         Ok(())
     }
 }

@@ -14,11 +14,13 @@ pub mod disk;
 pub mod explain;
 pub mod export;
 mod keep;
+mod leaves;
 pub mod log_key;
 pub mod outbound;
 pub mod portions;
 pub mod proofs;
 mod published_log;
+pub mod rebuild;
 pub mod rewind;
 pub mod search;
 pub mod self_check;
@@ -53,6 +55,8 @@ struct Log {
     growing: tokio::sync::Mutex<Option<tree::Growing>>,
     signing: tokio::sync::Mutex<()>,
     rewind: rewind::RewindCell,
+    /// The tree was found not to be that of the entries. That takes a stopped server to mend.
+    damaged: std::sync::OnceLock<()>,
     pace: keep::Pace,
     witness: witness::State,
     archives: archive::Archives,
@@ -69,6 +73,7 @@ impl Ledger {
             growing: tokio::sync::Mutex::default(),
             signing: tokio::sync::Mutex::default(),
             rewind: rewind::RewindCell::default(),
+            damaged: std::sync::OnceLock::new(),
             pace: keep::Pace::default(),
             witness: witness::State::default(),
             archives: archive::Archives::default(),

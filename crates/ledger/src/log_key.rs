@@ -11,7 +11,7 @@ use mastio_authority::{Outage, Refusal, trust::Signer};
 use mastio_config::Settings;
 use mastio_core::{Event, OrgId, Rng, Stamp, event::catalogue};
 use mastio_custody::{Custody, CustodyError};
-use mastio_jose::{SigningError, jws};
+use mastio_jose::{Compact, JwsError, SigningError, jws};
 use mastio_pki::pem;
 use mastio_store::{
     ReadError, Unit,
@@ -22,6 +22,7 @@ use mastio_store::{
     sqlite::Database,
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::Ledger;
@@ -49,9 +50,14 @@ pub enum LogKeyError {
         "the audit log has no key yet, because there is no signing key to announce it; see the start of the log"
     )]
     NoSigner,
-    /// The tree is not begun although there is a key.
-    #[error("audit_origins has a key, but audit_tree has no row; restore the newest backup")]
+    /// The tree is not begun although there is a key, or it does not begin where that key was announced for.
+    #[error(
+        "audit_tree does not begin where the log's key was announced for; stop the server and run mastio audit rebuild-tree"
+    )]
     NoTree,
+    /// The announcement cannot be read.
+    #[error("the announcement of the log's key cannot be read ({0}); restore the newest backup")]
+    Announcement(#[from] JwsError),
     /// Something of ours.
     #[error("{0}")]
     Outage(#[from] Outage),
@@ -140,15 +146,27 @@ impl LogKey {
         if *signer.key() != row.vkey {
             return Err(NoteError::Key.into());
         }
-        let tree = tree::stored(database)?.ok_or(LogKeyError::NoTree)?;
+        let base_seq = announced_base(&row.announcement)?;
+        if tree::stored(database)?.is_none_or(|tree| tree.base_seq != base_seq) {
+            return Err(LogKeyError::NoTree);
+        }
         Ok(Some(Self {
             generation: row.generation,
-            base_seq: tree.base_seq,
+            base_seq,
             announcement: row.announcement,
             started_at: row.started_at,
             signer,
         }))
     }
+}
+
+/// The `base_seq` that an announcement names. Nothing of it is verified.
+pub(crate) fn announced_base(announcement: &str) -> Result<u64, JwsError> {
+    #[derive(Deserialize)]
+    struct Claims {
+        base_seq: u64,
+    }
+    Ok(Compact::split(announcement)?.claims::<Claims>()?.base_seq)
 }
 
 /// The name of the first generation, out of that of another.

@@ -2,7 +2,8 @@
 //! changed are found by us, not by an auditor.
 
 use mastio_audit::{
-    proof::{ConsistencyProof, InclusionProof, ProofError, TlogProof},
+    proof::{ConsistencyProof, InclusionProof, ProofError},
+    tlog_proof::TlogProof,
     tree::{Hash, Tree, TreeError, leaf_hash},
 };
 use mastio_authority::{Outage, Refusal};
@@ -27,9 +28,7 @@ pub enum ProveError {
     #[error("the audit log has no entry {0}")]
     NoEntry(u64),
     /// No checkpoint has that size.
-    #[error(
-        "no checkpoint over {0} entries was signed; leave size or to out, or name the size of a checkpoint"
-    )]
+    #[error("no checkpoint over {0} entries is kept; leave size or to out, or name the size of a checkpoint")]
     NoCheckpoint(u64),
     /// It is in no checkpoint yet, or it was archived.
     #[error("not published: beyond the newest checkpoint, or archived")]
@@ -46,7 +45,9 @@ pub enum ProveError {
     #[error("{0}")]
     Tree(#[from] TreeError<ReadError>),
     /// The proof that they give does not hold.
-    #[error("the stored audit tree contradicts its entries or its checkpoint: {0}")]
+    #[error(
+        "the stored audit tree contradicts its entries or its checkpoint ({0}); run mastio audit verify, and if the entries hold, stop the server and run mastio audit rebuild-tree"
+    )]
     Contradiction(#[from] ProofError),
     /// Something of ours.
     #[error("{0}")]

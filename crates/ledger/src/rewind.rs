@@ -10,12 +10,12 @@ pub mod accept;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use mastio_audit::tree::{Tree, TreeError};
+use mastio_audit::tree::{Tree, TreeError, TreeHead};
 use mastio_authority::Outage;
-use mastio_core::{Event, event::catalogue};
+use mastio_core::{Event, OrgId, event::catalogue};
 use mastio_store::{
-    ReadError, Touch, Unit,
-    audit::{checkpoints, tree::StoredTiles},
+    ReadError, Statement, Touch, Unit,
+    audit::{checkpoints, origins::OriginRow, tree::StoredTiles},
     config, crl,
     sqlite::Database,
 };
@@ -24,6 +24,7 @@ use crate::{
     Ledger,
     checkpoint_file::{self, CheckpointFile, Known},
     checkpoints::CheckpointError,
+    leaves::{LeafError, Leaves},
     log_key::LogKey,
 };
 
@@ -108,6 +109,30 @@ pub fn judge(
     Ok(continued.is_err().then_some(Reason::Rewritten))
 }
 
+/// [`judge`], but nothing is lost or rewritten while the entries have the root that was published: then it is the tree.
+///
+/// # Errors
+/// When the tree cannot be read, or is damaged.
+fn judge_entries(
+    database: &Database,
+    org: &OrgId,
+    key: &LogKey,
+    size: u64,
+    known: &Known,
+) -> Result<Option<Reason>, TreeError<ReadError>> {
+    let reason = judge(database, key, size, known)?;
+    if matches!(reason, Some(Reason::Behind | Reason::Rewritten)) {
+        let said = known.note.unverified().head;
+        let leaves = Leaves::of(database, org, key.base_seq).map_err(TreeError::Source)?;
+        match leaves.head(said.size) {
+            Ok(Some(head)) if head == said => return Err(TreeError::Damaged),
+            Err(LeafError::Read(error)) => return Err(TreeError::Source(error)),
+            _ => {}
+        }
+    }
+    Ok(reason)
+}
+
 /// Generations follow each other. One that is further off is nobody's that we can have been: without this, one line that
 /// somebody wrote into the file would stop the log for good.
 fn is_next_at_most(key: &LogKey, generation: u64) -> bool {
@@ -134,6 +159,18 @@ fn newest_of(key: &LogKey, known: &Known) -> Option<(u64, u64)> {
 fn told(database: &Database) -> Result<Option<Known>, ReadError> {
     let told = config::own(database, TOLD)?.unwrap_or_default();
     Ok(checkpoint_file::parse(&told).pop())
+}
+
+/// The tree of the checkpoint with which a rewind of the log with this key was told, if that is not accepted yet and the
+/// key signed it.
+pub(crate) fn told_by(database: &Database, row: &OriginRow) -> Result<Option<TreeHead>, ReadError> {
+    let told = told(database)?;
+    Ok(told.and_then(|known| Some(known.note.verify(&row.vkey).ok()?.head)))
+}
+
+/// No rewind was told.
+pub(crate) fn forget() -> Statement {
+    config::put_own(TOLD, "")
 }
 
 /// Whether a rewind was told that is not accepted yet.
@@ -168,11 +205,12 @@ fn published(
 pub fn find(
     database: &Database,
     file: &CheckpointFile,
+    org: &OrgId,
     key: &LogKey,
     size: u64,
 ) -> Result<Option<Rewind>, CheckpointError> {
     for (seen_in, known) in published(database, file, key)? {
-        if let Some(reason) = judge(database, key, size, &known)? {
+        if let Some(reason) = judge_entries(database, org, key, size, &known)? {
             return Ok(Some(Rewind { reason, known, seen_in, entries: size }));
         }
     }
@@ -200,10 +238,10 @@ impl Ledger {
     pub async fn compare_with(&self, seen_in: &str, known: Known) -> Result<bool, CheckpointError> {
         let _one = self.log.signing.lock().await;
         let (key, size) = (self.log_key().await?, self.grow().await?);
-        let seen_in = seen_in.to_owned();
-        let judged = self.reading(move |database| {
-            let reason = judge(database, &key, size, &known)?;
-            Ok::<_, CheckpointError>(reason.map(|reason| Rewind { reason, known, seen_in, entries: size }))
+        let (seen_in, org) = (seen_in.to_owned(), self.authority.trust().org.clone());
+        let judged = self.judging(move |database| {
+            let reason = judge_entries(database, &org, &key, size, &known)?;
+            Ok(reason.map(|reason| Rewind { reason, known, seen_in, entries: size }))
         });
         match judged.await? {
             None => Ok(false),
@@ -224,8 +262,8 @@ impl Ledger {
             self.log.rewind.0.store(None);
             self.authority.metrics.evidence.rolled_back.set(0);
         }
-        let (file, key) = (self.log.file.clone(), Arc::clone(key));
-        let found = self.reading(move |database| find(database, &file, &key, size)).await?;
+        let (file, key, org) = (self.log.file.clone(), Arc::clone(key), self.authority.trust().org.clone());
+        let found = self.judging(move |database| find(database, &file, &org, &key, size)).await?;
         match found {
             None => Ok(false),
             Some(rewind) => {
@@ -233,6 +271,21 @@ impl Ledger {
                 Ok(true)
             }
         }
+    }
+
+    /// Reads every entry when the tree is not what was published: that is done once.
+    async fn judging<T: Send + 'static>(
+        &self,
+        judge: impl FnOnce(&Database) -> Result<T, CheckpointError> + Send + 'static,
+    ) -> Result<T, CheckpointError> {
+        if self.log.damaged.get().is_some() {
+            return Err(TreeError::Damaged.into());
+        }
+        let judged = self.reading(judge).await;
+        if matches!(judged, Err(CheckpointError::Tree(TreeError::Damaged))) {
+            self.log.damaged.get_or_init(|| ());
+        }
+        judged
     }
 
     /// From now on nothing is signed. Told once, whatever restarts come.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use mastio_audit::tree::{Edge, Hash, TreeError};
+use mastio_audit::tree::{Edge, Hash, TILE_WIDTH, TreeError};
 use mastio_authority::{Outage, Refusal};
 use mastio_core::OrgId;
 use mastio_store::{
@@ -16,8 +16,8 @@ use mastio_store::{
 
 use crate::{Ledger, log_key::LogKeyError};
 
-/// How many entries one unit takes into the tree: 16 whole tiles. After a long backlog other units come between these.
-const PIECE: u64 = 4096;
+/// How many whole tiles one unit takes into the tree. After a long backlog other units come between these.
+const TILES: u64 = 16;
 
 /// Why the tree does not grow. What it has stays true.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +30,14 @@ pub enum GrowError {
     Tree(#[from] TreeError<ReadError>),
     /// The next entry is not there, or does not link to the one before it.
     #[error(
-        "the audit tree ends at entry {0}, because the entry after it is missing or does not link to it; run mastio audit verify"
+        "the audit tree ends at entry {0}, because the entry after it is missing or does not link to it; run mastio audit verify, and if the entries hold, stop the server and run mastio audit rebuild-tree"
     )]
     Broken(u64),
+    /// What is stored is not what the edge was read from.
+    #[error(
+        "the audit tree does not grow behind entry {0}: its size and its stored hashes do not fit each other; stop the server and run mastio audit rebuild-tree"
+    )]
+    Unfit(u64),
     /// Something of ours.
     #[error("{0}")]
     Outage(#[from] Outage),
@@ -49,7 +54,7 @@ impl Refusal for GrowError {
         match self {
             Self::Key(error) => error.status(),
             Self::Tree(TreeError::Source(error)) => Outage::from(error.clone()).status(),
-            Self::Tree(_) | Self::Broken(_) => 500,
+            Self::Tree(_) | Self::Broken(_) | Self::Unfit(_) => 500,
             Self::Outage(outage) => outage.status(),
         }
     }
@@ -57,7 +62,7 @@ impl Refusal for GrowError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Key(error) => error.reason(),
-            Self::Tree(_) => "audit_tree_unreadable",
+            Self::Tree(_) | Self::Unfit(_) => "audit_tree_unreadable",
             Self::Broken(_) => "audit_chain_broken",
             Self::Outage(outage) => outage.reason(),
         }
@@ -94,7 +99,18 @@ impl Growing {
     /// Takes the next entries in memory, and says how to store them. `None` when there are none.
     fn advance(&mut self, database: &Database, org: &OrgId) -> Result<Option<Unit>, GrowError> {
         let from = self.edge.size();
-        for leaf in tree::leaves(database, org, self.next_seq(), PIECE)? {
+        for _ in 0..TILES {
+            self.take_tile(database, org)?;
+        }
+        let to = self.edge.size();
+        let grown = to > from;
+        Ok(grown.then(|| Unit::default().write_all(tree::grow(from, to, self.edge.take_growth()))))
+    }
+
+    /// Takes as many of the next entries as a tile has. More at once would stay with the allocator, for each thread
+    /// that ever read them.
+    fn take_tile(&mut self, database: &Database, org: &OrgId) -> Result<(), GrowError> {
+        for leaf in tree::leaves(database, org, self.next_seq(), TILE_WIDTH as u64)? {
             let links = self.last.is_none_or(|last| leaf.previous_hash == Some(last));
             if leaf.seq != self.next_seq() || !links {
                 return Err(GrowError::Broken(self.next_seq() - 1));
@@ -102,9 +118,7 @@ impl Growing {
             self.edge.append(&leaf.entry_hash);
             self.last = Some(leaf.entry_hash);
         }
-        let to = self.edge.size();
-        let grown = to > from;
-        Ok(grown.then(|| Unit::default().write_all(tree::grow(from, to, self.edge.take_growth()))))
+        Ok(())
     }
 }
 
@@ -125,17 +139,22 @@ impl Ledger {
                     Some(growing) => growing,
                     None => Growing::load(database, &org)?,
                 };
+                let before = growing.next_seq() - 1;
                 let unit = growing.advance(database, &org)?;
-                Ok::<_, GrowError>((growing, unit))
+                Ok::<_, GrowError>((growing, before, unit))
             });
-            let (next, unit) = step.await?;
+            let (next, before, unit) = step.await?;
             let size = next.edge.size();
             self.authority.metrics.evidence.tree_size.set(size.cast_signed());
             let Some(unit) = unit else {
                 *held = Some(next);
                 return Ok(size);
             };
-            self.authority.commit(unit).await.map_err(Outage::from)?;
+            // Nobody else grows the tree of a served database.
+            self.authority.commit(unit).await.map_err(|error| match error.into() {
+                Outage::Contended => GrowError::Unfit(before),
+                outage => outage.into(),
+            })?;
             growing = Some(next);
         }
     }

@@ -7,6 +7,7 @@ mod explain;
 mod follow;
 mod kind;
 mod origins;
+mod rebuild_tree;
 mod restore_archive;
 mod series;
 mod verify;
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     Explain(explain::Explain),
     /// Accept that the database is an older copy: write down what is lost, and sign checkpoints under a new name.
     AcceptRestore(accept_restore::AcceptRestore),
+    /// Compute the tree anew from the entries, after its stored hashes or its size were damaged. On a stopped server; the
+    /// entries must have the root of the newest signed checkpoint.
+    RebuildTree(rebuild_tree::Arguments),
     /// Print the key with which this Mastio cosigns the checkpoints of other logs, and make it if there is none.
     WitnessKey(witness_key::WitnessKey),
     /// Move old entries into a verified file, and delete them from the database. The log goes on behind them.
@@ -45,6 +49,7 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::Verify(arguments) => verify::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::AcceptRestore(arguments) => accept_restore::run(arguments),
+        Command::RebuildTree(arguments) => rebuild_tree::run(arguments),
         Command::WitnessKey(arguments) => witness_key::run(arguments),
         Command::Archive(arguments) => archive::run(arguments),
         Command::RestoreArchive(arguments) => restore_archive::run(arguments),

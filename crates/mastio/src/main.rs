@@ -6,6 +6,7 @@
 mod audit;
 mod config;
 mod demo;
+mod deployment;
 mod pki;
 mod serve;
 mod server;

@@ -6,17 +6,15 @@ pub(crate) mod rotate_org_ca;
 mod rotations;
 mod running;
 
-use std::{fs, io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io::Write, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use mastio_authority::sign_csr::sign_request;
-use mastio_config::{Database as DatabaseSetting, Settings, Source};
-use mastio_core::{AgentId, Clock, OrgId, Principal, Rng, SpiffeId, SystemClock, SystemRng};
-use mastio_custody::Local;
+use mastio_config::{Settings, Source};
+use mastio_core::{AgentId, Principal, SpiffeId};
 use mastio_pki::{Certificate, CsrKind};
-use mastio_store::{Store, config, sqlite::Database};
 
-use crate::Ended;
+use crate::{Ended, deployment::Deployment};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -136,22 +134,15 @@ pub(crate) async fn sign_with_org_ca(
     pem: &str,
     kind: &CsrKind,
 ) -> Result<Certificate, Failure> {
-    let DatabaseSetting::Sqlite(path) = &settings.database;
-    let database = Database::open_for_tool(path)?;
-    let org = config::get(&database, "org_id")?
-        .ok_or("the database names no organisation; start the Mastio once")?;
-    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) =
-        (Arc::new(SystemClock::default()), Arc::new(SystemRng));
-    let passphrase = settings.at_rest_passphrase.as_ref();
-    let custody = Local::new(Arc::clone(&database), passphrase, Arc::clone(&clock), Arc::clone(&rng));
-    let org = OrgId::parse(&org)?;
+    let deployment = Deployment::open(settings)?;
+    let Deployment { org, custody, clock, rng, .. } = &deployment;
     if let CsrKind::Client { principal, .. } = kind
-        && principal.org != org
+        && principal.org != *org
     {
         return Err(format!("{principal} is not an agent of this organisation, {org}").into());
     }
-    let store = Store::start(database, org, Arc::clone(&clock), rng.as_ref())?;
-    let signed = sign_request(&store, &custody, (clock.as_ref(), rng.as_ref()), pem, kind).await;
+    let store = deployment.store()?;
+    let signed = sign_request(&store, custody, (clock.as_ref(), rng.as_ref()), pem, kind).await;
     store.close();
     Ok(signed?)
 }

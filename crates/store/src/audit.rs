@@ -6,6 +6,7 @@ pub mod archive;
 mod breaks;
 pub mod checkpoints;
 mod covered;
+pub mod draft;
 mod entries;
 mod entry;
 pub mod evidence;
@@ -27,10 +28,11 @@ use std::path::Path;
 use mastio_audit::{
     AdminRow, AdminVerifier, Break, ChainReport, LocalRow, LocalVerifier, Unchained, UnchainedReport,
 };
+use mastio_core::hash_from_hex;
 use rusqlite::{Connection, Row, types::ValueRef};
 
 pub use breaks::{ToldBreak, told_breaks};
-pub use entries::{ChainEntry, endings, entries};
+pub use entries::{endings, entries};
 pub use entry::Entry;
 pub use filter::{EventName, Filter, Words};
 pub use head::{Newest, head, newest_time};
@@ -149,7 +151,7 @@ fn newest_mark(connection: &Connection, org: &str) -> rusqlite::Result<mastio_au
     let mark = archive::newest_mark(connection, org)?;
     Ok(mark.map_or(mastio_audit::Head::GENESIS, |mark| mastio_audit::Head {
         seq: mark.span.last.cast_unsigned(),
-        hash: Some(parse_hash(&mark.head_hash).unwrap_or_default()),
+        hash: Some(hash_from_hex(&mark.head_hash).unwrap_or_default()),
     }))
 }
 
@@ -157,10 +159,6 @@ fn newest_mark(connection: &Connection, org: &str) -> rusqlite::Result<mastio_au
 /// numbers that no entry may have are found.
 fn behind(head: mastio_audit::Head) -> i64 {
     if head.seq == 0 { i64::MIN } else { head.seq.cast_signed() }
-}
-
-fn parse_hash(hex: &str) -> Option<[u8; 32]> {
-    mastio_core::hash_from_hex(hex).ok()
 }
 
 /// Rows of the existing system that name no organisation belong to no chain.

@@ -189,6 +189,19 @@ pub fn insert_sealed_ca(
     )
 }
 
+/// Wipes the CA keys that the existing system parked readable when it began to seal them, if it did: they are of CAs
+/// that are replaced.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn wipe_parked(database: &Database) -> Result<Option<Statement>, ReadError> {
+    const TABLE: &str = "legacy_pki_archive";
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    let found = database.rows_now(&Query::new(TABLE, sql, vec![TABLE.into()]))?;
+    let wipe = "UPDATE legacy_pki_archive SET legacy_pem = '' WHERE legacy_pem <> ''";
+    Ok((!found.is_empty()).then(|| Statement::any(wipe, vec![])))
+}
+
 /// A private key that lies readable in the database.
 #[derive(Debug)]
 pub enum BareKey {

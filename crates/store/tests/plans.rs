@@ -6,6 +6,7 @@ use mastio_core::{AgentId, PrincipalKind, Stamp, Thumbprint};
 use mastio_store::{
     OpenOptions,
     agents::{Method, NewAgent, PinnedLeaf},
+    audit::checkpoints,
     messages,
     sqlite::Database,
 };
@@ -30,7 +31,7 @@ fn the_sweep_reads_only_what_it_changes() {
         }
         let _open = Database::open(&OpenOptions { path: &path, backups: dir.path(), now }).unwrap();
         let connection = Connection::open(&path).unwrap();
-        for statement in messages::sweep(now, now) {
+        for statement in messages::sweep(now, now).into_iter().chain([checkpoints::thin_out(now)]) {
             let plan = plan(&connection, &statement.sql);
             let searches = plan.iter().filter(|step| step.starts_with("SEARCH "));
             assert!(searches.count() > 0 && !plan.iter().any(|step| step.starts_with("SCAN ")), "{plan:?}");

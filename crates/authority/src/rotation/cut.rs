@@ -144,7 +144,8 @@ impl Authority {
                 .write(cas::activate(next.certificate.thumbprint(), now))
                 .write_all(self.custody.replace(kind, next, now)?);
         }
-        Ok(unit)
+        let parked = keys::wipe_parked(self.store.database()).map_err(Outage::from)?;
+        Ok(unit.write_all(parked))
     }
 
     /// A signing key under the new intermediate. What the old one signed for SPIFFE agents is accepted for the usual

@@ -18,6 +18,10 @@ use super::{TrustError, unusable};
 /// The most links that the server sends along: a client that is further behind fetches the trust file.
 const MOST_LINKS: usize = 3;
 
+/// The most superseded CAs of a kind that the trust file shows: its readers bound what they read
+/// ([`mastio_pki::pem::MAX_CERTIFICATES`]).
+const MOST_SHOWN: usize = 4;
+
 /// A CA of the organisation.
 #[derive(Debug, Clone)]
 pub struct Ca {
@@ -218,7 +222,8 @@ impl Cas {
             Superseded => !ca.compromised && !ca.has_ended(self.now),
             _ => true,
         };
-        order.flat_map(|(kind, state)| self.of(kind, state)).filter(shown).map(|ca| &ca.certificate)
+        let newest = move |(kind, state)| self.of(kind, state).filter(shown).take(MOST_SHOWN);
+        order.flat_map(newest).map(|ca| &ca.certificate)
     }
 
     /// The way from superseded roots to the active one, the newest first: who knows only an old root believes the server

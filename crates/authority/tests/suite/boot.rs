@@ -1,6 +1,6 @@
 //! Starting: what is minted, what is taken over, and what is never minted over.
 
-use std::{fs, sync::Arc};
+use std::fs;
 
 use crate::world::*;
 use mastio_authority::boot::BootError;
@@ -290,23 +290,29 @@ async fn a_changed_admin_secret_is_noticed() {
     let world = World::new();
     leave(world.boot(&[]).await.unwrap());
     let new = "fedcba9876543210fedcba9876543210";
-    let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
-    let environment = [("MCP_PROXY_ADMIN_SECRET".to_owned(), new.to_owned())];
-    let source = mastio_config::Source::new(environment, "");
-    let settings = mastio_config::Settings::load(&source, world.dir.path()).unwrap().settings;
-    let authority = mastio_authority::boot::start(settings, clock, Arc::new(SystemRng)).await.unwrap();
+    let authority = world.boot(&[("MCP_PROXY_ADMIN_SECRET", new)]).await.unwrap();
     assert!(authority.operator(Some(new.as_bytes()), address()).is_ok());
     assert!(authority.operator(Some(SECRET.as_bytes()), address()).is_err());
     leave(authority);
-    let connection = rusqlite::Connection::open(world.dir.path().join("data/mcp_proxy.db")).unwrap();
-    let told: i64 = connection
-        .query_row(
-            "SELECT count(*) FROM local_audit WHERE event_type = 'admin.secret_rebootstrapped'",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    assert_eq!(told, 1);
+    assert_eq!(world.events("admin.secret_rebootstrapped"), 1);
+}
+
+#[tokio::test]
+async fn the_name_of_an_operator_is_of_secret_and_installation_and_gives_no_secret_away() {
+    let (world, elsewhere, new) = (World::new(), World::new(), "fedcba9876543210fedcba9876543210");
+    let name = async |world: &World, secret: &str| {
+        let authority = world.boot(&[("MCP_PROXY_ADMIN_SECRET", secret)]).await.unwrap();
+        let operator = authority.operator(Some(secret.as_bytes()), address()).unwrap();
+        leave(authority);
+        operator.fingerprint
+    };
+    let first = name(&world, SECRET).await;
+    let digits = first.strip_prefix("operator:").unwrap();
+    assert!(digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()), "{first}");
+    assert!(!hex::encode(mastio_core::sha256(SECRET.as_bytes())).starts_with(digits));
+    assert_eq!(name(&world, SECRET).await, first);
+    assert_ne!(name(&elsewhere, SECRET).await, first);
+    assert_ne!(name(&world, new).await, first);
 }
 
 #[tokio::test]

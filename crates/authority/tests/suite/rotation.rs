@@ -155,6 +155,47 @@ async fn the_superseded_root_stays_for_verifying_and_vouches_for_its_successor()
 }
 
 #[tokio::test]
+async fn however_often_it_rotates_clients_can_read_the_trust_file() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    for _ in 0..9 {
+        cut(&authority).await.unwrap();
+    }
+    let trust = authority.trust();
+    let shown = pem::certificates(&trust.trust_file).unwrap();
+    assert_eq!((shown.len(), shown[0] == trust.root), (10, true), "two active CAs and twice four of before");
+    assert_eq!(trust.above_server().len(), 4, "the intermediate and three links");
+    assert_eq!(trust.crl_issuers().count(), 10, "every revocation list goes on");
+}
+
+#[tokio::test]
+async fn an_adopted_database_gets_another_root_and_keeps_no_copy_of_the_old_key() {
+    for (name, more) in [("adopted-plain.db", &[][..]), ("adopted-encrypted.db", &[PASSPHRASE])] {
+        let world = World::new();
+        fixture(&world, name);
+        world.sql(
+            "CREATE TABLE IF NOT EXISTS legacy_pki_archive (key_id TEXT PRIMARY KEY, key_type TEXT NOT NULL, \
+                 legacy_pem TEXT NOT NULL, archived_at TEXT NOT NULL); \
+             INSERT INTO legacy_pki_archive VALUES ('legacy-org-ca-x', 'org_ca', 'PARKED KEY OF THE OLD ROOT', 'x');",
+        );
+        // The fixtures were made on 2026-11-22.
+        world.clock.advance(Duration::from_secs(10_000_000));
+        let authority = world.boot(more).await.unwrap();
+        let agents = fleet(&authority).await;
+        cut(&authority).await.unwrap();
+        assert_eq!(world.count("SELECT count(*) FROM legacy_pki_archive WHERE legacy_pem <> ''"), 0);
+        for file in ["data/mcp_proxy.db", "data/mcp_proxy.db-wal"] {
+            let bytes = fs::read(world.dir.path().join(file)).unwrap();
+            assert!(!bytes.windows(10).any(|window| window == b"PARKED KEY"), "{name}: {file}");
+        }
+        let alice = agents.iter().find(|agent| agent.id.name() == "alice").unwrap();
+        assert_eq!(gets_in(&authority, &reissued(&authority, alice.id.name()).await).await, Ok(()));
+        leave(authority);
+        assert!(world.boot(more).await.is_ok(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn after_a_compromise_nothing_of_before_is_believed() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();
@@ -314,13 +355,11 @@ async fn what_cannot_be_a_root_is_refused_with_its_reason() {
     let same = profile::root(&authority.trust().org, &active, now, &SystemRng).unwrap();
     says(upload(same.pem(), &active), "key_reused");
     assert!(authority.trust().cas.iter().any(|ca| ca.certificate == first), "the first one is known too");
-    for weak in [vectors_weak_rsa()] {
-        says(weak, "weak_key");
-    }
+    says(weak_rsa(), "weak_key");
 }
 
 /// A root with an RSA key of 1024 bits, by OpenSSL.
-fn vectors_weak_rsa() -> Source {
+fn weak_rsa() -> Source {
     let dir = tempfile::tempdir().unwrap();
     let made = std::process::Command::new("openssl")
         .args(

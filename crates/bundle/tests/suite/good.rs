@@ -4,7 +4,7 @@ use mastio_audit::{
     Head,
     checkpoint::{Checkpoint, SignedCheckpoint},
     note::{KeyKind, Name, NoteSigner},
-    proof::TlogProof,
+    tlog_proof::TlogProof,
 };
 use mastio_bundle::{
     Evidence, Occasion, Plan, Step, Survey, Trusted, Verdict, WriteError, Writer,
@@ -14,8 +14,10 @@ use mastio_bundle::{
 use mastio_timestamp::Anchors;
 
 use crate::{
+    attacks::recut,
+    parts::Parts,
     python,
-    world::{ORG, World, draft, with_row},
+    world::{ORG, World, draft, now, with_row},
 };
 
 fn steps(report: &mastio_bundle::Report) -> Vec<(Step, Verdict)> {
@@ -115,6 +117,22 @@ fn a_clock_that_was_set_back_is_told() {
         .collect();
     let world = World::of(world, entries);
     both_say(&world, &world.bundle(5, 40), &["– chain walk: the clock was set back: 11 entries from 30 on"]);
+}
+
+#[test]
+fn entries_that_were_adopted_may_have_more_than_one_reading_and_that_is_told() {
+    let mut world = World::new();
+    let mut parts = Parts::of(&world.bundle(5, 40));
+    recut(&mut parts);
+    let failed =
+        |bundle: &[u8]| verify(bundle, &world.trusted()).unwrap().failure().map(|check| check.text.clone());
+    assert!(failed(&parts.bundle()).unwrap().contains("entry 8 holds `|`"));
+
+    // The same entry in a log whose key was announced after it.
+    world.announced = now();
+    let mut parts = Parts::of(&world.bundle(5, 40));
+    recut(&mut parts);
+    both_say(&world, &parts.bundle(), &["– chain walk: 1 entries from 8 on hold `|`", "✓ inclusion"]);
 }
 
 #[test]

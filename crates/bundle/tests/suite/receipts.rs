@@ -1,6 +1,6 @@
 //! Receipts of deleted agents.
 
-use mastio_audit::{lines, proof::TlogProof};
+use mastio_audit::{lines, tlog_proof::TlogProof};
 use mastio_bundle::{Report, Step, Trusted, Verdict, receipt::verify_receipt};
 use mastio_jose::jws;
 use mastio_pki::trust_file;

@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) witness: NoteSigner,
     pub(crate) entries: Vec<Sealed>,
     tiles: Memory,
+    /// When the log key was announced.
+    pub(crate) announced: Stamp,
     pub(crate) tsa: RefCell<Option<Tsa>>,
 }
 
@@ -66,6 +68,11 @@ pub(crate) fn now() -> Stamp {
     SystemClock::default().now()
 }
 
+/// When the organisation began, and announced its log key: before any entry.
+pub(crate) fn began() -> Stamp {
+    now().minus(std::time::Duration::from_secs(3600))
+}
+
 pub(crate) fn signer(issue: impl FnOnce(&[u8]) -> Certificate) -> Signer {
     let key = SigningKey::generate().unwrap();
     let certificate = issue(key.spki_der());
@@ -74,7 +81,7 @@ pub(crate) fn signer(issue: impl FnOnce(&[u8]) -> Certificate) -> Signer {
 
 /// The Mastio's leaf below `issuer`.
 pub(crate) fn mastio_below(issuer: &Issuer<KeyPair>) -> Signer {
-    signer(|spki| profile::mastio_leaf(issuer, &domain(), &org(), spki, now(), &SystemRng).unwrap())
+    signer(|spki| profile::mastio_leaf(issuer, &domain(), &org(), spki, began(), &SystemRng).unwrap())
 }
 
 /// An agent's leaf.
@@ -82,7 +89,7 @@ pub(crate) fn agent_below(issuer: &Issuer<KeyPair>) -> Signer {
     let name = AgentName::parse("alice").unwrap();
     let (id, spiffe) = (AgentId::new(&org(), &name), SpiffeId::of_agent(&domain(), &org(), &name));
     signer(|spki| {
-        profile::agent(issuer, &id, &spiffe, spki, profile::LEAF_LIFETIME, now(), &SystemRng).unwrap()
+        profile::agent(issuer, &id, &spiffe, spki, profile::LEAF_LIFETIME, began(), &SystemRng).unwrap()
     })
 }
 
@@ -110,16 +117,17 @@ impl World {
     /// A log whose last entry is of that time.
     pub(crate) fn until(until: Stamp) -> Self {
         let key = KeyPair::generate_p256().unwrap();
-        let root = Issuer::new(profile::root(&org(), &key, now(), &SystemRng).unwrap(), key).unwrap();
+        let root = Issuer::new(profile::root(&org(), &key, began(), &SystemRng).unwrap(), key).unwrap();
         let key = KeyPair::generate_p256().unwrap();
-        let below = profile::intermediate(&root, &org(), key.spki_der(), now(), &SystemRng).unwrap();
+        let below = profile::intermediate(&root, &org(), key.spki_der(), began(), &SystemRng).unwrap();
         let intermediate = Issuer::new(below, key).unwrap();
         let witness = Name::parse("witness.example").unwrap();
         let witness = NoteSigner::generate(KeyKind::Witness, witness, &SystemRng).unwrap();
         let entries = entries(600, until);
         let tiles = grown(&entries);
         let mastio = mastio_below(&intermediate);
-        Self { root, intermediate, mastio, log: log_key(), witness, entries, tiles, tsa: RefCell::new(None) }
+        let (log, announced, tsa) = (log_key(), began(), RefCell::new(None));
+        Self { root, intermediate, mastio, log, witness, entries, tiles, announced, tsa }
     }
 
     /// Another log of the same organisation.
@@ -149,8 +157,7 @@ impl World {
     pub(crate) fn announce(&self, signer: &Signer, log: &NoteSigner) -> LogKey {
         let (origin, vkey) = (log.key().name().to_string(), log.key().to_string());
         let header = json!({ "alg": "ES256", "kid": signer.key.kid(), "typ": "mastio-log-key+jwt" });
-        let claims =
-            json!({ "iss": ORG, "origin": origin, "vkey": vkey, "base_seq": 1, "iat": now().unix() });
+        let claims = json!({ "iss": ORG, "origin": origin, "vkey": vkey, "base_seq": 1, "iat": self.announced.unix() });
         let announcement = jws::sign(&signer.key, &header, &claims).unwrap();
         LogKey { origin, vkey, base_seq: 1, announcement, announced_seq: 2 }
     }

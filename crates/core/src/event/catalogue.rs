@@ -228,4 +228,10 @@ events! {
 
     /// The file system of the database fills up.
     "audit.disk_low" Error DiskLow { used_percent: u64, available_bytes: u64, database_bytes: u64 }
+
+    /// Entries were handed out as a file. What was asked for is in the words of the query: `org_id` is `*` for every chain, and what is null was not asked for.
+    "audit.exported" Ok AuditExported { format: &'static str, org_id: String, start: Option<Stamp>, end: Option<Stamp>, event_type: Option<String>, actor: Option<String>, entries: u64, archived_through: Option<i64>, by: String }
+
+    /// The stored tree over the log was damaged and computed anew from the entries, which have the root of the newest checkpoint. If the damage had been taken for a rewind, that is withdrawn.
+    "audit.tree_rebuilt" Ok TreeRebuilt { origin: String, entries: u64, entries_before: Option<u64>, checkpoint_entries: u64, tiles_replaced: u64, tiles_removed: u64, rewind_withdrawn: bool, by: String }
 }

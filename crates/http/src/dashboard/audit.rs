@@ -148,10 +148,10 @@ pub(super) async fn explain(
 /// The log as a file, by the query of the admin API's export.
 pub(super) async fn hand_out(
     State(app): Shared,
-    Session(_): Session,
+    Session(session): Session,
     StrictQuery(query): StrictQuery<query::ExportQuery>,
 ) -> Result<Response, PageError> {
-    Ok(export::answer(&app, query).await?)
+    Ok(export::answer(&app, query, &session.operator).await?)
 }
 
 /// How many entries the last hour has (contract `audit-and-database.md` §1.7).

@@ -1,9 +1,10 @@
 //! Deleting agents for good, and the receipts of it.
 
 use axum::{Json, extract::State};
+use mastio_audit::lines;
 use mastio_authority::decommission::Decommissioned;
 use mastio_ledger::bundle::AnnouncedKey;
-use mastio_store::audit::ChainEntry;
+use mastio_store::audit::Entry;
 use serde_json::{Value, json};
 
 use super::{
@@ -71,27 +72,9 @@ async fn announced_key(app: &App, done: &Decommissioned) -> Option<AnnouncedKey>
     }
 }
 
-/// An entry with the members of a line of the export (contract `audit-and-database.md` §1.8).
-fn line(entry: &ChainEntry) -> Value {
-    json!({
-        "kind": "entry",
-        "id": entry.id,
-        "timestamp": entry.timestamp,
-        "event_type": entry.event_type,
-        "agent_id": entry.agent_id,
-        "session_id": entry.session_id,
-        "org_id": entry.org_id,
-        "result": entry.result,
-        "details": entry.details,
-        "entry_hash": entry.entry_hash,
-        "previous_hash": entry.previous_hash,
-        "chain_seq": entry.chain_seq,
-        "peer_org_id": null,
-        "peer_row_hash": null,
-        "principal_type": null,
-        "hash_format": entry.hash_format,
-        "actor": entry.agent_id,
-        "prev_hash": entry.previous_hash,
-        "hash": entry.entry_hash,
-    })
+/// An entry as a line of the export (contract `audit-and-database.md` §1.8).
+fn line(entry: &Entry) -> Value {
+    let mut line = Vec::new();
+    lines::ndjson(&entry.row(), &mut line);
+    serde_json::from_slice(&line).unwrap_or_default()
 }

@@ -49,8 +49,8 @@ async fn an_export_holds_the_chain_oldest_first_and_ends_in_the_head() {
     let world = World::new().await;
     world.member("alice").await;
     world.switch("alice", "revoke").await;
-    let (export, head) =
-        (world.read("/v1/admin/audit/export").await, world.read("/v1/admin/audit/head").await);
+    let head = world.read("/v1/admin/audit/head").await;
+    let export = world.read("/v1/admin/audit/export").await;
     assert_eq!(export.header("content-type"), Some("application/x-ndjson"));
     let entries = lines(&export);
     let (first, last) = (&entries[0], &entries[entries.len() - 1]);
@@ -65,7 +65,9 @@ async fn an_export_holds_the_chain_oldest_first_and_ends_in_the_head() {
     assert_eq!(head.body["last_id"], format!("acme:{}", last["chain_seq"]));
     assert_eq!(head.body["last_timestamp"], last["timestamp"]);
     let all = world.read("/v1/admin/audit/export?org_id=*&format=json").await;
-    assert_eq!(all.text, export.text);
+    let exported = &lines(&all)[entries.len()];
+    assert_eq!(exported["event_type"], "audit.exported");
+    assert!(all.text.starts_with(&export.text), "{}", all.text);
     assert_eq!(world.read("/v1/admin/audit/export?org_id=nobody").await.text, "");
 }
 
@@ -84,7 +86,7 @@ async fn an_export_is_narrowed_and_written_for_spreadsheets() {
     assert_eq!(records[0].split(',').next_back(), Some("previous_hash"));
     // The clock stands at 14:20:00 on this day.
     let day = "/v1/admin/audit/export?start=2026-09-21T14:20:00Z&end=2026-09-22";
-    assert_eq!(lines(&world.read(day).await).len(), 3);
+    assert_eq!(lines(&world.read(day).await).len(), 5, "two agents, a revocation and two exports");
     assert_eq!(world.read("/v1/admin/audit/export?start=2026-09-22").await.text, "");
 }
 
@@ -107,7 +109,63 @@ async fn a_long_export_arrives_whole() {
     let before = lines(&world.read("/v1/admin/audit/export").await).len();
     world.fill(5000).await;
     world.index().await;
-    assert_eq!(lines(&world.read("/v1/admin/audit/export").await).len(), before + 5000);
+    assert_eq!(
+        lines(&world.read("/v1/admin/audit/export").await).len(),
+        before + 5001,
+        "and the export before"
+    );
+}
+
+#[tokio::test]
+async fn an_export_that_began_is_on_record_and_a_refused_one_is_not() {
+    let world = World::new().await;
+    world.fill(10).await;
+    let told = async || {
+        let path = "/v1/admin/audit/entries?event=audit.exported";
+        world.read(path).await.body["entries"].as_array().unwrap().clone()
+    };
+    for refused in ["format=xml", "start=soon", "limit=3", "limit=1000001", "start=2026-09-22&end=2026-09-21"]
+    {
+        let answer = world.read(&format!("/v1/admin/audit/export?{refused}")).await;
+        assert!(answer.status.is_client_error(), "{refused}: {answer:?}");
+    }
+    assert_eq!(told().await, Vec::<Value>::new());
+
+    let asked = "format=csv&org_id=*&start=2026-09-01&end=2026-10-01&event_type=pki.&actor=bob";
+    world.read(&format!("/v1/admin/audit/export?{asked}")).await;
+    let [entry] = told().await.try_into().unwrap();
+    let mut details = entry["details"].clone();
+    assert!(details["by"].take().as_str().unwrap().starts_with("operator:"), "{entry}");
+    assert_eq!(
+        details,
+        json!({
+            "format": "csv", "org_id": "*", "start": "2026-09-01T00:00:00.000000+00:00", "end": "2026-10-01T00:00:00.000000+00:00",
+            "event_type": "pki.*", "actor": "acme::bob", "entries": 0, "archived_through": null, "by": null,
+        })
+    );
+    assert!(entry["sentence"].as_str().unwrap().contains("took out 0 entries of * as csv from 2026-09-01"));
+
+    let export = world.read("/v1/admin/audit/export").await;
+    let [_, newest] = lines(&export).iter().rev().take(2).cloned().collect::<Vec<_>>().try_into().unwrap();
+    assert_ne!(newest["event_type"], "audit.exported", "what is handed out does not tell of itself");
+    let told_now = told().await;
+    assert_eq!(told_now[0]["details"]["entries"], lines(&export).len());
+
+    let long = format!("/v1/admin/audit/export?org_id={}", "x".repeat(20_000));
+    assert_eq!(world.read(&long).await.status, StatusCode::OK);
+    let told_now = told().await;
+    assert_eq!((told_now.len(), &told_now[0]["details"]["oversized"]), (3, &json!(true)));
+}
+
+#[tokio::test]
+async fn an_export_that_cannot_be_told_is_not_handed_out() {
+    let world = World::new().await;
+    let path = world.authority.store().database().path().to_owned();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON local_audit WHEN NEW.event_type = 'audit.exported' \
+        BEGIN SELECT RAISE(ABORT, 'full'); END";
+    rusqlite::Connection::open(path).unwrap().execute_batch(full).unwrap();
+    let refused = world.read("/v1/admin/audit/export").await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
 }
 
 #[tokio::test]
@@ -210,6 +268,9 @@ async fn a_filter_that_cannot_be_read_is_named() {
         ("export?actor=a::b::c", Some("actor"), "use an agent's id or name"),
         ("export?limit=0", Some("limit"), "use a number above 0"),
         ("export?start=soon", Some("start"), "use a time such as"),
+        ("export?start=2026-09-22&end=2026-09-21", Some("start"), "start must not be behind end"),
+        ("entries?from=2026-09-22&to=2026-09-21", Some("from"), "from must not be behind to"),
+        ("proof?from=3&to=2", Some("from"), "from must not be behind to, and 3 is behind 2"),
     ] {
         let refused = world.read(&format!("/v1/admin/audit/{asked}")).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{asked}: {refused:?}");
@@ -224,6 +285,22 @@ async fn a_filter_that_cannot_be_read_is_named() {
     }
     let missing = world.read("/v1/admin/audit/entries/4711").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND, "{missing:?}");
+}
+
+#[tokio::test]
+async fn a_bundle_of_an_inverted_range_is_refused_by_both_names() {
+    let world = World::new().await;
+    for (body, says) in [
+        (
+            json!({ "first_seq": 3, "last_seq": 2 }),
+            "first_seq must not be behind last_seq, and 3 is behind 2",
+        ),
+        (json!({ "start": "2026-09-22", "end": "2026-09-21" }), "start must not be behind end"),
+    ] {
+        let refused = world.operate(SECRET, "/v1/admin/audit/bundle", &body).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+        assert!(refused.body["detail"].as_str().unwrap().starts_with(says), "{refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -520,6 +520,8 @@ async fn the_audit_log_is_searched_explained_and_handed_out() {
         export.text.starts_with("id,timestamp,") && export.text.contains("agent.deactivated"),
         "{export:?}"
     );
+    let page = operator.get("/proxy/audit?action=audit.exported").await.text;
+    assert!(page.contains("dashboard:") && page.contains("entries of acme as csv"), "{page}");
 }
 
 #[tokio::test]

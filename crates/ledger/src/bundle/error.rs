@@ -28,6 +28,13 @@ pub enum BundleError {
     /// The entries do not follow from each other.
     #[error("no proof covers these entries: {0}")]
     Broken(String),
+    /// No verifier would accept this one.
+    #[error(
+        "entry {0} holds `|` or a control character outside its details and is not older than the log key: under the same \
+         hash its columns may be cut elsewhere, and no verifier accepts that; ask for the entries before it and behind it \
+         (first_seq, last_seq), and for its own proof: GET /v1/admin/audit/proof?seq={0}"
+    )]
+    Ambiguous(u64),
     /// Another bundle is being written.
     #[error("another bundle is being written; try again when it is done")]
     Busy,
@@ -87,7 +94,7 @@ impl Refusal for BundleError {
     fn status(&self) -> u16 {
         match self {
             Self::Empty | Self::Missing(..) => 404,
-            Self::Broken(_) => 409,
+            Self::Broken(_) | Self::Ambiguous(_) => 409,
             Self::Busy => 429,
             Self::Certificate => 500,
             Self::Prove(error) => error.status(),
@@ -102,6 +109,7 @@ impl Refusal for BundleError {
             Self::Empty => "no_entries",
             Self::Missing(..) => "entries_missing",
             Self::Broken(_) => "audit_chain_broken",
+            Self::Ambiguous(_) => "entry_ambiguous",
             Self::Busy => "bundle_in_progress",
             Self::Certificate => "signing_certificate_missing",
             Self::Prove(error) => error.reason(),

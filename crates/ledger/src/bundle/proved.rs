@@ -5,7 +5,7 @@ use mastio_bundle::{
     Evidence, Stamped, Surveyed,
     format::{ChainProof, Consistency, Digest, HandOver, Inclusion, LogKey, Lost, Mark, Node},
 };
-use mastio_core::{Kid, OrgId};
+use mastio_core::{Kid, OrgId, Stamp, hash_from_hex};
 use mastio_jose::Compact;
 use mastio_store::{
     audit::{archive, evidence, origins},
@@ -36,6 +36,9 @@ impl Ledger {
         let (first, last) = (surveyed.first_seq(), surveyed.last_seq());
         let stamped = self.stamped(last, question.stamping).await?;
         let key = self.log_key().await?;
+        if let Some(seq) = surveyed.recut_since(Stamp::from_unix(key.started_at.unix())) {
+            return Err(BundleError::Ambiguous(seq));
+        }
         let checkpoint = match question.against_size {
             // What was saved may be newer than what the entries need.
             Some(size) => {
@@ -184,11 +187,7 @@ fn signing_cert(database: &Database, announcement: &str) -> Result<String, Bundl
 }
 
 fn read_mark(mark: &archive::Mark) -> Result<Mark, BundleError> {
-    let digest = |text: &str| {
-        let mut digest = [0; 32];
-        hex::decode_to_slice(text, &mut digest).map_err(Outage::internal)?;
-        Ok::<_, BundleError>(Digest(digest))
-    };
+    let digest = |text: &str| hash_from_hex(text).map(Digest).map_err(Outage::internal);
     Ok(Mark {
         first_seq: mark.span.first.cast_unsigned(),
         archived_through: mark.span.last.cast_unsigned(),

@@ -19,12 +19,12 @@ use mastio_store::{
         archive::{self, Told},
         checkpoints, tree,
     },
-    config, crl,
+    crl,
     sqlite::Database,
 };
 use serde_json::Value;
 
-use super::{Rewind, TOLD, find, judge, newest_of, told};
+use super::{Rewind, find, forget, judge, judge_entries, newest_of, told};
 use crate::{
     checkpoint_file::{CheckpointFile, Known},
     checkpoints::CheckpointError,
@@ -89,9 +89,9 @@ impl Loss {
         // A tree is stored before its checkpoint is signed: one that is larger was signed over entries that are gone.
         let size = tree::stored(database)?.map_or(0, |tree| tree.size);
         let file = CheckpointFile::beside(database.path());
-        let by_file = find(database, &file, &key, size)?;
+        let by_file = find(database, &file, &trust.org, &key, size)?;
         let noticed = noticed(database, &trust.org)?;
-        let by_witness = told_rewind(database, &key, size, noticed.as_ref())?;
+        let by_witness = told_rewind(database, &trust.org, &key, size, noticed.as_ref())?;
         let newest = |rewind: &Rewind| newest_of(&key, &rewind.known);
         let rewind =
             by_file.into_iter().chain(by_witness).max_by_key(newest).ok_or(AcceptError::NothingLost)?;
@@ -151,7 +151,7 @@ impl Loss {
         };
         let mut unit = maker.begin(self.generation, self.new_origin.clone(), self.base_seq)?;
         unit.events.insert(0, Event::new(&restored));
-        let unit = unit.write(config::put_own(TOLD, "")).write(crl::raise_numbers(clock.now()));
+        let unit = unit.write(forget()).write(crl::raise_numbers(clock.now()));
         store.submit(unit).await.map_err(Outage::from)?;
         Ok(())
     }
@@ -168,12 +168,13 @@ fn noticed(database: &Database, org: &OrgId) -> Result<Option<Told>, AcceptError
 /// The rewind that the server told, by a checkpoint of a witness perhaps, if it is one still.
 fn told_rewind(
     database: &Database,
+    org: &OrgId,
     key: &LogKey,
     size: u64,
     noticed: Option<&Told>,
 ) -> Result<Option<Rewind>, AcceptError> {
     let Some(known) = told(database)? else { return Ok(None) };
-    let reason = judge(database, key, size, &known).map_err(CheckpointError::from)?;
+    let reason = judge_entries(database, org, key, size, &known).map_err(CheckpointError::from)?;
     let details: Option<Value> = noticed.and_then(|noticed| serde_json::from_str(&noticed.details).ok());
     let seen_in = details.as_ref().and_then(|details| details["seen_in"].as_str());
     let seen_in = seen_in.unwrap_or("the audit log").to_owned();

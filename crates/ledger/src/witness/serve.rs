@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 
 use mastio_audit::{
     checkpoint::SignedCheckpoint,
-    note::{Name, NoteKey},
+    note::{Name, NoteError, NoteKey},
     tree::TreeHead,
     witness::{AddCheckpoint, Relation, RequestError},
 };
@@ -23,9 +23,6 @@ use mastio_store::{
 
 use super::doubts::Doubts;
 use crate::Ledger;
-
-/// The longest checkpoint with nothing but the signature of its log, in bytes: what is signed is kept.
-const LONGEST: usize = 4 << 10;
 
 /// Why a checkpoint is not cosigned.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +40,7 @@ pub enum AddError {
     #[error("the old size is larger than the checkpoint's: send the size that was cosigned last")]
     Backwards,
     /// Longer than what is kept.
-    #[error("the checkpoint is longer than 4 KB: leave lines out of it")]
+    #[error("{}", NoteError::TooLong)]
     TooLong,
     /// The log did not sign it.
     #[error("no signature on the checkpoint is by a key that is known for this log")]
@@ -146,8 +143,8 @@ impl Ledger {
         let mut refused = AddError::UnknownLog;
         for key in self.authority.settings.audit.witnessing.logs.iter().filter(|key| key.name() == origin) {
             match checkpoint.signed_by(key) {
-                Ok(note) if note.as_str().len() > LONGEST => return Err(AddError::TooLong),
                 Ok(note) => return Ok(note),
+                Err(NoteError::TooLong) => return Err(AddError::TooLong),
                 Err(_) => refused = AddError::Unsigned,
             }
         }

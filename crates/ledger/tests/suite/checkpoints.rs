@@ -54,6 +54,68 @@ async fn a_checkpoint_has_the_root_over_every_entry() {
     assert_eq!(filed[0].note, first.note);
 }
 
+/// Four checkpoints a day, the first three of each cosigned by one witness or both.
+async fn signed_over_days(world: &World, ledger: &Ledger, days: u64) {
+    for number in 0..days * 4 {
+        write(ledger, 1).await;
+        ledger.keep_log().await;
+        let witnesses: &[&str] = match number % 4 {
+            0 | 1 => &["one", "two"],
+            2 => &["two"],
+            _ => &[],
+        };
+        for witness in witnesses {
+            world.sql(&format!(
+                "INSERT INTO audit_cosignatures SELECT origin, tree_size, '{witness}', 'line', signed_at \
+                 FROM audit_checkpoints ORDER BY tree_size DESC LIMIT 1"
+            ));
+        }
+        world.pass(6 * 3600);
+    }
+}
+
+#[tokio::test]
+async fn of_each_day_long_ago_the_newest_checkpoint_stays_and_the_newest_of_each_witness() {
+    let world = World::new();
+    // The first second of a day.
+    world.pass(86_400 - 1_790_000_000 % 86_400);
+    let ledger = world.boot(&[]).await;
+    signed_over_days(&world, &ledger, 2).await;
+    let all = || world.count("SELECT count(*) FROM audit_checkpoints");
+    let cosigned = || world.count("SELECT count(*) FROM audit_cosignatures");
+    assert_eq!((all(), cosigned()), (8, 10));
+    let saved = ledger.newest_checkpoint().await.unwrap().unwrap();
+
+    world.pass(27 * 86_400);
+    write(&ledger, 1).await;
+    ledger.keep_log().await;
+    assert_eq!((all(), cosigned()), (9, 10), "nothing is that old");
+
+    world.pass(3 * 86_400);
+    ledger.keep_log().await;
+    // The second of a day is the newest of one witness, the third that of the other, the fourth that of the log.
+    assert_eq!((all(), cosigned()), (7, 6));
+    assert_eq!(
+        world.count(
+            "SELECT count(*) FROM audit_cosignatures WHERE tree_size NOT IN \
+        (SELECT tree_size FROM audit_checkpoints)"
+        ),
+        0
+    );
+    // What was in one that is gone is proved by the next that was cosigned.
+    let first = ledger.checkpoint_covering(1).await.unwrap();
+    let second = world.count("SELECT min(tree_size) FROM audit_checkpoints");
+    assert_eq!(first.head().size.cast_signed(), second);
+    ledger.prove(1, Some(first.head().size)).await.unwrap();
+    let newest = ledger.newest_checkpoint().await.unwrap().unwrap();
+    let continued = ledger.consistency(saved.head().size, None).await.unwrap();
+    continued.proof.verify(&saved.head(), &newest.head()).unwrap();
+
+    world.pass(40 * 86_400);
+    ledger.keep_log().await;
+    assert_eq!((all(), cosigned()), (7, 6), "those that stay stay, and the newest of all is never too old");
+}
+
 #[tokio::test]
 async fn nothing_new_is_signed_over_the_same_entries_and_a_checkpoint_writes_none() {
     let world = World::new();
@@ -182,7 +244,8 @@ async fn an_interrupted_piece_is_taken_again() {
     write(&ledger, 40_000).await;
     world.sql("CREATE TRIGGER stop BEFORE INSERT ON audit_tiles WHEN NEW.tile > 100 BEGIN SELECT RAISE(ABORT, 'stop'); END");
     let error = ledger.checkpoint_now().await.unwrap_err();
-    assert_eq!(error.reason(), "contended");
+    assert_eq!(error.reason(), "audit_tree_unreadable");
+    assert!(error.to_string().contains("rebuild-tree"), "{error}");
     let size = world.count("SELECT size FROM audit_tree");
     assert!((1..40_000).contains(&size), "whole pieces were stored: {size}");
     world.sql("DROP TRIGGER stop");
@@ -213,7 +276,12 @@ async fn tiles_that_were_changed_give_no_proof_and_no_checkpoint() {
     assert_eq!(ledger.prove(1, None).await.unwrap_err().reason(), "audit_tree_contradicts");
     world.sql("UPDATE audit_tiles SET hashes = zeroblob(length(hashes)) WHERE level = 1");
     write(&ledger, 1).await;
-    assert_eq!(ledger.checkpoint_now().await.unwrap_err().reason(), "audit_rolled_back");
+    for _ in 0..2 {
+        let error = ledger.checkpoint_now().await.unwrap_err();
+        assert_eq!(error.reason(), "audit_tree_unreadable");
+        assert!(error.to_string().contains("mastio audit rebuild-tree"), "{error}");
+    }
+    assert_eq!(world.events("audit.rolled_back"), 0, "nobody rewrote anything");
 }
 
 #[tokio::test]

@@ -3,19 +3,15 @@
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
-    sync::Arc,
 };
 
 use clap::Args;
 use mastio_authority::trust::Trust;
-use mastio_config::{Database as DatabaseSetting, Settings, Source};
-use mastio_core::{Clock, OrgId, Rng, SystemClock, SystemRng};
-use mastio_custody::Local;
+use mastio_config::{Settings, Source};
 use mastio_ledger::rewind::{Reason, accept::Loss};
-use mastio_store::{Store, config, sqlite::Database};
 
 use super::who;
-use crate::Ended;
+use crate::{Ended, deployment::Deployment};
 
 #[derive(Args)]
 pub(crate) struct AcceptRestore {
@@ -43,18 +39,11 @@ pub(crate) fn run(arguments: &AcceptRestore) -> Ended {
 /// Whether it was accepted.
 fn accept(arguments: &AcceptRestore) -> Result<bool, Failure> {
     let settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
-    let DatabaseSetting::Sqlite(path) = &settings.database;
-    let database = Database::open_for_tool(path)?;
-    let org = config::get(&database, "org_id")?
-        .ok_or("the database names no organisation; start the Mastio once")?;
-    let org = OrgId::parse(&org)?;
-    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) =
-        (Arc::new(SystemClock::default()), Arc::new(SystemRng));
-    let passphrase = settings.at_rest_passphrase.as_ref();
-    let custody = Local::new(Arc::clone(&database), passphrase, Arc::clone(&clock), Arc::clone(&rng));
-    let trust = Trust::load(&database, &custody, &org, &settings.trust_domain, 1, clock.now())?
+    let deployment = Deployment::open(&settings)?;
+    let Deployment { database, org, custody, clock, rng } = &deployment;
+    let trust = Trust::load(database, custody, org, &settings.trust_domain, 1, clock.now())?
         .ok_or("there is no Org CA yet; start the Mastio once")?;
-    let loss = Loss::examine(&database, &custody, &trust)?;
+    let loss = Loss::examine(database, custody, &trust)?;
     explain(&loss);
     if !arguments.yes && !is_confirmed()? {
         eprintln!("nothing was changed");
@@ -62,8 +51,8 @@ fn accept(arguments: &AcceptRestore) -> Result<bool, Failure> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Store::start(database, org, Arc::clone(&clock), rng.as_ref())?;
-        let accepted = loss.accept(&store, &custody, &trust, (clock.as_ref(), rng.as_ref()), &who()).await;
+        let store = deployment.store()?;
+        let accepted = loss.accept(&store, custody, &trust, (clock.as_ref(), rng.as_ref()), &who()).await;
         store.close();
         accepted.map_err(Failure::from)
     })?;

@@ -6,6 +6,7 @@ use mastio_audit::{
     checkpoint::SignedCheckpoint,
     tree::{Peaks, Tree},
 };
+use mastio_core::hash_from_hex;
 use mastio_ledger::checkpoint_file::CheckpointFile;
 use mastio_store::{
     audit::{
@@ -93,12 +94,11 @@ fn peaks(database: &Database, stored: StoredTree, org: String, size: u64) -> Res
     let range = Range { org, first, last: base + size.cast_signed() - 1 };
     let read = database.audit(|view| {
         view.walk(&range, &Filter::default(), &mut |row| {
-            let mut hash = [0; 32];
             let in_place = row.chain_seq == Some(base + peaks.size().cast_signed());
-            if !in_place || hex::decode_to_slice(row.entry_hash.unwrap_or_default(), &mut hash).is_err() {
-                return ControlFlow::Break(());
+            match hash_from_hex(row.entry_hash.unwrap_or_default()) {
+                Ok(hash) if in_place => peaks.append(&hash),
+                _ => return ControlFlow::Break(()),
             }
-            peaks.append(&hash);
             ControlFlow::Continue(())
         })
     });

@@ -137,7 +137,7 @@ impl Log {
         let Some(key) = self.keys.iter().find(|key| *key.name() == said.origin) else {
             return Err(Alarm::Contradiction(self.unknown(said)));
         };
-        newest.verify(key).map_err(|error| contradiction(&error))?;
+        newest.signed_by(key).map_err(|error| contradiction(&error))?;
         let before = self.seen.before(&said.origin).map_err(|why| self.alarm(&newest, &why))?;
         if let Some(last) = before {
             let old = last.unverified();

@@ -8,6 +8,7 @@ use std::{
 use clap::Args;
 use mastio_audit::{checkpoint::SignedCheckpoint, note::NoteKey};
 use mastio_bundle::{Report, Trusted, receipt, verify};
+use mastio_core::hash_from_hex;
 use mastio_ledger::checkpoint_file;
 use mastio_pki::pem;
 use mastio_timestamp::Anchors;
@@ -152,9 +153,7 @@ fn saved(path: &Path) -> Result<SignedCheckpoint, String> {
 }
 
 fn digest(text: &str) -> Result<[u8; 32], String> {
-    let mut digest = [0; 32];
-    let read = hex::decode_to_slice(text, &mut digest);
-    read.map(|()| digest).map_err(|_| "--entry-hash is not 64 hex digits".to_owned())
+    hash_from_hex(text).map_err(|error| format!("--entry-hash: {error}"))
 }
 
 /// What the auditor says to know.

@@ -8,6 +8,9 @@ use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database}
 
 const TABLE: &str = "audit_checkpoints";
 
+/// How many checkpoints one unit thins out: so few that requests do not wait long for the writer.
+pub const THINNED_AT_ONCE: i64 = 1000;
+
 /// A row of `audit_checkpoints`. Nothing of it is verified but that note and columns agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointRow {
@@ -160,4 +163,24 @@ pub fn put_cosignature(origin: &Name, size: u64, cosignature: &Cosignature) -> S
             cosignature.received_at.into(),
         ],
     )
+}
+
+/// Thins out what was signed before `before`, at most [`THINNED_AT_ONCE`] of them, with their cosignatures. Of each day
+/// the newest checkpoint of an origin stays, and the newest that each witness cosigned: so the newest of all stays, what a
+/// witness knows last, and one of either kind for every entry.
+#[must_use]
+pub fn thin_out(before: Stamp) -> Statement {
+    // The next one decides: if it is of the same day, this one is not the newest of it.
+    let sql = "DELETE FROM audit_checkpoints WHERE id IN (SELECT id FROM audit_checkpoints c \
+        WHERE signed_at < ?1 AND substr(signed_at, 1, 10) = \
+            (SELECT substr(n.signed_at, 1, 10) FROM audit_checkpoints n \
+            WHERE n.origin = c.origin AND n.tree_size > c.tree_size ORDER BY n.tree_size LIMIT 1) \
+        AND NOT EXISTS (SELECT 1 FROM audit_cosignatures s WHERE s.origin = c.origin AND s.tree_size = c.tree_size \
+            AND substr(c.signed_at, 1, 10) IS NOT \
+                (SELECT substr(n.signed_at, 1, 10) FROM audit_cosignatures t \
+                CROSS JOIN audit_checkpoints n ON n.origin = t.origin AND n.tree_size = t.tree_size \
+                WHERE t.origin = s.origin AND t.witness = s.witness AND t.tree_size > s.tree_size \
+                ORDER BY t.tree_size LIMIT 1)) \
+        ORDER BY signed_at LIMIT ?2)";
+    Statement::any(sql, vec![before.into(), THINNED_AT_ONCE.into()])
 }

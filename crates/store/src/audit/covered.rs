@@ -6,10 +6,11 @@ use mastio_audit::{
     Break, Head, Problem,
     checkpoint::SignedCheckpoint,
     note::NoteKey,
-    tree::{Peaks, TileId, Tiles, Tree, TreeError, TreeHead},
+    tree::{Peaks, Tree, TreeError, TreeHead},
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
+use super::tree::TilesOf;
 use crate::sqlite;
 
 /// A checkpoint, and the tree of the entries that went by.
@@ -41,7 +42,7 @@ impl Covered {
         if signed.as_ref().is_ok_and(|signed| signed.size <= before) {
             return Ok(None);
         }
-        match Tree::new(before, &StoredTiles(connection)).peaks() {
+        match Tree::new(before, &TilesOf(connection)).peaks() {
             Ok(peaks) => Ok(Some(Self { base_seq, signed, peaks })),
             Err(TreeError::Source(error)) => Err(error),
             Err(_) => {
@@ -86,20 +87,4 @@ pub(super) fn issuer(announcement: &str) -> Option<String> {
     let claims = URL_SAFE_NO_PAD.decode(announcement.split('.').nth(1)?).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
     claims["iss"].as_str().map(str::to_owned)
-}
-
-struct StoredTiles<'a>(&'a Connection);
-
-impl Tiles for StoredTiles<'_> {
-    type Error = rusqlite::Error;
-
-    fn tile(&self, tile: TileId, _width: usize) -> rusqlite::Result<Vec<u8>> {
-        let sql = "SELECT hashes FROM audit_tiles WHERE level = ?1 AND tile = ?2";
-        let found = self
-            .0
-            .prepare_cached(sql)?
-            .query_row(params![tile.level, tile.index.cast_signed()], |row| row.get(0))
-            .optional()?;
-        Ok(found.unwrap_or_default())
-    }
 }

@@ -2,6 +2,8 @@
 
 use mastio_audit::LocalRow;
 
+use crate::{Row, RowError};
+
 /// One entry, in the words in which it is stored: its hash covers exactly these.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Entry {
@@ -50,6 +52,26 @@ impl Entry {
             entry_hash: owned(row.entry_hash),
             hash_format: owned(row.hash_format),
         }
+    }
+
+    /// Reads a row with all of its columns.
+    pub(super) fn read(row: &Row) -> Result<Self, RowError> {
+        let owned = |column| row.text(column).map(str::to_owned);
+        let or_null = |column| Ok::<_, RowError>(row.text_or_null(column)?.map(str::to_owned));
+        Ok(Self {
+            id: row.int("id")?,
+            timestamp: owned("timestamp")?,
+            event_type: owned("event_type")?,
+            agent_id: or_null("agent_id")?,
+            result: owned("result")?,
+            details: or_null("details")?,
+            session_id: or_null("session_id")?,
+            org_id: or_null("org_id")?,
+            chain_seq: row.int_or_null("chain_seq")?,
+            previous_hash: or_null("previous_hash")?,
+            entry_hash: or_null("entry_hash")?,
+            hash_format: or_null("hash_format")?,
+        })
     }
 
     /// The entry as the chain's verifier takes it. The columns about peers are empty on a Mastio.

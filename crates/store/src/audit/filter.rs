@@ -1,5 +1,7 @@
 //! Which entries are asked for.
 
+use std::fmt;
+
 use mastio_audit::LocalRow;
 use mastio_core::{Stamp, canonical};
 
@@ -51,6 +53,15 @@ impl EventName {
         let (Self::Is(name) | Self::Within(name)) = self;
         // No name holds the last character there is.
         (name, format!("{name}{}", char::MAX))
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Is(name) => f.write_str(name),
+            Self::Within(family) => write!(f, "{family}*"),
+        }
     }
 }
 

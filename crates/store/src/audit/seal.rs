@@ -1,11 +1,14 @@
 //! What our chain says about the rows that are not written any more (design decision 15).
 
 use mastio_audit::{Break, Head, Problem, UnchainedReport};
-use mastio_core::event::{Details, catalogue};
+use mastio_core::{
+    event::{Details, catalogue},
+    hash_from_hex,
+};
 use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 
-use super::{Chain, parse_hash};
+use super::Chain;
 use crate::{
     ReadError,
     sqlite::{self, Database},
@@ -75,8 +78,8 @@ fn read(details: &str) -> Option<Seal> {
     }
     let told: Told = serde_json::from_str(details).ok()?;
     let unchained =
-        UnchainedReport { rows: told.unchained_rows, sha256: parse_hash(&told.unchained_sha256)? };
-    Some(Seal { head: Head { seq: told.last_seq, hash: parse_hash(&told.last_hash) }, unchained })
+        UnchainedReport { rows: told.unchained_rows, sha256: hash_from_hex(&told.unchained_sha256).ok()? };
+    Some(Seal { head: Head { seq: told.last_seq, hash: hash_from_hex(&told.last_hash).ok() }, unchained })
 }
 
 /// The last entry of a chain when it was sealed.

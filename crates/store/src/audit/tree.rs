@@ -1,7 +1,10 @@
 //! The Merkle tree over our chain: tables `audit_tree` and `audit_tiles`, and the hashes of entries that it grows from.
 
+use std::collections::BTreeMap;
+
 use mastio_audit::tree::{Growth, Hash, TileId, Tiles};
 use mastio_core::{OrgId, Stamp, hash_from_hex};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::archive;
 use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
@@ -64,11 +67,22 @@ pub struct StoredTiles<'a>(pub &'a Database);
 impl Tiles for StoredTiles<'_> {
     type Error = ReadError;
 
-    fn tile(&self, tile: TileId, _width: usize) -> Result<Vec<u8>, ReadError> {
+    fn tile(&self, tile: TileId, width: usize) -> Result<Vec<u8>, ReadError> {
+        Ok(self.0.read(|connection| TilesOf(connection).tile(tile, width))?)
+    }
+}
+
+/// The same within a transaction.
+pub(super) struct TilesOf<'a>(pub(super) &'a Connection);
+
+impl Tiles for TilesOf<'_> {
+    type Error = rusqlite::Error;
+
+    fn tile(&self, tile: TileId, _width: usize) -> rusqlite::Result<Vec<u8>> {
         let sql = "SELECT hashes FROM audit_tiles WHERE level = ?1 AND tile = ?2";
-        let values = vec![i64::from(tile.level).into(), int(tile.index)];
-        let rows = self.0.rows_now(&Query::new("audit_tiles", sql, values))?;
-        Ok(rows.first().map(|row| row.blob("hashes").map(<[u8]>::to_vec)).transpose()?.unwrap_or_default())
+        let mut statement = self.0.prepare_cached(sql)?;
+        let found = statement.query_row(params![tile.level, tile.index.cast_signed()], |row| row.get(0));
+        Ok(found.optional()?.unwrap_or_default())
     }
 }
 
@@ -97,6 +111,29 @@ pub fn leaves(database: &Database, org: &OrgId, first: u64, limit: u64) -> Resul
         let previous_hash = row.parse_or_null("previous_hash", hash_from_hex)?;
         Ok::<_, RowError>(Leaf { seq: number(row, "chain_seq")?, previous_hash, entry_hash })
     };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// The hashes of those entries `first..=last` of the chain of `org` that are in the log or were brought back from an
+/// archive.
+///
+/// # Errors
+/// When the database cannot be read, or a hash is not one.
+pub fn entry_hashes(
+    database: &Database,
+    org: &OrgId,
+    first: u64,
+    last: u64,
+) -> Result<BTreeMap<u64, Hash>, ReadError> {
+    // The log comes last: what it has counts.
+    let sql = "SELECT chain_seq, entry_hash, 0 AS live FROM restored_audit \
+        WHERE org_id = ?1 AND chain_seq BETWEEN ?2 AND ?3 UNION ALL \
+        SELECT chain_seq, entry_hash, 1 FROM local_audit WHERE org_id = ?1 AND chain_seq BETWEEN ?2 AND ?3 \
+        ORDER BY live";
+    let rows =
+        database.rows_now(&Query::new(ENTRIES, sql, vec![org.as_str().into(), int(first), int(last)]))?;
+    let read =
+        |row: &Row| Ok::<_, RowError>((number(row, "chain_seq")?, row.parse("entry_hash", hash_from_hex)?));
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 

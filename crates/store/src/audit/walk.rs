@@ -1,11 +1,12 @@
 //! Verifying stored chains a piece at a time, beside everything else that reads and writes.
 
 use mastio_audit::{AdminVerifier, Break, Head, LocalRow, LocalVerifier, Problem};
+use mastio_core::hash_from_hex;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     ADMIN_CHAIN, ADMIN_COLUMNS, LOCAL_COLUMNS, admin_row, archive::told_marks, behind, covered::Covered,
-    local_row, newest_mark, organisations, parse_hash, walk,
+    local_row, newest_mark, organisations, walk,
 };
 use crate::{
     ReadError,
@@ -86,8 +87,9 @@ pub fn checkpointed(database: &Database, org: &str) -> Result<Option<Head>, Read
         let entry = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
         connection.query_row(sql, [org], entry).optional()
     })?;
-    Ok(covered
-        .and_then(|(seq, hash)| Some(Head { seq: seq.cast_unsigned(), hash: Some(parse_hash(&hash)?) })))
+    Ok(covered.and_then(|(seq, hash)| {
+        Some(Head { seq: seq.cast_unsigned(), hash: Some(hash_from_hex(&hash).ok()?) })
+    }))
 }
 
 /// A verification of one chain that has got so far.

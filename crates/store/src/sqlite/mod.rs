@@ -49,6 +49,14 @@ impl Database {
         open::open_for_tool(path).map(Arc::new)
     }
 
+    /// Opens a database that no server is serving, for a command-line tool, and keeps servers out of it.
+    ///
+    /// # Errors
+    /// As [`Database::open_for_tool`], and when a server is serving it.
+    pub fn open_alone(path: &Path) -> Result<Arc<Self>, OpenError> {
+        open::open_alone(path).map(Arc::new)
+    }
+
     /// Whether a server holds the database at `path` now.
     ///
     /// # Errors

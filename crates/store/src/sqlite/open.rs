@@ -117,10 +117,7 @@ pub(super) fn open(options: &OpenOptions<'_>) -> Result<(Database, Adoption), Op
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(io)?;
     }
-    let lock = ServerLock::take(&beside(path, LOCK)).map_err(|refused| match refused {
-        LockRefused::Held(pid) => OpenError::Served { path: path.to_owned(), pid },
-        LockRefused::Io(source) => io(source),
-    })?;
+    let lock = take_lock(path)?;
     let adoption = match contents(path).map_err(sqlite)? {
         Contents::Nothing => create(path, options.now).map(|()| Adoption::none()).map_err(sqlite)?,
         Contents::Ours { version } if version > schema::VERSION => {
@@ -135,6 +132,13 @@ pub(super) fn open(options: &OpenOptions<'_>) -> Result<(Database, Adoption), Op
     };
     let file = WatchedFile::at(path).map_err(io)?;
     Ok((Database { file, readers: Readers::of(path), lock: Some(lock) }, adoption))
+}
+
+fn take_lock(path: &Path) -> Result<ServerLock, OpenError> {
+    ServerLock::take(&beside(path, LOCK)).map_err(|refused| match refused {
+        LockRefused::Held(pid) => OpenError::Served { path: path.to_owned(), pid },
+        LockRefused::Io(source) => OpenError::Io { path: path.to_owned(), source },
+    })
 }
 
 pub(super) fn is_served(path: &Path) -> io::Result<bool> {
@@ -157,6 +161,11 @@ pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {
         Contents::Nothing | Contents::Python => Err(OpenError::NotServedYet { path: path.to_owned() }),
         Contents::Foreign => Err(OpenError::Foreign { path: path.to_owned() }),
     }
+}
+
+pub(super) fn open_alone(path: &Path) -> Result<Database, OpenError> {
+    let database = open_for_tool(path)?;
+    Ok(Database { lock: Some(take_lock(path)?), ..database })
 }
 
 /// Makes the file if need be, readable and writable by its owner only.

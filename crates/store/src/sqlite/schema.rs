@@ -8,7 +8,7 @@ mod search;
 mod trust;
 
 use archive::ARCHIVE_TABLES;
-use evidence::{EVIDENCE_TABLES, SPLIT_VIEWS, SUSPICIONS};
+use evidence::{EVIDENCE_TABLES, SPLIT_VIEWS, SUSPICIONS, THINNING};
 use overlap::OVERLAP_TABLES;
 use search::SEARCH_TABLES;
 use trust::TRUST_TABLES;
@@ -18,7 +18,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version out of the one before it. A fresh and an adopted database take all steps, one of ours those
 /// that it lacks. Steps only add, and never change once they are released.
-pub(super) const STEPS: [&str; 10] = [
+pub(super) const STEPS: [&str; 11] = [
     FIRST_TABLES,
     AGENT_TABLES,
     MESSAGE_INDEXES,
@@ -28,6 +28,7 @@ pub(super) const STEPS: [&str; 10] = [
     ARCHIVE_TABLES,
     SUSPICIONS,
     TRUST_TABLES,
+    THINNING,
     OVERLAP_TABLES,
 ];
 

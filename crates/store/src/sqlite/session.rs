@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use mastio_audit::{Head, Sealed};
-use mastio_core::OrgId;
+use mastio_core::{OrgId, hash_from_hex};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, params, params_from_iter};
 
 use super::{fault::fault, lock::WatchedFile};
@@ -110,11 +110,10 @@ impl Session for SqliteSession {
         match newest().map_err(|error| fault(&error))? {
             None => Ok(Head::GENESIS),
             Some((seq, hash)) => {
-                let mut raw = [0; 32];
-                hex::decode_to_slice(&hash, &mut raw).map_err(|_| {
+                let hash = hash_from_hex(&hash).map_err(|_| {
                     Unavailable::Broken(format!("entry {seq} of the audit chain has no readable hash"))
                 })?;
-                Ok(Head { seq, hash: Some(raw) })
+                Ok(Head { seq, hash: Some(hash) })
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Evidence bundles.
 
+use std::fmt;
+
 use axum::{extract::State, response::Response};
 use http::{
     HeaderName, HeaderValue, StatusCode,
@@ -8,9 +10,9 @@ use http::{
 use mastio_ledger::bundle::{Question, Stamping, Wanted};
 use serde::Deserialize;
 
-use super::portions;
+use super::{portions, query::inverted};
 use crate::{
-    answer::{ApiError, StrictJson},
+    answer::{ApiError, Detail, StrictJson},
     routes::{Shared, caller::Admin, fleet::query::time},
 };
 
@@ -44,13 +46,15 @@ impl BundleBody {
         let wanted = match (&self.start, &self.end, self.first_seq, self.last_seq) {
             (Some(start), Some(end), None, None) => {
                 let read = |text: &str| time(text).ok_or_else(|| unreadable(text));
-                Wanted::Window(read(start)?, read(end)?)
+                let (start, end) = (read(start)?, read(end)?);
+                in_order(("start", &start), ("end", &end))?;
+                Wanted::Window(start, end)
             }
-            (None, None, Some(first), Some(last)) => Wanted::Places(first, last),
-            _ => {
-                let text = "give start and end, or first_seq and last_seq";
-                return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", text));
+            (None, None, Some(first), Some(last)) => {
+                in_order(("first_seq", &first), ("last_seq", &last))?;
+                Wanted::Places(first, last)
             }
+            _ => return Err(invalid("give start and end, or first_seq and last_seq")),
         };
         let stamping = match self.timestamp {
             TimestampWord::Require => Stamping::Require,
@@ -61,8 +65,18 @@ impl BundleBody {
     }
 }
 
+fn in_order<T: Ord + fmt::Display>(
+    (first, from): (&str, &T),
+    (last, until): (&str, &T),
+) -> Result<(), ApiError> {
+    inverted((first, Some(from)), (last, Some(until))).map_or(Ok(()), |problem| Err(invalid(problem)))
+}
+
 fn unreadable(text: &str) -> ApiError {
-    let text = format!("{text} is not a time: use one such as 2026-12-31T00:00:00Z, or a date");
+    invalid(format!("{text} is not a time: use one such as 2026-12-31T00:00:00Z, or a date"))
+}
+
+fn invalid(text: impl Into<Detail>) -> ApiError {
     ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", text)
 }
 

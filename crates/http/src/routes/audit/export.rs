@@ -5,6 +5,7 @@ use http::{
     HeaderName, HeaderValue,
     header::{CONTENT_DISPOSITION, CONTENT_TYPE},
 };
+use mastio_authority::admin::Operator;
 use mastio_ledger::export::Format;
 
 use super::{portions, query::ExportQuery};
@@ -18,20 +19,20 @@ const ARCHIVED_THROUGH: HeaderName = HeaderName::from_static("x-cullis-archived-
 
 pub(crate) async fn export(
     State(app): Shared,
-    Admin(_): Admin,
+    Admin(operator): Admin,
     StrictQuery(query): StrictQuery<ExportQuery>,
 ) -> Result<Response, ApiError> {
-    answer(&app, query).await
+    answer(&app, query, &operator).await
 }
 
 /// The answer to the query string of an export.
-pub(crate) async fn answer(app: &App, query: ExportQuery) -> Result<Response, ApiError> {
+pub(crate) async fn answer(app: &App, query: ExportQuery, operator: &Operator) -> Result<Response, ApiError> {
     let question = query.read(app)?;
     let (kind, name) = match question.format {
         Format::Ndjson => ("application/x-ndjson", "attachment; filename=\"audit_export.ndjson\""),
         Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"audit_export.csv\""),
     };
-    let export = app.ledger().export(question).await?;
+    let export = app.ledger().export(question, operator).await?;
     let mut response = Response::new(portions::body(export.portions, "an export of the audit log"));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -17,9 +17,12 @@ use mastio_ledger::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::{
-    App, Shared,
-    caller::{Admin, Anyone},
+use super::{
+    super::{
+        App, Shared,
+        caller::{Admin, Anyone},
+    },
+    query::inverted,
 };
 use crate::answer::{ApiError, Invalid, StrictPath, StrictQuery};
 
@@ -71,6 +74,9 @@ pub(crate) async fn proof(
             })
         }
         ProofQuery { seq: None, size: None, from: Some(from), to } => {
+            if let Some(problem) = inverted(("from", Some(&from)), ("to", to.as_ref())) {
+                return Err(ApiError::unprocessable(vec![Invalid::query("from", problem)]));
+            }
             Ok(Json(consistency(&app.ledger.consistency(from, to).await?)).into_response())
         }
         _ => {

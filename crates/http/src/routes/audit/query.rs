@@ -1,7 +1,9 @@
 //! What the audit log is asked, read from the query string. A filter that cannot be read is refused: one that silently
 //! does not apply would show an auditor something else than what was asked for.
 
-use mastio_core::OrgId;
+use std::fmt;
+
+use mastio_core::{OrgId, Stamp};
 use mastio_ledger::{
     export::{Format, Question, USUAL_LIMIT},
     search::Place,
@@ -10,7 +12,7 @@ use mastio_store::audit::{EventName, Filter, Words};
 use serde::Deserialize;
 
 use crate::{
-    answer::ApiError,
+    answer::{ApiError, Invalid},
     routes::{
         App,
         fleet::query::{TIMES, read, time},
@@ -41,14 +43,15 @@ pub(crate) struct SearchQuery {
 impl SearchQuery {
     /// The filter, the entry to go on after, and how many.
     pub(crate) fn read(self, app: &App) -> Result<(Filter, Option<i64>, u32), ApiError> {
+        let (from, until) = window(("from", self.from), ("to", self.to))?;
         let filter = Filter {
             org: None,
             agent: agent(app, "agent", self.agent)?,
             event: event("event", self.event)?,
             result: read("result", self.result, result, "use ok, denied or error")?,
             session: given(self.session),
-            from: read("from", self.from, time, TIMES)?,
-            until: read("to", self.to, time, TIMES)?,
+            from,
+            until,
             text: read("text", self.text, Words::read, "give at least one letter or digit")?,
         };
         Ok((filter, cursor(self.cursor)?.local, limit(self.limit)?))
@@ -85,6 +88,7 @@ pub(crate) struct ExportQuery {
 impl ExportQuery {
     pub(crate) fn read(self, app: &App) -> Result<Question, ApiError> {
         let number = |text: &str| text.parse().ok().filter(|limit| *limit > 0);
+        let (from, until) = window(("start", self.start), ("end", self.end))?;
         let org = match given(self.org_id).as_deref() {
             None => Some(app.authority.trust().org.to_string()),
             Some("*") => None,
@@ -95,8 +99,8 @@ impl ExportQuery {
             format: read("format", self.format, format, "use ndjson, json or csv")?.unwrap_or(Format::Ndjson),
             org,
             filter: Filter {
-                from: read("start", self.start, time, TIMES)?,
-                until: read("end", self.end, time, TIMES)?,
+                from,
+                until,
                 event: event("event_type", self.event_type)?,
                 agent: agent(app, "actor", self.actor)?,
                 ..Filter::default()
@@ -104,6 +108,26 @@ impl ExportQuery {
             limit: read("limit", self.limit, number, "use a number above 0")?.unwrap_or(USUAL_LIMIT),
         })
     }
+}
+
+type Named = (&'static str, Option<String>);
+
+/// The times of two parameters. Nothing lies between an end and a later beginning, and nothing would be the answer.
+fn window(first: Named, last: Named) -> Result<(Option<Stamp>, Option<Stamp>), ApiError> {
+    let (from, until) = (read(first.0, first.1, time, TIMES)?, read(last.0, last.1, time, TIMES)?);
+    match inverted((first.0, from.as_ref()), (last.0, until.as_ref())) {
+        Some(problem) => Err(ApiError::unprocessable(vec![Invalid::query(first.0, problem)])),
+        None => Ok((from, until)),
+    }
+}
+
+/// What is said of a range whose first end is behind its last.
+pub(crate) fn inverted<T: Ord + fmt::Display>(
+    (first, from): (&str, Option<&T>),
+    (last, until): (&str, Option<&T>),
+) -> Option<String> {
+    let (from, until) = from.zip(until).filter(|(from, until)| from > until)?;
+    Some(format!("{first} must not be behind {last}, and {from} is behind {until}; exchange them"))
 }
 
 fn given(text: Option<String>) -> Option<String> {

@@ -156,3 +156,11 @@ pub(super) const SUSPICIONS: &str = "
 ALTER TABLE audit_split_views ADD COLUMN suspected_size INTEGER; -- of `other`; NULL when the two notes are the proof
 CREATE INDEX idx_agent_tombstones_lookalike ON agent_tombstones (lower(agent_id));
 ";
+
+/// What finds old checkpoints, and lets cosignatures go with theirs.
+pub(super) const THINNING: &str = "
+CREATE INDEX audit_checkpoints_by_time ON audit_checkpoints (signed_at);
+CREATE TRIGGER audit_checkpoints_with_cosignatures AFTER DELETE ON audit_checkpoints FOR EACH ROW BEGIN
+    DELETE FROM audit_cosignatures WHERE origin = OLD.origin AND tree_size = OLD.tree_size;
+END;
+";
