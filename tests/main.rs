@@ -34,6 +34,7 @@ mod mcp;
 mod memory;
 mod nginx;
 mod revocation;
+mod rotation;
 mod sdk;
 mod seeds;
 mod spiffe;

@@ -30,6 +30,7 @@ use crate::{
     peer::ClientChain,
     proofs::Proofs,
     registry::Registry,
+    rotation::Rotations,
     trust::{Trust, TrustError},
     upkeep::{Rounds, TIDY_EVERY},
 };
@@ -68,6 +69,7 @@ pub struct Authority {
     pub(crate) tls_files: TlsFiles,
     pub(crate) crl: Crl,
     pub(crate) rounds: Rounds,
+    pub(crate) rotations: Rotations,
     chain_broken: AtomicBool,
     trust: ArcSwap<Trust>,
     generation: AtomicU64,
@@ -122,6 +124,7 @@ impl Authority {
             tls_files: parts.tls_files,
             chain_broken: AtomicBool::new(parts.chain_broken),
             rounds: Rounds::default(),
+            rotations: Rotations::default(),
             crl: Crl::default(),
             trust: ArcSwap::from_pointee(parts.trust),
             generation,

@@ -2,8 +2,8 @@
 
 use mastio_core::{Event, Kid, OrgId, Rng, Stamp, TrustDomain, event::catalogue};
 use mastio_custody::{CaKey, Custody};
-use mastio_jose::SigningKey;
-use mastio_pki::{Certificate, Issuer, KeyPair, profile};
+use mastio_jose::SigningKey as TokenKey;
+use mastio_pki::{Certificate, Issuer, KeyPair, SigningKey, profile};
 use secrecy::SecretString;
 
 use crate::Outage;
@@ -44,7 +44,7 @@ impl FreshSigningKey {
 
 impl Maker<'_> {
     /// An intermediate below `root`, and what tells of it.
-    pub(crate) fn intermediate(&self, root: &Issuer<KeyPair>) -> Result<(CaKey, Event), Outage> {
+    pub(crate) fn intermediate<K: SigningKey>(&self, root: &Issuer<K>) -> Result<(CaKey, Event), Outage> {
         let key = KeyPair::generate_p256().map_err(Outage::internal)?;
         let certificate = profile::intermediate(root, self.org, key.spki_der(), self.now, self.rng)
             .map_err(Outage::internal)?;
@@ -57,11 +57,11 @@ impl Maker<'_> {
     }
 
     /// A signing key certified by `issuer`.
-    pub(crate) fn signing_key(&self, issuer: &Issuer<KeyPair>) -> Result<FreshSigningKey, Outage> {
+    pub(crate) fn signing_key<K: SigningKey>(&self, issuer: &Issuer<K>) -> Result<FreshSigningKey, Outage> {
         let pair = KeyPair::generate_p256().map_err(Outage::internal)?;
         let leaf = profile::mastio_leaf(issuer, self.domain, self.org, pair.spki_der(), self.now, self.rng)
             .map_err(Outage::internal)?;
-        let kid = SigningKey::from_pkcs8_der(&pair.to_pkcs8_der()).map_err(Outage::internal)?.kid();
+        let kid = TokenKey::from_pkcs8_der(&pair.to_pkcs8_der()).map_err(Outage::internal)?.kid();
         let private = self.custody.wrap(kid.as_str(), &pair.to_pkcs8_pem()).map_err(Outage::internal)?;
         Ok(FreshSigningKey { public_pem: pair.spki_pem(), kid, private, leaf })
     }

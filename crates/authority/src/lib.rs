@@ -36,6 +36,7 @@ mod refusal;
 pub mod registry;
 pub mod renew;
 mod replay;
+pub mod rotation;
 pub mod sign_csr;
 pub mod spire;
 mod svid;

@@ -87,6 +87,8 @@ pub struct Trust {
     pub signing_leaf: Option<Certificate>,
     /// Whom certificate paths may end at.
     pub anchors: Anchors,
+    /// Whom they ended at before a rotation cut them off.
+    cut: Anchors,
     /// The active signing key.
     pub signer: Option<Arc<Signer>>,
     /// Keys whose tokens are accepted, and until when.
@@ -137,6 +139,10 @@ impl Trust {
             .fold(own, |anchors, (domain, bundle)| anchors.spire(domain, bundle))
             .build()
             .map_err(|error| unusable("the trust anchors", error))?;
+        let cut = Anchors::builder()
+            .org(cas.cut().cloned())
+            .build()
+            .map_err(|error| unusable("the CAs that were cut", error))?;
         let keys = SigningKeys::load(database, custody, now)?;
         let halt = match &keys.staged {
             _ if root.path_len() == Some(0) => Some(Halt::LegacyPathLen),
@@ -154,6 +160,7 @@ impl Trust {
             cas,
             rotation,
             anchors,
+            cut,
             signing_leaf: keys.leaf,
             signer: keys.active,
             verifiers: keys.verifiers,
@@ -165,6 +172,16 @@ impl Trust {
     /// Whether a replaced signing key is still held and published although its grace is over.
     pub(crate) fn holds_ended_key(&self, now: Stamp) -> bool {
         self.verifiers.values().any(|(_, until)| until.is_some_and(|until| until <= now))
+    }
+
+    /// Whether a path from `leaf` ended at a CA of ours that a rotation cut off, by any of these certificates above it.
+    pub(crate) fn has_cut<'a>(
+        &self,
+        leaf: &Certificate,
+        above: impl IntoIterator<Item = &'a Vec<Certificate>>,
+        now: Stamp,
+    ) -> bool {
+        above.into_iter().any(|above| self.cut.validate(leaf, above, now).is_ok())
     }
 
     /// Our CAs, but for those that are history.

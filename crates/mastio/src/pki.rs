@@ -1,4 +1,6 @@
-//! `mastio pki sign-csr`: for organisations that bring their own CA.
+//! `mastio pki`: `sign-csr` for organisations that bring their own CA, and [`rotate_org_ca`].
+
+pub(crate) mod rotate_org_ca;
 
 use std::{fs, io::Write, path::PathBuf, time::Duration};
 
@@ -16,6 +18,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) enum Command {
     /// Sign a certificate request with the Org CA: a CA of your own (--ca) or the certificate of one agent (--agent).
     SignCsr(SignCsr),
+    /// Replace the Org CA of a Mastio that is stopped; of a running one, POST /pki/rotate-ca does.
+    RotateOrgCa(rotate_org_ca::RotateOrgCa),
 }
 
 #[derive(Args)]
@@ -41,7 +45,13 @@ pub(crate) struct SignCsr {
 }
 
 pub(crate) fn run(command: &Command) -> Ended {
-    let Command::SignCsr(arguments) = command;
+    match command {
+        Command::SignCsr(arguments) => sign_csr(arguments),
+        Command::RotateOrgCa(arguments) => rotate_org_ca::run(arguments),
+    }
+}
+
+fn sign_csr(arguments: &SignCsr) -> Ended {
     match sign(arguments) {
         Ok(certificate) => {
             println!("signed {}, valid until {}", certificate.subject(), certificate.not_after());

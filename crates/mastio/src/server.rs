@@ -97,8 +97,8 @@ impl Server {
             .map_err(|error| ServerError::Metrics(error.to_string()))?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let material = authority.keep_files().await?;
-        if let Some(material) = material.or_else(|| authority.tls_files().serving()) {
+        authority.keep_files().await?;
+        if let Some(material) = authority.tls_files().serving() {
             let (chain, key) = der(&material);
             let server_tls = Arc::new(ServerTls::new(chain, key)?);
             tasks.spawn(listen::serve_tls(
@@ -109,7 +109,8 @@ impl Server {
                 metrics.clone(),
                 stopping.clone(),
             ));
-            tasks.spawn(tend(Arc::clone(&authority), server_tls, stopping.clone()));
+            tasks.spawn(serve_newest(authority.tls_files().watch(), server_tls, stopping.clone()));
+            tasks.spawn(tend(Arc::clone(&authority), stopping.clone()));
         }
         if let Some(plain) = plain {
             tasks.spawn(listen::serve_plain(
@@ -189,20 +190,32 @@ fn der(material: &ServerMaterial) -> (Vec<CertificateDer<'static>>, PrivateKeyDe
     (chain, key.into())
 }
 
-/// Counters, keys and files that age; a server certificate that is made again is served from the next handshake on.
-async fn tend(authority: Arc<Authority>, tls: Arc<ServerTls>, mut stopping: watch::Receiver<bool>) {
+/// Counters, keys and files that age.
+async fn tend(authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
     while !wait(&mut stopping, TEND_EVERY).await {
         authority.tend().await;
-        match authority.keep_files().await {
-            Ok(None) => {}
-            Ok(Some(material)) => {
-                let (chain, key) = der(&material);
-                match tls.swap(chain, key) {
-                    Ok(()) => tracing::info!("a new TLS server certificate is served"),
-                    Err(error) => tracing::error!(%error, "the new TLS server certificate cannot be served"),
-                }
-            }
-            Err(error) => tracing::error!(%error, "the TLS files could not be kept"),
+        if let Err(error) = authority.keep_files().await {
+            tracing::error!(%error, "the TLS files could not be kept");
+        }
+    }
+}
+
+/// A server certificate that is made again is served from the next handshake on.
+async fn serve_newest(
+    mut newest: watch::Receiver<Option<ServerMaterial>>,
+    tls: Arc<ServerTls>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            Ok(()) = newest.changed() => {}
+            _ = stopping.changed() => return,
+        }
+        let Some(material) = newest.borrow_and_update().clone() else { continue };
+        let (chain, key) = der(&material);
+        match tls.swap(chain, key) {
+            Ok(()) => tracing::info!("a new TLS server certificate is served"),
+            Err(error) => tracing::error!(%error, "the new TLS server certificate cannot be served"),
         }
     }
 }

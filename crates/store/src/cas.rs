@@ -119,14 +119,19 @@ pub struct NewCa<'a> {
 }
 
 impl NewCa<'_> {
-    /// Enters it in `state`, rejected by a constraint when another of its kind is in that state.
+    /// Enters it in `state`, rejected by a constraint when another of its kind is in that state. One that was staged
+    /// before and never certified may come back.
     #[must_use]
     pub fn enter(&self, state: CaState, at: Stamp) -> Statement {
         let activated = (state != CaState::Staged).then_some(at);
         let superseded = (state == CaState::Superseded).then_some(at);
         Statement::one(
             "INSERT INTO pki_cas (thumbprint, spki_sha256, kind, state, cert_pem, private_key, created_at, \
-                 activated_at, superseded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 activated_at, superseded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (thumbprint) DO UPDATE SET state = excluded.state, private_key = excluded.private_key, \
+                 created_at = excluded.created_at, activated_at = excluded.activated_at, \
+                 superseded_at = excluded.superseded_at, retired_at = NULL \
+                 WHERE pki_cas.state = 'retired' AND pki_cas.activated_at IS NULL",
             vec![
                 self.thumbprint.into(),
                 self.spki.into(),
@@ -140,6 +145,15 @@ impl NewCa<'_> {
             ],
         )
     }
+}
+
+/// Touches no row unless this CA is the active one: for changes that were decided while it was.
+#[must_use]
+pub fn is_active(thumbprint: Thumbprint) -> Statement {
+    Statement::one(
+        "UPDATE pki_cas SET state = 'active' WHERE thumbprint = ?1 AND state = 'active'",
+        vec![thumbprint.into()],
+    )
 }
 
 /// The staged CA becomes the active one. Its key goes to where custody keeps active keys
@@ -183,6 +197,25 @@ pub fn supersede(thumbprint: Thumbprint, how: &Superseded<'_>, at: Stamp) -> Sta
             how.link.map(str::to_owned).into(),
             how.lineage.map(str::to_owned).into(),
         ],
+    )
+}
+
+/// Whatever any superseded CA certified does not log in any more; with `compromised` they vouch for nothing either,
+/// because one of them has certified a key that others may know.
+#[must_use]
+pub fn cut_superseded(compromised: bool) -> Statement {
+    Statement::any(
+        "UPDATE pki_cas SET cut = 1, compromised = max(compromised, ?1) WHERE state = 'superseded'",
+        vec![compromised.into()],
+    )
+}
+
+/// Every staged CA is believed no more, and its key is wiped: their rotation was given up.
+#[must_use]
+pub fn retire_staged(at: Stamp) -> Statement {
+    Statement::any(
+        "UPDATE pki_cas SET state = 'retired', retired_at = ?1, private_key = NULL WHERE state = 'staged'",
+        vec![at.into()],
     )
 }
 

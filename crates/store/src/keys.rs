@@ -78,6 +78,26 @@ pub fn insert_signing_key(
     )
 }
 
+/// The active signing key is replaced: what it signed is accepted until `until`. Touches no row unless it is active.
+#[must_use]
+pub fn deprecate_signing_key(kid: &Kid, at: Stamp, until: Stamp) -> Statement {
+    Statement::one(
+        "UPDATE mastio_keys SET deprecated_at = ?2, expires_at = ?3 \
+         WHERE kid = ?1 AND activated_at IS NOT NULL AND deprecated_at IS NULL",
+        vec![kid.into(), at.into(), until.into()],
+    )
+}
+
+/// Nothing that replaced keys signed is accepted after `at`.
+#[must_use]
+pub fn end_grace(at: Stamp) -> Statement {
+    Statement::any(
+        "UPDATE mastio_keys SET expires_at = ?1 \
+         WHERE deprecated_at IS NOT NULL AND (expires_at IS NULL OR expires_at > ?1)",
+        vec![at.into()],
+    )
+}
+
 /// Which CA a sealed key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaKind {
@@ -167,6 +187,19 @@ pub fn insert_sealed_ca(
             at.into(),
         ],
     )
+}
+
+/// Wipes the CA keys that the existing system parked readable when it began to seal them, if it did: they are of CAs
+/// that are replaced.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn wipe_parked(database: &Database) -> Result<Option<Statement>, ReadError> {
+    const TABLE: &str = "legacy_pki_archive";
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    let found = database.rows_now(&Query::new(TABLE, sql, vec![TABLE.into()]))?;
+    let wipe = "UPDATE legacy_pki_archive SET legacy_pem = '' WHERE legacy_pem <> ''";
+    Ok((!found.is_empty()).then(|| Statement::any(wipe, vec![])))
 }
 
 /// A private key that lies readable in the database.

@@ -206,6 +206,16 @@ impl Rotation {
             ],
         )
     }
+
+    /// Gives it up in the phase in which it is; touches no row when it has moved on since it was read.
+    #[must_use]
+    pub fn give_up(&self, error: &str, at: Stamp) -> Statement {
+        Statement::one(
+            "UPDATE pki_rotations SET phase = 'aborted', changed_at = ?3, ended_at = ?3, error = ?4 \
+             WHERE id = ?1 AND phase = ?2 AND ended_at IS NULL",
+            vec![self.id.as_str().into(), self.phase.as_str().into(), at.into(), error.into()],
+        )
+    }
 }
 
 fn select(condition: &str) -> String {

@@ -18,6 +18,10 @@ use super::{TrustError, unusable};
 /// The most links that the server sends along: a client that is further behind fetches the trust file.
 const MOST_LINKS: usize = 3;
 
+/// The most superseded CAs of a kind that the trust file shows: its readers bound what they read
+/// ([`mastio_pki::pem::MAX_CERTIFICATES`]).
+const MOST_SHOWN: usize = 4;
+
 /// A CA of the organisation.
 #[derive(Debug, Clone)]
 pub struct Ca {
@@ -33,6 +37,12 @@ pub struct Ca {
     pub compromised: bool,
     /// A superseded root's certificate for its successor.
     pub link: Option<Certificate>,
+    /// Since when we have it.
+    pub created_at: Stamp,
+    /// Since when it certified, if it ever did.
+    pub activated_at: Option<Stamp>,
+    /// Since when another does.
+    pub superseded_at: Option<Stamp>,
     /// It with its key, if it is an intermediate whose key we hold.
     pub issuer: Option<Arc<Issuer<KeyPair>>>,
 }
@@ -63,6 +73,9 @@ impl Ca {
             state: row.state,
             cut: row.cut,
             compromised: row.compromised,
+            created_at: row.created_at,
+            activated_at: row.activated_at,
+            superseded_at: row.superseded_at,
             certificate,
             issuer,
         })
@@ -70,6 +83,12 @@ impl Ca {
 
     fn is(&self, kind: CaKind, state: CaState) -> bool {
         (self.kind, self.state) == (kind, state)
+    }
+
+    /// Whether it ever certified: a staged one whose rotation was given up did not.
+    #[must_use]
+    pub fn was_in_use(&self) -> bool {
+        self.activated_at.is_some() || matches!(self.state, CaState::Active | CaState::Superseded)
     }
 
     fn has_ended(&self, now: Stamp) -> bool {
@@ -134,6 +153,16 @@ impl Cas {
         self.all.iter().filter(believed).map(|ca| &ca.certificate)
     }
 
+    /// Whose certificates do not log in any more, although they once did.
+    pub(super) fn cut(&self) -> impl Iterator<Item = &Certificate> {
+        let cut = |ca: &&Ca| match ca.state {
+            CaState::Active | CaState::Staged => false,
+            CaState::Superseded => ca.cut || ca.compromised,
+            CaState::Retired => ca.was_in_use(),
+        };
+        self.all.iter().filter(cut).map(|ca| &ca.certificate)
+    }
+
     /// What the trust file holds beside the active root and in this order: intermediates, since the clients' check of
     /// senders goes one level deep, then roots (contract `pki.md` §4).
     pub(super) fn shown(&self) -> impl Iterator<Item = &Certificate> {
@@ -146,7 +175,8 @@ impl Cas {
             Superseded => !ca.compromised && !ca.has_ended(self.now),
             _ => true,
         };
-        order.flat_map(|(kind, state)| self.of(kind, state)).filter(shown).map(|ca| &ca.certificate)
+        let newest = move |(kind, state)| self.of(kind, state).filter(shown).take(MOST_SHOWN);
+        order.flat_map(newest).map(|ca| &ca.certificate)
     }
 
     /// The way from superseded roots to the active one, the newest first: who knows only an old root believes the server

@@ -18,5 +18,7 @@ mod lifecycle;
 mod once;
 mod renewal;
 mod revocation_lists;
+mod rotation;
+mod rotation_steps;
 mod spiffe;
 mod world;

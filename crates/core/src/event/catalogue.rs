@@ -11,6 +11,18 @@ events! {
     /// The organisation's root certificate was taken over from the key pair found beside the TLS files.
     "ca.import" Ok RootImported { org_id: String, fingerprint_sha256: Thumbprint, not_after: Stamp, source: String }
 
+    /// A rotation of the Org CA began: the new root and its intermediate are stored, and nothing else has changed.
+    "org_ca.rotation_started" Ok RotationStarted { rotation_id: String, mode: &'static str, transition: &'static str, compromise: bool, fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp, previous_fingerprint_sha256: Thumbprint, by: String }
+
+    /// Another root is the organisation's from now on. After a cut every certificate and token of before is refused, except for SPIFFE agents.
+    "org_ca.rotated" Ok RootRotated { rotation_id: String, mode: &'static str, transition: &'static str, compromise: bool, fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp, previous_fingerprint_sha256: Thumbprint, tls_continuity: bool, agents_invalidated: u64, by: String }
+
+    /// A rotation of the Org CA was given up; what was before it is again.
+    "org_ca.rotation_failed" Error RotationFailed { rotation_id: String, phase: &'static str, error: String }
+
+    /// An operator downloaded what clients trust from the dashboard.
+    "ca.export_cert" Ok RootExported { fingerprint_sha256: Thumbprint, by: String }
+
     /// An issuing certificate was made below the root.
     "pki.intermediate_created" Ok IntermediateMinted { fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp }
 

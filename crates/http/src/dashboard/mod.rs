@@ -15,6 +15,7 @@ mod history;
 mod login;
 mod overview;
 mod page;
+mod pki;
 mod replace;
 pub(crate) mod session;
 mod sessions;
@@ -65,6 +66,9 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/audit/export", get(audit::hand_out))
         .route("/proxy/audit/{seq}", get(audit::explain))
         .route("/proxy/badge/audit", get(audit::badge))
+        .route("/proxy/pki", get(pki::show))
+        .route("/proxy/pki/rotate-ca", get(pki::ask).post(pki::rotate))
+        .route("/proxy/pki/export-ca", post(pki::export))
         .route("/proxy/sessions", get(sessions::list))
         .route("/proxy/sessions/end", post(sessions::end))
         .route("/proxy/sessions/end-others", post(sessions::end_others))

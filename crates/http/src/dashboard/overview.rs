@@ -80,7 +80,7 @@ fn explained(code: &'static str) -> Warning {
     let text = match code {
         "org_ca_legacy_pathlen_zero" => {
             "The Org CA was made with path length zero, so nothing below its intermediate verifies. Nothing is issued \
-             until it is reissued."
+             until it is rotated on the PKI page."
         }
         _ => "See the log.",
     };

@@ -13,6 +13,7 @@ pub(crate) mod health;
 mod incidents;
 pub(crate) mod lifecycle;
 mod once;
+pub(crate) mod pki;
 mod public;
 mod refuse;
 mod renew;
@@ -127,6 +128,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/pki/ca.crt", get(public::trust_file))
+        .route("/pki/rotate-ca", post(pki::rotate_ca))
         .route("/pki/crl.pem", get(revocations::lists))
         .route("/pki/revoked.json", get(revocations::revoked))
         .route("/.well-known/cullis/connector-bootstrap", get(public::bootstrap))

@@ -5,5 +5,6 @@ mod agents;
 mod audit;
 mod dashboard;
 mod health;
+mod pki;
 mod witness;
 mod world;
