@@ -33,6 +33,7 @@ mod long_notes;
 mod mcp;
 mod memory;
 mod nginx;
+mod overlap;
 mod revocation;
 mod rotation;
 mod sdk;

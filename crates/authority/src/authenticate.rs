@@ -107,6 +107,7 @@ impl Authority {
                 let id = identity(&chain.leaf, trust.org.as_str())?;
                 let agent = self.active(&id).await?;
                 self.check_pin(&agent, &chain.leaf)?;
+                self.moves.note(&trust, &id, || Some(path.anchor.thumbprint()));
                 Ok(agent)
             }
             Group::Spire(_) => self.bound(chain).await,
@@ -228,6 +229,11 @@ impl Authority {
             (None, _) if by_certificate() => {}
             (None, Some(_)) => return Err(AuthError::TokenProofMissing),
             (_, None) => return Err(AuthError::NotVerified { presented: "<empty>".into() }),
+        }
+        // Whoever has a token shows its certificate at the next login only, unless the connection shows it now.
+        if let PeerCertificate::Chain(chain) = &peer.certificate {
+            let trust = self.trust();
+            self.moves.note(&trust, &id, || agent.issuer_of(&chain.leaf.thumbprint(), &trust));
         }
         Ok(Caller { agent, auth: Auth::Token { claims } })
     }

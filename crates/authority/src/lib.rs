@@ -26,6 +26,7 @@ pub mod limits;
 pub mod login;
 pub mod metrics;
 pub mod mint;
+mod moves;
 pub mod nonces;
 pub mod once;
 mod paths;
@@ -41,6 +42,7 @@ pub mod sign_csr;
 pub mod spire;
 mod svid;
 pub mod trust;
+pub mod trust_bundle;
 mod upkeep;
 
 pub use authority::Authority;

@@ -2,13 +2,14 @@
 //!
 //! A rotation is a saga of units. The first one, [`stage`](Authority::stage), stores the new root with its intermediate
 //! and opens the row that says so; nothing else has changed then. How it goes on is the [`Transition`]: [`cut`] ends
-//! every certificate of before in one more unit. Whoever finds a cut that was left after the first unit [undoes](undo)
-//! it.
+//! every certificate of before in one more unit; with [`overlap`] agents move one after the other. Whoever finds a
+//! rotation that was left after the first unit [undoes](undo) it.
 
 pub mod candidate;
 mod cut;
 mod error;
 mod held;
+pub mod overlap;
 pub mod preflight;
 mod undo;
 
@@ -106,8 +107,7 @@ impl Authority {
             let candidate = authority.candidate(&source)?;
             match plan.transition {
                 Transition::Cut => authority.cut(&candidate, plan, &operator).await,
-                // Callers do not offer it yet.
-                Transition::Overlap => Err(Outage::internal("there is no rotation with overlap yet").into()),
+                Transition::Overlap => Err(Outage::internal("an overlap is begun by begin_overlap").into()),
             }
         };
         let ended = tokio::spawn(run).await.unwrap_or_else(|error| Err(Outage::internal(error).into()));

@@ -7,14 +7,14 @@ mod signing_keys;
 
 use std::{collections::HashMap, sync::Arc};
 
-use mastio_core::{Kid, OrgId, Stamp, TrustDomain};
+use mastio_core::{Kid, OrgId, Stamp, Thumbprint, TrustDomain};
 use mastio_custody::{Custody, CustodyError};
 use mastio_jose::{JwkSet, SigningKey, VerifyingKey};
 use mastio_pki::{Anchors, Certificate, Issuer, KeyPair, trust_file};
 use mastio_store::{
     ReadError,
     keys::CaKind,
-    rotations::{self, Rotation},
+    rotations::{self, Phase, Rotation, Transition},
     sqlite::Database,
 };
 
@@ -97,6 +97,8 @@ pub struct Trust {
     pub jwks: JwkSet,
     /// `/pki/ca.crt` and `org-ca.crt`: the active root, then intermediates, then other roots.
     pub trust_file: String,
+    /// The SHA-256 of [`Trust::trust_file`].
+    pub bundle: Thumbprint,
     /// Why nothing is signed, if so.
     pub halt: Option<Halt>,
 }
@@ -149,11 +151,13 @@ impl Trust {
             Some(kid) => Some(Halt::StagedRotation(kid.clone())),
             None => None,
         };
+        let trust_file = trust_file(&root, cas.shown());
         Ok(Some(Self {
             generation,
             org: org.clone(),
             domain: domain.clone(),
-            trust_file: trust_file(&root, cas.shown()),
+            bundle: Thumbprint::of(trust_file.as_bytes()),
+            trust_file,
             issuer: cas.issuing(),
             root,
             server_issuer,
@@ -187,6 +191,20 @@ impl Trust {
     /// Our CAs, but for those that are history.
     pub(crate) fn own_cas(&self) -> Vec<Certificate> {
         self.cas.known().cloned().collect()
+    }
+
+    /// The rotation with overlap that agents follow now, if one is that far.
+    #[must_use]
+    pub fn followed(&self) -> Option<&Rotation> {
+        let overlap = |rotation: &&Rotation| rotation.transition == Transition::Overlap;
+        self.rotation.as_ref().filter(overlap).filter(|rotation| rotation.phase >= Phase::Distribute)
+    }
+
+    /// Since when a certificate by this intermediate should be replaced, because what certifies agents now hangs under
+    /// another root.
+    pub(crate) fn left_behind(&self, issuer: &Thumbprint, now: Stamp) -> Option<Stamp> {
+        let since = || self.followed().map_or(now, |rotation| rotation.changed_at);
+        self.cas.is_outgoing(issuer).then(since)
     }
 
     /// The value of the `iss` claim.

@@ -1,6 +1,10 @@
-//! `mastio pki`: `sign-csr` for organisations that bring their own CA, and [`rotate_org_ca`].
+//! `mastio pki`: `sign-csr` for organisations that bring their own CA, [`rotate_org_ca`], and rotations of a running
+//! Mastio.
 
+mod rotate;
 pub(crate) mod rotate_org_ca;
+mod rotations;
+mod running;
 
 use std::{fs, io::Write, path::PathBuf, time::Duration};
 
@@ -18,8 +22,22 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) enum Command {
     /// Sign a certificate request with the Org CA: a CA of your own (--ca) or the certificate of one agent (--agent).
     SignCsr(SignCsr),
-    /// Replace the Org CA of a Mastio that is stopped; of a running one, POST /pki/rotate-ca does.
+    /// Replace the Org CA of a Mastio that is stopped; of a running one, `mastio pki rotate` does.
     RotateOrgCa(rotate_org_ca::RotateOrgCa),
+    /// Replace the Org CA of a running Mastio: at once, or agent by agent (--transition overlap).
+    Rotate(rotate::Rotate),
+    /// List the rotations of the Org CA, the newest first.
+    Rotations(rotations::List),
+    /// Show one rotation, how far it is and who is left; with --watch until there is nothing more to see.
+    Rotation(rotations::Show),
+    /// Stop a rotation with overlap from going on by itself.
+    Pause(rotations::One),
+    /// Let a rotation that was paused go on by itself.
+    Resume(rotations::One),
+    /// Give up a rotation with overlap: what was before is again.
+    Abort(rotations::One),
+    /// Take the next step of a rotation with overlap, if everybody has followed, or in any case (--force).
+    Advance(rotations::Advance),
 }
 
 #[derive(Args)]
@@ -48,6 +66,27 @@ pub(crate) fn run(command: &Command) -> Ended {
     match command {
         Command::SignCsr(arguments) => sign_csr(arguments),
         Command::RotateOrgCa(arguments) => rotate_org_ca::run(arguments),
+        Command::Rotate(arguments) => ended(rotate::run(arguments)),
+        Command::Rotations(arguments) => ended(rotations::list(arguments)),
+        Command::Rotation(arguments) => ended(rotations::show(arguments)),
+        Command::Pause(arguments) => ended(rotations::act(arguments, "pause")),
+        Command::Resume(arguments) => ended(rotations::act(arguments, "resume")),
+        Command::Abort(arguments) => ended(rotations::act(arguments, "abort")),
+        Command::Advance(arguments) => ended(rotations::advance(arguments)),
+    }
+}
+
+/// Says what was done, or why not.
+fn ended(done: Result<String, Failure>) -> Ended {
+    match done {
+        Ok(said) => {
+            println!("{said}");
+            Ended::Done
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Ended::Refused
+        }
     }
 }
 

@@ -152,6 +152,7 @@ fn keep(app: &Arc<App>, tasks: &mut JoinSet<()>, stopping: &watch::Receiver<bool
     let authority = app.ledger().authority();
     tasks.spawn(publish_revocations(Arc::clone(authority), stopping.clone()));
     tasks.spawn(watch_expiry(Arc::clone(authority), stopping.clone()));
+    tasks.spawn(tend_rotation(Arc::clone(authority), stopping.clone()));
     tasks.spawn(watch_clock(Arc::clone(app), stopping.clone()));
     tasks.spawn(app.ledger().clone().keep_anchors(stopping.clone()));
     tasks.spawn(index_audit(Arc::clone(app), stopping.clone()));
@@ -293,6 +294,13 @@ async fn watch_expiry(authority: Arc<Authority>, mut stopping: watch::Receiver<b
         if wait(&mut stopping, TEND_EVERY).await {
             return;
         }
+    }
+}
+
+/// A rotation of the Org CA with overlap, which goes on when all agents have followed.
+async fn tend_rotation(authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
+    while !wait(&mut stopping, TEND_EVERY).await {
+        authority.tend_rotation().await;
     }
 }
 

@@ -161,7 +161,8 @@ pub fn is_active(thumbprint: Thumbprint) -> Statement {
 #[must_use]
 pub fn activate(thumbprint: Thumbprint, at: Stamp) -> Statement {
     Statement::one(
-        "UPDATE pki_cas SET state = 'active', activated_at = ?2, superseded_at = NULL, private_key = NULL \
+        "UPDATE pki_cas SET state = 'active', activated_at = ?2, superseded_at = NULL, private_key = NULL, \
+             link_pem = NULL, lineage = NULL \
          WHERE thumbprint = ?1 AND state IN ('staged', 'superseded')",
         vec![thumbprint.into(), at.into()],
     )
@@ -215,6 +216,28 @@ pub fn cut_superseded(compromised: bool) -> Statement {
 pub fn retire_staged(at: Stamp) -> Statement {
     Statement::any(
         "UPDATE pki_cas SET state = 'retired', retired_at = ?1, private_key = NULL WHERE state = 'staged'",
+        vec![at.into()],
+    )
+}
+
+/// Whatever a superseded CA certified does not log in any more. The key of a root is wiped; that of an intermediate still
+/// signs its revocation list.
+#[must_use]
+pub fn cut(thumbprint: Thumbprint) -> Statement {
+    Statement::one(
+        "UPDATE pki_cas SET cut = 1, private_key = CASE WHEN kind = 'org_ca' THEN NULL ELSE private_key END \
+         WHERE thumbprint = ?1 AND state = 'superseded'",
+        vec![thumbprint.into()],
+    )
+}
+
+/// Staged CAs, of which the intermediate has certified agents already, are given up: they are believed until these have
+/// moved back, and the key of the root is wiped.
+#[must_use]
+pub fn supersede_staged(at: Stamp) -> Statement {
+    Statement::any(
+        "UPDATE pki_cas SET state = 'superseded', activated_at = ?1, superseded_at = ?1, \
+             private_key = CASE WHEN kind = 'org_ca' THEN NULL ELSE private_key END WHERE state = 'staged'",
         vec![at.into()],
     )
 }

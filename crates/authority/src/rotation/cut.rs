@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mastio_core::{Event, Stamp, Thumbprint, event::catalogue};
+use mastio_custody::CaKey;
 use mastio_pki::Issuer;
 use mastio_store::{
     Touch, Unit, agents,
@@ -90,7 +91,7 @@ impl Authority {
         };
         let unit = Unit::of(Event::new(&rotated)).write(rotation.enter(Phase::Done, now));
         let unit = self.succeed(unit, staged, &vouched, now)?;
-        let unit = self.replace_signing_key(unit, staged, now)?;
+        let unit = self.replace_signing_key(unit, &staged.intermediate, rotation.compromise, now)?;
         let unit = unit.write(agents::raise_epochs_but_spiffe()).touch(Touch::Trust);
         self.commit(unit).await.map_err(Outage::from)?;
         tracing::info!(
@@ -149,15 +150,20 @@ impl Authority {
 
     /// A signing key under the new intermediate. What the old one signed for SPIFFE agents is accepted for the usual
     /// time; after a compromise nothing of before is.
-    fn replace_signing_key(&self, unit: Unit, staged: &Staged, now: Stamp) -> Result<Unit, RotationError> {
+    pub(super) fn replace_signing_key(
+        &self,
+        unit: Unit,
+        intermediate: &CaKey,
+        compromise: bool,
+        now: Stamp,
+    ) -> Result<Unit, RotationError> {
         let trust = self.trust();
-        let intermediate = &staged.intermediate;
         let issuer =
             Issuer::new(intermediate.certificate.clone(), &intermediate.key).map_err(Outage::internal)?;
         let fresh = self.maker(&trust).signing_key(&issuer)?;
-        let until = if staged.rotation.compromise { now } else { now.plus(self.signing_key_grace()?) };
+        let until = if compromise { now } else { now.plus(self.signing_key_grace()?) };
         let deprecate = trust.signer.as_ref().map(|old| keys::deprecate_signing_key(&old.kid, now, until));
-        let end_grace = staged.rotation.compromise.then(|| keys::end_grace(now));
+        let end_grace = compromise.then(|| keys::end_grace(now));
         let leaf = fresh.leaf.pem();
         Ok(unit
             .write_all(deprecate)
@@ -175,7 +181,7 @@ impl Authority {
 
     /// After the commit: what is in memory and in files follows. Whatever fails here is made good by the server's round
     /// or the next start.
-    async fn settle(self: &Arc<Self>) {
+    pub(super) async fn settle(self: &Arc<Self>) {
         self.reload_now().await;
         let trust = self.trust();
         let identity = Identity::of(&trust.org, &trust.root);
@@ -199,7 +205,7 @@ impl Authority {
         trust.cas.iter().filter(superseded).map(|ca| ca.certificate.thumbprint()).collect()
     }
 
-    async fn give_up(self: &Arc<Self>, staged: &Staged, why: &RotationError) {
+    pub(super) async fn give_up(self: &Arc<Self>, staged: &Staged, why: &RotationError) {
         let Some(unit) = undone(&staged.rotation, &why.to_string(), self.clock.now()) else { return };
         if let Err(error) = self.commit(unit).await {
             tracing::error!(%error, "pki.rotate: the rotation could not be undone; the next one, or the next start, does it");

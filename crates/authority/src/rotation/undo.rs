@@ -1,18 +1,17 @@
-//! Undoing a cut that was left after its first unit: the new CAs are given up, and what was before is untouched.
+//! Undoing a rotation that was left after its first unit: the new CAs are given up, and what was before is untouched.
 
 use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
     Touch, Unit, cas,
-    rotations::{self, Phase, Rotation, Transition},
+    rotations::{self, Phase, Rotation},
 };
 
 use super::RotationError;
 use crate::{Authority, Outage};
 
-/// What undoes `rotation`, if it is a cut that was left half done.
+/// What undoes `rotation`, if it was left after its first unit. Nobody was told that it began.
 pub(crate) fn undone(rotation: &Rotation, why: &str, at: Stamp) -> Option<Unit> {
-    let left = (rotation.transition, rotation.phase) == (Transition::Cut, Phase::Staged);
-    left.then(|| {
+    (rotation.phase == Phase::Staged).then(|| {
         tracing::error!(
             rotation = rotation.id,
             "pki.rotate: a rotation of the Org CA is undone: {why}; the Org CA of before is still the active one"

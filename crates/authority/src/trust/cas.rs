@@ -1,8 +1,8 @@
 //! The CAs of the organisation at one moment: the registry, with everything parsed that certifying and believing need.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use mastio_core::Stamp;
+use mastio_core::{Stamp, Thumbprint};
 use mastio_custody::Custody;
 use mastio_pki::{Certificate, Issuer, KeyPair};
 use mastio_store::{
@@ -104,6 +104,10 @@ pub struct Cas {
     shows_staged: bool,
     /// Whether the staged intermediate certifies agents already.
     issues_staged: bool,
+    /// Believed intermediates under another root than the one that certifies agents.
+    outgoing: HashSet<Thumbprint>,
+    /// The root that a rotation with overlap brings, and what hangs under it.
+    incoming: HashSet<Thumbprint>,
     now: Stamp,
 }
 
@@ -119,12 +123,52 @@ impl Cas {
         let rows = cas::all(database)?;
         let all = rows.iter().map(|row| Ca::read(row, active, custody)).collect::<Result<_, _>>()?;
         let overlap = rotation.filter(|rotation| rotation.transition == Transition::Overlap);
-        Ok(Self {
+        let mut cas = Self {
             all,
             shows_staged: overlap.is_some_and(|rotation| rotation.phase >= Phase::Distribute),
             issues_staged: overlap.is_some_and(|rotation| rotation.phase == Phase::Reissue),
+            outgoing: HashSet::new(),
+            incoming: HashSet::new(),
             now,
-        })
+        };
+        cas.outgoing = cas.find_outgoing();
+        cas.incoming = overlap.map(|rotation| cas.find_incoming(rotation)).unwrap_or_default();
+        Ok(cas)
+    }
+
+    fn find_outgoing(&self) -> HashSet<Thumbprint> {
+        let Some(issuing) = self.issuing() else { return HashSet::new() };
+        let mut roots = self.all.iter().filter(|ca| ca.kind == CaKind::Root);
+        let Some(root) = roots.find(|root| issuing.certificate().is_signed_by(&root.certificate)) else {
+            return HashSet::new();
+        };
+        let believed = self.all.iter().filter(|ca| ca.kind == CaKind::Intermediate && self.believes(ca));
+        let elsewhere = believed.filter(|ca| !ca.certificate.is_signed_by(&root.certificate));
+        elsewhere.map(|ca| ca.certificate.thumbprint()).collect()
+    }
+
+    fn find_incoming(&self, rotation: &Rotation) -> HashSet<Thumbprint> {
+        let Some(root) = self.all.iter().find(|ca| ca.certificate.thumbprint() == rotation.new_root) else {
+            return HashSet::new();
+        };
+        let below = self.all.iter().filter(|ca| ca.certificate.is_signed_by(&root.certificate));
+        below.map(|ca| ca.certificate.thumbprint()).collect()
+    }
+
+    /// Whether agents with certificates of this intermediate should move: it is believed, and what certifies agents now
+    /// hangs under another root.
+    pub(crate) fn is_outgoing(&self, intermediate: &Thumbprint) -> bool {
+        self.outgoing.contains(intermediate)
+    }
+
+    /// Whether this is a CA that the rotation with overlap brings, to which agents are to move.
+    pub(crate) fn is_incoming(&self, ca: &Thumbprint) -> bool {
+        self.incoming.contains(ca)
+    }
+
+    /// Whether there is such an intermediate at all.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
     }
 
     /// Every CA of the registry, the newest first.
@@ -144,13 +188,16 @@ impl Cas {
 
     /// Whose certificates log in: what is in use, and what another took the place of without ending it.
     pub fn believed(&self) -> impl Iterator<Item = &Certificate> {
-        let believed = |ca: &&Ca| match ca.state {
+        self.all.iter().filter(|ca| self.believes(ca)).map(|ca| &ca.certificate)
+    }
+
+    fn believes(&self, ca: &Ca) -> bool {
+        match ca.state {
             CaState::Active => true,
             CaState::Staged => self.shows_staged,
             CaState::Superseded => !ca.cut && !ca.compromised && !ca.has_ended(self.now),
             CaState::Retired => false,
-        };
-        self.all.iter().filter(believed).map(|ca| &ca.certificate)
+        }
     }
 
     /// Whose certificates do not log in any more, although they once did.

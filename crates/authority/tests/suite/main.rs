@@ -16,6 +16,7 @@ mod forge;
 mod interleaving;
 mod lifecycle;
 mod once;
+mod overlap;
 mod renewal;
 mod revocation_lists;
 mod rotation;

@@ -8,11 +8,14 @@ use axum::{
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use mastio_authority::{
     Refusal, dashboard,
-    rotation::{Preflight, RotationError},
+    rotation::{
+        Preflight,
+        overlap::{self, OverlapError},
+    },
     trust::Ca,
 };
 use mastio_core::Stamp;
-use mastio_store::{cas::CaState, keys::CaKind};
+use mastio_store::{cas::CaState, keys::CaKind, rotations::Transition};
 use serde::Deserialize;
 
 use super::{
@@ -55,6 +58,8 @@ struct Row {
 struct UnderWay {
     id: String,
     phase: &'static str,
+    /// How far the agents are, if it is one that they follow.
+    progress: Option<String>,
     since: String,
     by: String,
 }
@@ -87,12 +92,17 @@ pub(super) async fn show(
     let (trust, now) = (app.authority.trust(), app.authority.clock().now());
     let mut cas: Vec<&Ca> = trust.cas.iter().collect();
     cas.sort_by_key(|ca| (ca.state != CaState::Active, ca.kind == CaKind::Intermediate));
+    let progress = match trust.followed() {
+        Some(rotation) => Some(app.authority.rotation(&rotation.id).await?.summary()),
+        None => None,
+    };
     render(&PkiPage {
         frame: Frame::new(&app, &session, "pki", Said::read(query.as_deref(), &session)).await?,
         cas: cas.into_iter().map(|ca| Row::new(ca, now)).collect(),
         rotation: trust.rotation.as_ref().map(|rotation| UnderWay {
             id: rotation.id.clone(),
             phase: rotation.phase.as_str(),
+            progress: progress.clone(),
             since: text::distance(rotation.started_at, now),
             by: rotation.started_by.clone(),
         }),
@@ -145,6 +155,7 @@ struct ConfirmPage {
     previous: String,
     /// Why clients that know only the old root do not believe this server any more, if so.
     break_of_trust: Option<String>,
+    overlap: bool,
     compromise: bool,
     consequences: Vec<String>,
     candidate: String,
@@ -170,9 +181,12 @@ pub(super) async fn rotate(
         let sent = vec![("ca_cert".to_owned(), fields.ca_cert), ("ca_key".to_owned(), fields.ca_key)];
         let source = fields.asked.source(|| pki::uploaded(sent))?;
         let shown = async || {
+            if plan.transition == Transition::Overlap {
+                app.authority.may_overlap()?;
+            }
             let candidate = app.authority.candidate(&source)?;
             let preflight = app.authority.preflight(&candidate, &plan).await?;
-            Ok((preflight, app.authority.prepare(candidate)))
+            Ok::<_, OverlapError>((preflight, app.authority.prepare(candidate)))
         };
         return match shown().await {
             Ok((preflight, candidate)) => confirm(&app, &session, preflight, candidate).await,
@@ -180,6 +194,13 @@ pub(super) async fn rotate(
         };
     }
     let source = fields.asked.source(|| pki::uploaded(vec![]))?;
+    if plan.transition == Transition::Overlap {
+        let begun = app.authority.begin_overlap(source, overlap::GRACE_DAYS, &session.operator).await;
+        return match begun {
+            Ok(_) => Ok(go(&session, HERE, "flash", "The rotation with overlap began.")),
+            Err(error) => refused(&session, error),
+        };
+    }
     match app.authority.rotate_root(source, plan, &session.operator).await {
         Ok(rotated) => {
             let text = format!(
@@ -207,13 +228,17 @@ async fn confirm(
         until: text::moment(preflight.not_after),
         previous: text::grouped(&preflight.previous.to_string()),
         break_of_trust: preflight.continuity.err().map(|why| why.to_string()),
+        overlap: preflight.transition == Transition::Overlap,
         compromise: preflight.compromise,
         consequences: preflight.consequences,
         candidate,
     })
 }
 
-fn refused(session: &dashboard::Session, error: RotationError) -> Result<Response, PageError> {
+fn refused<R: Refusal>(session: &dashboard::Session, error: R) -> Result<Response, PageError>
+where
+    PageError: From<R>,
+{
     match error.status() {
         500.. => Err(error.into()),
         _ => Ok(go(session, ROTATE, "error", &error.to_string())),

@@ -18,8 +18,10 @@ mod public;
 mod refuse;
 mod renew;
 mod revocations;
+mod rotations;
 mod search;
 mod spiffe;
+mod trust_bundle;
 
 use std::sync::{
     Arc, OnceLock,
@@ -130,6 +132,12 @@ fn routes() -> Router<Arc<App>> {
         .route("/pki/ca.crt", get(public::trust_file))
         .route("/pki/rotate-ca", post(pki::rotate_ca))
         .route("/pki/crl.pem", get(revocations::lists))
+        .route("/pki/rotations", get(rotations::list))
+        .route("/pki/rotations/{id}", get(rotations::one))
+        .route("/pki/rotations/{id}/advance", post(rotations::advance))
+        .route("/pki/rotations/{id}/pause", post(rotations::pause))
+        .route("/pki/rotations/{id}/resume", post(rotations::resume))
+        .route("/pki/rotations/{id}/abort", post(rotations::abort))
         .route("/pki/revoked.json", get(revocations::revoked))
         .route("/.well-known/cullis/connector-bootstrap", get(public::bootstrap))
         .route("/.well-known/jwks-local.json", get(public::jwks))
@@ -165,6 +173,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/proxy/admin/agents", get(fleet::list_in_full))
         .route("/v1/agents/search", get(search::search))
         .route("/v1/agents/self/renew", post(renew::renew))
+        .route("/v1/agents/self/trust-bundle", get(trust_bundle::show))
         .route("/v1/egress/peers", get(egress::peers))
         .route("/v1/egress/resolve", post(egress::resolve))
         .route("/v1/egress/agents/{id}/public-key", get(egress::certificate))
@@ -213,8 +222,11 @@ impl Acting {
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// Tells an agent that two thirds of its certificate's life are over, and since when (RFC 3339).
 const RENEW_AFTER: HeaderName = HeaderName::from_static("x-cullis-cert-renew-after");
+/// Tells an agent the SHA-256 of the trust file that it should have, while a rotation of the Org CA counts on that.
+const TRUST_BUNDLE: HeaderName = HeaderName::from_static("x-cullis-trust-bundle");
 
-/// A fresh nonce on every answer to an agent, a hint when its certificate is due, and who acted for the access log.
+/// A fresh nonce on every answer to an agent, hints when its trust file or its certificate is due, and who acted for
+/// the access log.
 async fn finish(State(app): Shared, mut request: Request, next: Next) -> Response {
     let acting = Acting::default();
     request.extensions_mut().insert(acting.clone());
@@ -222,6 +234,9 @@ async fn finish(State(app): Shared, mut request: Request, next: Next) -> Respons
     let mut response = next.run(request).await;
     if for_agents && let Ok(nonce) = HeaderValue::from_str(&app.authority.proofs().nonce()) {
         response.headers_mut().insert(DPOP_NONCE, nonce);
+        let trust = app.authority.trust();
+        let bundle = trust.followed().and_then(|_| HeaderValue::try_from(trust.bundle.to_string()).ok());
+        response.headers_mut().extend(bundle.map(|bundle| (TRUST_BUNDLE, bundle)));
     }
     if let Some(actor) = acting.0.get() {
         response.extensions_mut().insert(Principal(actor.principal.clone()));

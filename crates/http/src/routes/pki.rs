@@ -5,12 +5,15 @@ use axum::{
     extract::{Request, State},
 };
 use http::HeaderMap;
-use mastio_authority::rotation::{Plan, Preflight, Rotated, Source, Upload};
+use mastio_authority::rotation::{
+    Plan, Preflight, Rotated, Source, Upload,
+    overlap::{self, RotationStatus},
+};
 use mastio_store::rotations::{Mode, Transition};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, caller::Admin};
+use super::{Shared, caller::Admin, rotations};
 use crate::{
     answer::{ApiError, Invalid, StrictQuery, read_body},
     multipart,
@@ -22,7 +25,7 @@ use crate::{
 pub(crate) struct Asked {
     /// `mint` or `upload`.
     mode: String,
-    /// `cut`, as it is when left out.
+    /// `cut`, as it is when left out, or `overlap`.
     transition: String,
     /// `compromise`, or left out.
     reason: String,
@@ -34,10 +37,15 @@ impl Asked {
     pub(crate) fn plan(&self) -> Result<Plan, ApiError> {
         let transition = match self.transition.as_str() {
             "" | "cut" => Transition::Cut,
-            _ => return Err(unknown("transition", "must be cut")),
+            "overlap" => Transition::Overlap,
+            _ => return Err(unknown("transition", "must be cut or overlap")),
         };
         match self.reason.as_str() {
             "" => Ok(Plan { transition, compromise: false }),
+            "compromise" if transition == Transition::Overlap => Err(unknown(
+                "transition",
+                "must be cut: a key that others may know must not be believed any longer",
+            )),
             "compromise" => Ok(Plan { transition, compromise: true }),
             _ => Err(unknown("reason", "must be compromise, or left out")),
         }
@@ -65,6 +73,9 @@ fn unknown(name: &str, msg: &str) -> ApiError {
 pub(crate) struct Query {
     #[serde(default)]
     dry_run: bool,
+    /// How many days the old root is believed after the new one became the active one, with `transition=overlap`.
+    #[serde(default)]
+    grace_days: String,
     #[serde(flatten)]
     asked: Asked,
 }
@@ -77,6 +88,7 @@ pub(crate) async fn rotate_ca(
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
     let plan = query.asked.plan()?;
+    let grace_days = grace_days(plan.transition, &query.grace_days)?;
     let sent = match multipart::is_sent(&headers) {
         true => multipart::fields(&headers, read_body(request.into_body()).await?).await?,
         false => vec![],
@@ -84,10 +96,32 @@ pub(crate) async fn rotate_ca(
     let source = query.asked.source(|| uploaded(sent))?;
     if query.dry_run {
         let candidate = app.authority.candidate(&source)?;
+        if plan.transition == Transition::Overlap {
+            app.authority.may_overlap()?;
+        }
         let preflight = app.authority.preflight(&candidate, &plan).await?;
         return Ok(Json(what_would_be(&preflight, &app.authority.prepare(candidate))));
     }
-    Ok(Json(what_is(&app.authority.rotate_root(source, plan, &operator).await?)))
+    match plan.transition {
+        Transition::Cut => Ok(Json(what_is(&app.authority.rotate_root(source, plan, &operator).await?))),
+        Transition::Overlap => {
+            let begun = app.authority.begin_overlap(source, grace_days, &operator).await?;
+            Ok(Json(what_began(&app.authority.rotation(&begun.id).await?)))
+        }
+    }
+}
+
+/// Only an overlap has a grace.
+fn grace_days(transition: Transition, text: &str) -> Result<u32, ApiError> {
+    match (transition, text) {
+        (_, "") => Ok(overlap::GRACE_DAYS),
+        (Transition::Cut, _) => Err(unknown("grace_days", "goes with transition=overlap only")),
+        (Transition::Overlap, text) => text
+            .parse()
+            .ok()
+            .filter(|days| *days <= overlap::MOST_GRACE_DAYS)
+            .ok_or_else(|| unknown("grace_days", "must be a number of days, at most 365")),
+    }
 }
 
 /// The parts `ca_cert` and `ca_key`.
@@ -139,6 +173,16 @@ fn what_is(rotated: &Rotated) -> Value {
         "tls_continuity": rotated.tls_continuity,
         "rotated_at": rotated.at,
     })
+}
+
+/// The shape of a rotation, with what all answers of this route have.
+fn what_began(status: &RotationStatus) -> Value {
+    let mut body = rotations::shape(status);
+    body["status"] = "begun".into();
+    body["rotation_id"] = body["id"].clone();
+    body["fingerprint_sha256"] = body["new_root"].clone();
+    body["previous_fingerprint_sha256"] = body["old_root"].clone();
+    body
 }
 
 /// The mode in words.
