@@ -13,6 +13,9 @@ ca.import ok: The Org CA of {org_id} was taken over from {source}; it ends {not_
 org_ca.rotation_started ok: {by} began to replace the Org CA {previous_fingerprint_sha256} by {subject} ({mode}, {transition}), {fingerprint_sha256}
 org_ca.rotated ok: {by} replaced the Org CA {previous_fingerprint_sha256} by {fingerprint_sha256} ({mode}, {transition}); {agents_invalidated} agents need new certificates
 org_ca.rotation_failed error: A rotation of the Org CA was given up in the phase {phase}: {error}
+org_ca.rotation_phase ok: {by} took the rotation of the Org CA from {from} to {to}; {agents_left} agents had not followed yet
+org_ca.rotation_paused ok: {by} paused the rotation of the Org CA in the phase {phase}
+org_ca.rotation_resumed ok: {by} lets the rotation of the Org CA go on in the phase {phase}
 ca.export_cert ok: {by} downloaded what clients trust, with the Org CA {fingerprint_sha256}
 pki.intermediate_created ok: The issuing certificate {subject} was made below the root; it ends {not_after}
 admin.mastio_key_created ok: The key {kid} was made, which signs tokens

@@ -158,7 +158,12 @@ impl Authority {
         if rotation.paused == paused {
             return Err(if paused { OverlapError::Paused } else { OverlapError::NotPaused });
         }
-        let event = self.event(&rotation, rotation.phase, By::Operator(operator, false), paused).await?;
+        let (rotation_id, phase, by) =
+            (rotation.id.clone(), rotation.phase.as_str(), operator.fingerprint.clone());
+        let event = match paused {
+            true => Event::new(&catalogue::RotationPaused { rotation_id, phase, by }),
+            false => Event::new(&catalogue::RotationResumed { rotation_id, phase, by }),
+        };
         let unit = Unit::of(event).write(rotation.set_paused(paused)).touch(Touch::Trust);
         self.commit(unit).await.map_err(Outage::from)?;
         self.reload_now().await;
@@ -248,27 +253,15 @@ impl Authority {
 
     /// A unit that tells of a step and does nothing yet.
     async fn entering(&self, rotation: &Rotation, next: Phase, by: By<'_>) -> Result<Unit, OverlapError> {
-        let event = self.event(rotation, next, by, rotation.paused).await?;
-        Ok(Unit::of(event).touch(Touch::Trust))
-    }
-
-    async fn event(
-        &self,
-        rotation: &Rotation,
-        next: Phase,
-        by: By<'_>,
-        paused: bool,
-    ) -> Result<Event, OverlapError> {
-        let progress = self.progress(rotation).await?;
-        Ok(Event::new(&catalogue::RotationPhase {
+        let event = catalogue::RotationPhase {
             rotation_id: rotation.id.clone(),
             from: rotation.phase.as_str(),
             to: next.as_str(),
-            paused,
             forced: by.forces(),
-            agents_left: progress.left(rotation.phase),
+            agents_left: self.progress(rotation).await?.left(rotation.phase),
             by: by.name(),
-        }))
+        };
+        Ok(Unit::of(Event::new(&event)).touch(Touch::Trust))
     }
 
     async fn progress(&self, rotation: &Rotation) -> Result<Progress, OverlapError> {

@@ -20,8 +20,14 @@ events! {
     /// A rotation of the Org CA was given up; what was before it is again.
     "org_ca.rotation_failed" Error RotationFailed { rotation_id: String, phase: &'static str, error: String }
 
-    /// A rotation of the Org CA with overlap went on to another phase, was paused, resumed or aborted. Agents left are those that had not followed yet.
-    "org_ca.rotation_phase" Ok RotationPhase { rotation_id: String, from: &'static str, to: &'static str, paused: bool, forced: bool, agents_left: u64, by: String }
+    /// A rotation of the Org CA with overlap went on to another phase, or was aborted. Agents left are those that had not followed yet.
+    "org_ca.rotation_phase" Ok RotationPhase { rotation_id: String, from: &'static str, to: &'static str, forced: bool, agents_left: u64, by: String }
+
+    /// A rotation of the Org CA with overlap does not go on by itself any more.
+    "org_ca.rotation_paused" Ok RotationPaused { rotation_id: String, phase: &'static str, by: String }
+
+    /// A rotation of the Org CA with overlap that was paused goes on by itself again.
+    "org_ca.rotation_resumed" Ok RotationResumed { rotation_id: String, phase: &'static str, by: String }
 
     /// An operator downloaded what clients trust from the dashboard.
     "ca.export_cert" Ok RootExported { fingerprint_sha256: Thumbprint, by: String }
