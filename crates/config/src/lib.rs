@@ -19,7 +19,7 @@ pub mod variable;
 pub use problem::{Problem, Problems};
 pub use reference::reference_markdown;
 pub use settings::{
-    Audit, Custody, Dashboard, Database, Dpop, EgressDpop, Environment, Expiry, GlobalLimit, Limits, Listen,
+    Audit, Custody, KeyRotation, Dashboard, Database, Dpop, EgressDpop, Environment, Expiry, GlobalLimit, Limits, Listen,
     Loaded, LogFormat, Settings, Syslog, Tsa, WarnDays, Witness, Witnessing,
 };
 pub use show::show;
