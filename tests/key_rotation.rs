@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::harness::{Mastio, PATIENCE, Place, both, eventually, run};
 
 /// Agents that call at the same time. Each works alone on a connection that it opens anew in every round.
-const AGENTS: usize = 24;
+const AGENTS: usize = 100;
 /// How many rounds each agent ends before, between and after the rotations.
 const ROUNDS: u64 = 2;
 

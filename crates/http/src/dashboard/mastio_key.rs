@@ -62,7 +62,7 @@ impl Key {
             kid: row.kid.to_string(),
             state: state(row, now),
             since: text::moment(row.activated_at.unwrap_or(row.created_at)),
-            verifies: verifies_until(row).map_or_else(String::new, |until| text::moment(until)),
+            verifies: verifies_until(row).map_or_else(String::new, text::moment),
             ends: not_after(row).map_or_else(String::new, |end| text::distance(end, now)),
         }
     }
