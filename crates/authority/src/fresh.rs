@@ -59,9 +59,9 @@ impl Succession<'_> {
         let event = catalogue::SigningKeyRotated {
             old_kid: old.kid.clone(),
             new_kid: kid.clone(),
-            new_pubkey_pem: public_pem.to_owned(),
+            new_public_key: public_pem.to_owned(),
             issued_at: proof.issued_at.clone(),
-            continuity_proof: proof.signature_b64u.clone(),
+            old_key_signature: proof.signature_b64u.clone(),
             grace_expires_at: self.grace_until,
             trigger: self.trigger,
             by: self.by.to_owned(),

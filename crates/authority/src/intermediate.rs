@@ -120,7 +120,7 @@ impl Authority {
             new_fingerprint_sha256: new.thumbprint(),
             new_subject: new.subject().to_owned(),
             not_after: new.not_after(),
-            continuity_proof: draft.continuity_proof.clone(),
+            old_key_signature: draft.continuity_proof.clone(),
             trigger,
             by: by.to_owned(),
         };
