@@ -22,7 +22,7 @@ use crate::{
     Authority, Outage,
     admin::Operator,
     fresh::Succession,
-    signing_key::GraceDays,
+    signing_key::{GraceDays, OPERATOR},
     trust::{Halt, Trust},
 };
 
@@ -73,7 +73,7 @@ impl Authority {
         question: Question,
         by: &Operator,
     ) -> Result<RotatedIntermediate, IntermediateError> {
-        self.rotate_intermediate_for(question, "operator", &by.fingerprint, None).await
+        self.rotate_intermediate_for(question, OPERATOR, &by.fingerprint, None).await
     }
 
     /// `told` is what tells of it beside the events of every rotation.

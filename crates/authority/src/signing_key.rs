@@ -26,6 +26,8 @@ use crate::{
 pub use error::SigningKeyError;
 
 const GRACE_DAYS: &str = "rotation_grace_days";
+/// The trigger of a rotation that somebody asked for.
+pub(crate) const OPERATOR: &str = "operator";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// For how many days a replaced key verifies tokens: 1 to 90.
@@ -154,7 +156,7 @@ impl Authority {
     /// # Errors
     /// [`SigningKeyError`]; nothing was changed.
     pub async fn rotate_signing_key(self: &Arc<Self>, by: &Operator) -> Result<RotatedKey, SigningKeyError> {
-        self.rotate_signing_key_for("operator", &by.fingerprint).await
+        self.rotate_signing_key_for(OPERATOR, &by.fingerprint).await
     }
 
     pub(crate) async fn rotate_signing_key_for(
@@ -185,7 +187,9 @@ impl Authority {
             return Err(SigningKeyError::IntermediateEnded(issuer.certificate().not_after()));
         }
         let stored = self.signing_keys().await?;
-        if let Some(wait) = self.too_soon(&stored, now) {
+        if trigger == OPERATOR
+            && let Some(wait) = self.too_soon(&stored, now)
+        {
             return Err(SigningKeyError::TooSoon(wait));
         }
         let fresh = self.maker(&trust, now).signing_key(issuer)?;
@@ -203,7 +207,7 @@ impl Authority {
         })
     }
 
-    /// How long to wait until the active key is old enough to be rotated.
+    /// How long an operator has to wait until the active key is old enough to be rotated.
     fn too_soon(&self, stored: &SigningKeys, now: Stamp) -> Option<Duration> {
         let due = stored.active()?.activated_at?.plus(self.settings.key_rotation.min_interval);
         (due > now).then(|| due.since(now))
