@@ -71,6 +71,11 @@ static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/v1/admin/audit/archive"),
     (Method::GET, "/v1/admin/audit/archive"),
     (Method::GET, "/v1/admin/mastio-pubkey"),
+    (Method::GET, "/v1/admin/mastio-key"),
+    (Method::POST, "/v1/admin/mastio-key/rotate"),
+    (Method::POST, "/v1/admin/mastio-key/grace-days"),
+    (Method::POST, "/v1/admin/mastio-key/complete-staged"),
+    (Method::POST, "/v1/admin/mastio-ca/rotate?dry_run=true"),
     (Method::GET, "/v1/admin/audit/checkpoint"),
     (Method::GET, "/v1/admin/audit/proof?seq=1"),
     (Method::GET, "/v1/admin/audit/log/checkpoint"),
@@ -124,6 +129,10 @@ static PAGES: &[(Method, &str)] = &[
     (Method::GET, "/proxy/pki/rotate-ca"),
     (Method::POST, "/proxy/pki/rotate-ca"),
     (Method::POST, "/proxy/pki/export-ca"),
+    (Method::GET, "/proxy/mastio-key"),
+    (Method::POST, "/proxy/mastio-key/grace-days"),
+    (Method::POST, "/proxy/mastio-key/rotate"),
+    (Method::POST, "/proxy/mastio-key/complete-staged"),
     (Method::GET, "/proxy/sessions"),
     (Method::POST, "/proxy/sessions/end"),
     (Method::POST, "/proxy/sessions/end-others"),
@@ -143,7 +152,8 @@ const HEADER: &str = "\
 #[tokio::test]
 async fn every_route_lets_in_whom_it_should() {
     let mut place = Place::new();
-    let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
+    place.set("MCP_PROXY_ORG_ID", "acme");
+    let server = place.set("CULLIS_MASTIO_ROTATION_MIN_INTERVAL_SECONDS", "0").serve().await;
     server.publishes().await;
     let found = matrix(&server).await;
     let golden = repository(GOLDEN);

@@ -29,6 +29,7 @@ mod fleet;
 mod harness;
 mod hostile;
 mod identity;
+mod key_rotation;
 mod long_notes;
 mod mcp;
 mod memory;

@@ -163,6 +163,7 @@ impl Authority {
         let (trust, files) = (self.trust(), &self.tls_files);
         if fs::read_to_string(files.path("org-ca.crt")).ok().as_deref() != Some(&trust.trust_file) {
             write(&files.path("org-ca.crt"), trust.trust_file.as_bytes(), 0o644)?;
+            self.write_copies()?;
         }
         let material = match files.judge(self, &trust) {
             Ok(material) => material,
@@ -181,7 +182,7 @@ impl Authority {
         Ok(())
     }
 
-    /// The copies for operators: `certs/org-ca.pem` and `certs/org-id`, rewritten at each start.
+    /// The copies for operators: `certs/org-ca.pem` and `certs/org-id`, rewritten at each start and when the CAs change.
     ///
     /// # Errors
     /// When they cannot be written.

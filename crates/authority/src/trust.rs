@@ -20,6 +20,7 @@ use mastio_store::{
 
 pub use self::cas::{Ca, Cas};
 use self::signing_keys::SigningKeys;
+pub(crate) use self::signing_keys::signer;
 use crate::spire;
 
 /// Why minting and issuing are halted. Verifying goes on.
@@ -63,6 +64,12 @@ pub struct Signer {
     pub kid: Kid,
     /// The key.
     pub key: SigningKey,
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer").field("kid", &self.kid).finish_non_exhaustive()
+    }
 }
 
 /// Whom we trust and what we sign with, at one moment.
@@ -205,6 +212,13 @@ impl Trust {
     pub(crate) fn left_behind(&self, issuer: &Thumbprint, now: Stamp) -> Option<Stamp> {
         let since = || self.followed().map_or(now, |rotation| rotation.changed_at);
         self.cas.is_outgoing(issuer).then(since)
+    }
+
+    /// Every CA that a certificate of this Mastio may lead through, whether or not it is still believed: for who checks
+    /// what was signed long ago.
+    #[must_use]
+    pub fn evidence_chain(&self) -> String {
+        trust_file(&self.root, self.cas.shown().chain(self.cas.intermediates()))
     }
 
     /// The value of the `iss` claim.

@@ -35,6 +35,7 @@ pub(crate) struct Rounds {
     pub(crate) rotation: Round,
     pub(crate) rotation_trouble: Round,
     pub(crate) given_up: Round,
+    pub(crate) keys: Round,
 }
 
 #[cfg(test)]

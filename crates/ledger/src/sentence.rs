@@ -19,6 +19,14 @@ org_ca.rotation_resumed ok: {by} lets the rotation of the Org CA go on in the ph
 ca.export_cert ok: {by} downloaded what clients trust, with the Org CA {fingerprint_sha256}
 pki.intermediate_created ok: The issuing certificate {subject} was made below the root; it ends {not_after}
 admin.mastio_key_created ok: The key {kid} was made, which signs tokens
+mastio_key.rotated ok: {new_kid} signs tokens in the place of {old_kid} ({trigger}, by {by}); tokens of that verify until {grace_expires_at}
+mastio_key.staged_completed ok: {by} ended an interrupted rotation of the signing key: {decision} {kid}
+mastio_key.grace_days_set ok: {by} set for how many days a replaced signing key verifies: {grace_days}
+pki.intermediate_rotated ok: {new_subject} certifies in the place of the intermediate of before ({trigger}, by {by}); it ends {not_after}
+pki.intermediate_ca_auto_rotate ok: The intermediate ends {not_after} and was rotated by itself
+pki.intermediate_ca_expiry_warning ok: The intermediate ends {not_after}: {days_left} days are left
+pki.intermediate_ca_expiry_critical error: The intermediate ends {not_after}: {days_left} days are left
+pki.ca_retired ok: {subject} is believed no more ({reason}); its key is wiped
 pki.keys_sealed ok: {count} private keys that lay readable were sealed
 pki.nginx_server_cert_rotated ok: The TLS server certificate was made anew ({reason}); it ends {not_after}
 pki.csr_signed ok: The root signed a certificate for {subject} from the command line; it ends {not_after}

@@ -2,6 +2,7 @@
 //! Mastio.
 
 mod rotate;
+mod rotate_keys;
 pub(crate) mod rotate_org_ca;
 mod rotations;
 mod running;
@@ -38,6 +39,12 @@ pub(crate) enum Command {
     Abort(rotations::One),
     /// Take the next step of a rotation with overlap, if everybody has followed, or in any case (--force).
     Advance(rotations::Advance),
+    /// Have another key sign tokens. Tokens of the present one go on to verify.
+    RotateSigningKey(rotate_keys::SigningKey),
+    /// Have the Org CA certify another intermediate, and that another signing key. Agents go on with what they have.
+    RotateIntermediate(rotate_keys::Intermediate),
+    /// End a rotation of the signing key that was interrupted, so that signing goes on.
+    CompleteStaged(rotate_keys::CompleteStaged),
 }
 
 #[derive(Args)]
@@ -73,6 +80,9 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::Resume(arguments) => ended(rotations::act(arguments, "resume")),
         Command::Abort(arguments) => ended(rotations::act(arguments, "abort")),
         Command::Advance(arguments) => ended(rotations::advance(arguments)),
+        Command::RotateSigningKey(arguments) => ended(rotate_keys::signing_key(arguments)),
+        Command::RotateIntermediate(arguments) => ended(rotate_keys::intermediate(arguments)),
+        Command::CompleteStaged(arguments) => ended(rotate_keys::complete_staged(arguments)),
     }
 }
 

@@ -97,6 +97,8 @@ impl Server {
             .map_err(|error| ServerError::Metrics(error.to_string()))?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        // An intermediate that ended while nobody was running certifies no server.
+        authority.keep_keys().await;
         authority.keep_files().await?;
         if let Some(material) = authority.tls_files().serving() {
             let (chain, key) = der(&material);
@@ -287,9 +289,10 @@ async fn publish_revocations(authority: Arc<Authority>, mut stopping: watch::Rec
     }
 }
 
-/// The ends of certificates: counted for the gauges, and told when they come near.
+/// The ends of certificates: counted for the gauges, told when they come near, and put off where that is ours to do.
 async fn watch_expiry(authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
     loop {
+        authority.keep_keys().await;
         authority.watch_expiry().await;
         if wait(&mut stopping, TEND_EVERY).await {
             return;

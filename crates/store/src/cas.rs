@@ -1,5 +1,7 @@
 //! The CA registry, table `pki_cas`: every root and intermediate that this organisation had, has, or is about to have.
 
+pub mod leaves;
+
 use mastio_core::{Stamp, Thumbprint};
 use secrecy::{ExposeSecret, SecretString};
 

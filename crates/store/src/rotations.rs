@@ -220,6 +220,12 @@ impl Rotation {
     }
 }
 
+/// A guard: rejects its unit while a rotation is under way.
+#[must_use]
+pub fn none_is_open() -> Statement {
+    Statement::none("UPDATE pki_rotations SET changed_at = changed_at WHERE ended_at IS NULL", vec![])
+}
+
 fn select(condition: &str) -> String {
     format!(
         "SELECT id, mode, transition, phase, paused, compromise, old_root, new_root, started_by, started_at, changed_at, \

@@ -91,7 +91,8 @@ impl Ca {
         self.activated_at.is_some() || matches!(self.state, CaState::Active | CaState::Superseded)
     }
 
-    fn has_ended(&self, now: Stamp) -> bool {
+    /// Whether it is past its end.
+    pub(crate) fn has_ended(&self, now: Stamp) -> bool {
         self.certificate.not_after() <= now
     }
 }
@@ -237,6 +238,11 @@ impl Cas {
     /// Every intermediate whose key we hold: each signs the revocation list of its leaves.
     pub(super) fn issuers(&self) -> impl Iterator<Item = &Issuer<KeyPair>> {
         self.all.iter().filter_map(|ca| ca.issuer.as_deref())
+    }
+
+    /// Every intermediate that there was.
+    pub(super) fn intermediates(&self) -> impl Iterator<Item = &Certificate> {
+        self.all.iter().filter(|ca| ca.kind == CaKind::Intermediate).map(|ca| &ca.certificate)
     }
 
     /// All that are not history.

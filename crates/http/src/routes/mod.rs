@@ -11,6 +11,7 @@ pub(crate) mod enrollment;
 mod fleet;
 pub(crate) mod health;
 mod incidents;
+pub(crate) mod keys;
 pub(crate) mod lifecycle;
 mod once;
 pub(crate) mod pki;
@@ -170,6 +171,11 @@ fn routes() -> Router<Arc<App>> {
         .route("/registry/agents/{id}/revoke", post(lifecycle::revoke))
         .route("/registry/agents/{id}/rotate-cert", post(lifecycle::rotate))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
+        .route("/v1/admin/mastio-key", get(keys::show))
+        .route("/v1/admin/mastio-key/rotate", post(keys::rotate))
+        .route("/v1/admin/mastio-key/grace-days", post(keys::set_grace_days))
+        .route("/v1/admin/mastio-key/complete-staged", post(keys::complete_staged))
+        .route("/v1/admin/mastio-ca/rotate", post(keys::rotate_intermediate))
         .route("/proxy/admin/agents", get(fleet::list_in_full))
         .route("/v1/agents/search", get(search::search))
         .route("/v1/agents/self/renew", post(renew::renew))

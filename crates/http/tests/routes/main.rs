@@ -6,5 +6,6 @@ mod audit;
 mod dashboard;
 mod health;
 mod pki;
+mod keys;
 mod witness;
 mod world;
