@@ -43,6 +43,7 @@ mod spiffe;
 mod time_stamps;
 mod trail;
 mod tree;
+mod verifiers;
 mod walk;
 mod webdriver;
 mod witness;
