@@ -7,7 +7,10 @@ use mastio_pki::{Certificate, Issuer, KeyPair, SigningKey, profile};
 use mastio_store::{Statement, Unit, keys};
 use secrecy::SecretString;
 
-use crate::{Outage, trust::Signer};
+use crate::{
+    Authority, Outage,
+    trust::{Signer, Trust},
+};
 
 /// What making takes.
 #[derive(Clone, Copy)]
@@ -116,5 +119,18 @@ impl Maker<'_> {
         let kid = TokenKey::from_pkcs8_der(&pair.to_pkcs8_der()).map_err(Outage::internal)?.kid();
         let private = self.custody.wrap(kid.as_str(), &pair.to_pkcs8_pem()).map_err(Outage::internal)?;
         Ok(FreshSigningKey { public_pem: pair.spki_pem(), kid, private, leaf })
+    }
+}
+
+impl Authority {
+    /// Makes for the organisation of `trust`.
+    pub(crate) fn maker<'a>(&'a self, trust: &'a Trust, now: Stamp) -> Maker<'a> {
+        Maker {
+            org: &trust.org,
+            domain: &trust.domain,
+            custody: self.custody.as_ref(),
+            now,
+            rng: self.rng.as_ref(),
+        }
     }
 }

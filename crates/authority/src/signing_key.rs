@@ -19,8 +19,8 @@ use mastio_store::{
 use crate::{
     Authority, Outage,
     admin::Operator,
-    fresh::{Maker, Succession},
-    trust::{Halt, Trust, signer},
+    fresh::Succession,
+    trust::{Halt, signer},
 };
 
 pub use error::SigningKeyError;
@@ -216,16 +216,6 @@ impl Authority {
     /// Until when tokens of a key that is replaced now verify: never less than any of them lives.
     pub(crate) fn grace_until(&self, grace: GraceDays, now: Stamp) -> Stamp {
         now.plus((DAY * grace.get()).max(self.settings.token_ttl + token::LEEWAY))
-    }
-
-    pub(crate) fn maker<'a>(&'a self, trust: &'a Trust, now: Stamp) -> Maker<'a> {
-        Maker {
-            org: &trust.org,
-            domain: &trust.domain,
-            custody: self.custody.as_ref(),
-            now,
-            rng: self.rng.as_ref(),
-        }
     }
 
     /// Ends a rotation that was interrupted between staging its key and activating it; signing goes on without restart.
