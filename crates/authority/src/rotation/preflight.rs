@@ -175,19 +175,19 @@ fn consequences(
         agents.spiffe_unaffected
     ));
     told.push(match continuity {
-        Ok(()) => "clients that know only the old root go on to believe this server by a link certificate, except \
+        Ok(()) => "Clients that know only the old root go on to believe this server by a link certificate, except \
                    those that check paths as Go's crypto/x509 does: give these the new trust file"
             .to_owned(),
         Err(why) => format!(
-            "clients that know only the old root do not believe this server any more and need the new trust file first: {why}"
+            "Clients that know only the old root do not believe this server any more and need the new trust file first: {why}"
         ),
     });
     if let Some(halt) = &trust.halt {
-        told.push(format!("signing is halted now ({halt})"));
+        told.push(format!("Signing is halted now ({halt})"));
     }
     if new.key_id().is_none() {
         told.push(
-            "the new root has no subject key identifier, which strict verifiers (Python 3.13, openssl -x509_strict) \
+            "The new root has no subject key identifier, which strict verifiers (Python 3.13, openssl -x509_strict) \
              demand: better make it again with one"
                 .to_owned(),
         );

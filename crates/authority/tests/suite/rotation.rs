@@ -222,7 +222,7 @@ async fn a_legacy_root_is_replaced_although_signing_is_halted_and_the_halt_ends(
     assert!(authority.trust().halt.is_some());
     let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &CUT).await.unwrap();
     assert_eq!(plan.continuity, Err(NoContinuity::PathLength));
-    assert!(plan.consequences.iter().any(|told| told.contains("signing is halted")), "{plan:?}");
+    assert!(plan.consequences.iter().any(|told| told.contains("Signing is halted")), "{plan:?}");
     cut(&authority).await.unwrap();
     let trust = authority.trust();
     assert_eq!((trust.halt.clone(), trust.root.path_len()), (None, Some(1)));
