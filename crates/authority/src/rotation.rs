@@ -32,7 +32,7 @@ pub use self::{
     preflight::{Affected, NoContinuity, Preflight},
 };
 pub(crate) use self::{held::Rotations, undo::undone};
-use crate::{Authority, Outage, admin::Operator, fresh::Maker, trust::Trust};
+use crate::{Authority, Outage, admin::Operator};
 
 /// Where the new root comes from.
 #[derive(Debug, Clone)]
@@ -139,7 +139,7 @@ impl Authority {
         candidate.still_good(&trust, now)?;
         let root = copy(candidate.ca())?;
         let issuer = Issuer::new(root.certificate.clone(), &root.key).map_err(Outage::internal)?;
-        let (intermediate, made) = self.maker(&trust).intermediate(&issuer)?;
+        let (intermediate, made) = self.maker(&trust, now).intermediate(&issuer)?;
         let (old_root, new_root) = (trust.root.thumbprint(), root.certificate.thumbprint());
         let rotation = Rotation {
             id: self.rng.uuid().to_string(),
@@ -201,17 +201,6 @@ impl Authority {
     pub(crate) fn active_root(&self) -> Result<CaKey, RotationError> {
         let root = self.custody.load(CaKind::Root)?;
         root.ok_or_else(|| Outage::internal("there is no Org CA").into())
-    }
-
-    /// Makes CAs and signing keys.
-    pub(crate) fn maker<'a>(&'a self, trust: &'a Trust) -> Maker<'a> {
-        Maker {
-            org: &trust.org,
-            domain: &trust.domain,
-            custody: self.custody.as_ref(),
-            now: self.clock.now(),
-            rng: self.rng.as_ref(),
-        }
     }
 }
 

@@ -218,6 +218,7 @@ impl Authority {
         now.plus((DAY * grace.get()).max(self.settings.token_ttl + token::LEEWAY))
     }
 
+    /// Makes CAs and signing keys.
     pub(crate) fn maker<'a>(&'a self, trust: &'a Trust, now: Stamp) -> Maker<'a> {
         Maker {
             org: &trust.org,

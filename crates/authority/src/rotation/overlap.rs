@@ -218,7 +218,7 @@ impl Authority {
         let (next, left) = next(rotation, &trust).ok_or(OverlapError::Over(rotation.phase))?;
         let mut enter = rotation.enter(next, now);
         if !by.forces() {
-            let until = self.grace_until(rotation)?;
+            let until = self.believed_until(rotation)?;
             if next == Phase::Done && now < until {
                 return Err(OverlapError::Grace(until));
             }
@@ -271,7 +271,7 @@ impl Authority {
     }
 
     /// When the old root may go; without meaning before the new one is the active one.
-    fn grace_until(&self, rotation: &Rotation) -> Result<Stamp, OverlapError> {
+    fn believed_until(&self, rotation: &Rotation) -> Result<Stamp, OverlapError> {
         let days = following::grace_days(self.store.database(), rotation).map_err(Outage::from)?;
         Ok(rotation.changed_at.plus(DAY * days.unwrap_or(GRACE_DAYS)))
     }

@@ -77,7 +77,8 @@ impl Authority {
     async fn status_of(&self, rotation: Rotation) -> Result<RotationStatus, OverlapError> {
         let overlap = rotation.transition == Transition::Overlap;
         let days = following::grace_days(self.store.database(), &rotation).map_err(Outage::from)?;
-        let until = (rotation.phase == Phase::Activated).then(|| self.grace_until(&rotation)).transpose()?;
+        let until =
+            (rotation.phase == Phase::Activated).then(|| self.believed_until(&rotation)).transpose()?;
         let open = overlap && !rotation.phase.is_end();
         let progress = if open { Some(self.progress(&rotation).await?) } else { None };
         Ok(RotationStatus { grace_days: days.filter(|_| overlap), grace_until: until, progress, rotation })

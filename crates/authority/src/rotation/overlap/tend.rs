@@ -46,7 +46,7 @@ impl Authority {
     async fn step_if_followed(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
         let trust = self.trust();
         let Some((next, left)) = next(rotation, &trust) else { return Ok(()) };
-        if next == Phase::Done && self.clock.now() < self.grace_until(rotation)? {
+        if next == Phase::Done && self.clock.now() < self.believed_until(rotation)? {
             return Ok(());
         }
         if following::anybody_left(&self.store, &trust.org, left).await.map_err(Outage::from)? {
