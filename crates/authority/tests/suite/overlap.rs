@@ -62,8 +62,12 @@ struct Scene {
 
 impl Scene {
     async fn new() -> (Self, Arc<Authority>) {
+        Self::with(&[]).await
+    }
+
+    async fn with(settings: &[(&str, &str)]) -> (Self, Arc<Authority>) {
         let world = World::new();
-        let authority = world.boot(&[]).await.unwrap();
+        let authority = world.boot(settings).await.unwrap();
         authority.keep_files().await.unwrap();
         let mut agents = Vec::new();
         for name in ["alice", "bob"] {
@@ -267,6 +271,51 @@ async fn an_aborted_rotation_leaves_what_was_before_whatever_its_phase() {
         let again = scene.begin(&authority).await.unwrap();
         scene.until(&authority, &again.id, Phase::Done).await;
         scene.settled(&authority).await;
+    }
+}
+
+#[tokio::test]
+async fn sealed_keys_change_places_and_back_and_are_wiped_in_the_end() {
+    let sealed = [("MCP_PROXY_DB_ENCRYPTION_KEY", "a passphrase of more than thirty-two characters")];
+    let (mut scene, mut authority) = Scene::with(&sealed).await;
+    let old = authority.trust().root.clone();
+    for phase in [Phase::Activated, Phase::Done] {
+        let rotation = scene.begin(&authority).await.unwrap();
+        scene.until(&authority, &rotation.id, phase).await;
+        let bare = "SELECT count(*) FROM pki_cas WHERE private_key NOT LIKE 'enc:pki:v1:%'";
+        assert_eq!(scene.world.count(bare), 0);
+        if phase == Phase::Activated {
+            authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+            assert_eq!(authority.trust().root, old);
+        } else {
+            assert_eq!(authority.trust().root.thumbprint(), rotation.new_root);
+        }
+        let active = "SELECT count(*) FROM pki_key_store WHERE deprecated_at IS NULL";
+        assert_eq!(scene.world.count(active), 2, "a root and an intermediate");
+        leave(authority);
+        authority = scene.world.boot(&sealed).await.unwrap();
+        scene.settled(&authority).await;
+    }
+    let roots = "SELECT count(*) FROM pki_cas WHERE kind = 'org_ca' AND private_key IS NOT NULL";
+    assert_eq!(scene.world.count(roots), 0);
+}
+
+#[tokio::test]
+async fn a_root_that_was_given_up_goes_when_its_intermediates_have() {
+    let (mut scene, authority) = Scene::new().await;
+    let rotation = scene.begin(&authority).await.unwrap();
+    scene.until(&authority, &rotation.id, Phase::Reissue).await;
+    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+    let believed = "SELECT count(*) FROM pki_cas WHERE kind = 'org_ca' AND state = 'superseded'";
+    for left in [1, 0] {
+        scene.world.clock.advance(DAY);
+        authority.tend_rotation().await;
+        assert_eq!(scene.world.count(believed), left);
+        scene.world.sql(
+            "UPDATE pki_cas SET state = 'retired', retired_at = superseded_at, private_key = NULL \
+             WHERE kind = 'intermediate_ca' AND state = 'superseded'",
+        );
+        authority.reload().unwrap();
     }
 }
 
