@@ -99,7 +99,7 @@ impl Authority {
     ) -> Result<RotatedIntermediate, IntermediateError> {
         let (trust, now) = (self.trust(), self.clock.now());
         may_rotate(&trust, now)?;
-        let draft = self.draft(&trust, now).await?;
+        let draft = self.draft(&trust).await?;
         let (old, new) = (draft.old.certificate().clone(), draft.ca.certificate.clone());
         let name = |certificate: &mastio_pki::Certificate| {
             certificate.common_name().unwrap_or(certificate.subject()).to_owned()
@@ -134,7 +134,7 @@ impl Authority {
     }
 
     /// The new intermediate: the root's key is in memory here and nowhere else.
-    async fn draft(&self, trust: &Trust, now: Stamp) -> Result<Draft, IntermediateError> {
+    async fn draft(&self, trust: &Trust) -> Result<Draft, IntermediateError> {
         let old = trust.server_issuer.clone().ok_or(IntermediateError::NotLoaded)?;
         let custody = Arc::clone(&self.custody);
         let load = move || custody.load(CaKind::Root);
@@ -144,7 +144,7 @@ impl Authority {
             return Err(IntermediateError::Raced);
         }
         let root = Issuer::new(root.certificate, root.key).map_err(Outage::internal)?;
-        let (ca, minted) = self.maker(trust, now).intermediate(&root)?;
+        let (ca, minted) = self.maker(trust).intermediate(&root)?;
         let signature = old.key().sign(ca.certificate.der()).map_err(Outage::internal)?;
         Ok(Draft { old, ca, minted, continuity_proof: URL_SAFE_NO_PAD.encode(signature) })
     }
@@ -180,11 +180,11 @@ impl Authority {
         now: Stamp,
     ) -> Result<(Unit, Kid), IntermediateError> {
         let issuer = Issuer::new(ca.certificate, ca.key).map_err(Outage::internal)?;
-        let fresh = self.maker(trust, now).signing_key(&issuer)?;
+        let fresh = self.maker(trust).signing_key(&issuer)?;
         let unit = match trust.signer.as_deref() {
             None => fresh.enter(unit, now),
             Some(old) => {
-                let grace_until = self.grace_until(grace, now);
+                let grace_until = self.signing_grace_until(grace, now);
                 let how = Succession { old, grace_until, trigger: "intermediate", by, now };
                 let (key, _) = fresh.succeed(&how)?;
                 key.events.into_iter().fold(unit.write_all(key.statements), Unit::tell)

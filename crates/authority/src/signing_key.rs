@@ -192,8 +192,8 @@ impl Authority {
         {
             return Err(SigningKeyError::TooSoon(wait));
         }
-        let fresh = self.maker(&trust, now).signing_key(issuer)?;
-        let grace_until = self.grace_until(stored.grace, now);
+        let fresh = self.maker(&trust).signing_key(issuer)?;
+        let grace_until = self.signing_grace_until(stored.grace, now);
         let how = Succession { old, grace_until, trigger, by, now };
         let (unit, proof) = fresh.succeed(&how)?;
         self.commit(unit.touch(Touch::Trust)).await?;
@@ -214,7 +214,7 @@ impl Authority {
     }
 
     /// Until when tokens of a key that is replaced now verify: never less than any of them lives.
-    pub(crate) fn grace_until(&self, grace: GraceDays, now: Stamp) -> Stamp {
+    pub(crate) fn signing_grace_until(&self, grace: GraceDays, now: Stamp) -> Stamp {
         now.plus((DAY * grace.get()).max(self.settings.token_ttl + token::LEEWAY))
     }
 
@@ -255,7 +255,7 @@ impl Authority {
         let unit = match trust.signer.as_deref() {
             None => Unit::default(),
             Some(old) => {
-                let grace_until = self.grace_until(grace, now);
+                let grace_until = self.signing_grace_until(grace, now);
                 Succession { old, grace_until, trigger: "staged", by, now }.unit(&kid, &public_pem)?.0
             }
         };
