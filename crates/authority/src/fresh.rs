@@ -124,12 +124,12 @@ impl Maker<'_> {
 
 impl Authority {
     /// Makes for the organisation of `trust`.
-    pub(crate) fn maker<'a>(&'a self, trust: &'a Trust, now: Stamp) -> Maker<'a> {
+    pub(crate) fn maker<'a>(&'a self, trust: &'a Trust) -> Maker<'a> {
         Maker {
             org: &trust.org,
             domain: &trust.domain,
             custody: self.custody.as_ref(),
-            now,
+            now: self.clock.now(),
             rng: self.rng.as_ref(),
         }
     }

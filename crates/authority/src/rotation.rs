@@ -139,7 +139,7 @@ impl Authority {
         candidate.still_good(&trust, now)?;
         let root = copy(candidate.ca())?;
         let issuer = Issuer::new(root.certificate.clone(), &root.key).map_err(Outage::internal)?;
-        let (intermediate, made) = self.maker(&trust, now).intermediate(&issuer)?;
+        let (intermediate, made) = self.maker(&trust).intermediate(&issuer)?;
         let (old_root, new_root) = (trust.root.thumbprint(), root.certificate.thumbprint());
         let rotation = Rotation {
             id: self.rng.uuid().to_string(),

@@ -160,7 +160,7 @@ impl Authority {
         let trust = self.trust();
         let issuer =
             Issuer::new(intermediate.certificate.clone(), &intermediate.key).map_err(Outage::internal)?;
-        let fresh = self.maker(&trust, now).signing_key(&issuer)?;
+        let fresh = self.maker(&trust).signing_key(&issuer)?;
         let until = if compromise { now } else { now.plus(self.signing_key_grace()?) };
         let deprecate = trust.signer.as_ref().map(|old| keys::deprecate_signing_key(&old.kid, now, until));
         let end_grace = compromise.then(|| keys::end_grace(now));
