@@ -21,6 +21,7 @@ pub mod profile;
 mod public_key;
 mod server_names;
 mod spire;
+mod strict;
 #[cfg(test)]
 mod testing;
 
@@ -37,3 +38,4 @@ pub use public_key::{KeyKind, PublicKey, PublicKeyError, spki_short_id};
 pub use rcgen::{PublicKeyData, SigningKey};
 pub use server_names::{ServerName, ServerNames, ServerNamesError};
 pub use spire::{BundleError, spire_bundle, trust_domain_of};
+pub use strict::StrictFault;

@@ -19,12 +19,18 @@
 //! SHA-512 for P-256, P-384, P-521), or by RSA PKCS#1 v1.5 with SHA-256, so that `openssl dgst -verify` checks it too.
 //! The first line keeps it from being anything else that a CA's key signs: certificates and revocation lists begin
 //! with the octet 0x30. There is one text per pair and time, but for the signature.
+//!
+//! A [`Line`] is a row of roots with what leads from each to the next, as it is exported for auditors.
+
+mod line;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use mastio_core::Stamp;
 use rcgen::SigningKey;
 
 use crate::{Certificate, Issuer, PublicKeyError};
+
+pub use self::line::{Break, Line, LineError, Onward, Step, StepError};
 
 /// The first line: what the statement is for.
 pub const PURPOSE: &str = "mastio root lineage v1";

@@ -117,3 +117,53 @@ fn a_signature_by_another_key_does_not_hold() {
     let forged = format!("{signed}signature: {signature}\n");
     assert_eq!(verify(&forged, old.certificate(), new.certificate()), Err(LineageError::Forged));
 }
+
+/// Three roots: the first vouches for the second, and the key of the second was compromised.
+fn line() -> (Line, [Issuer<KeyPair>; 3]) {
+    let first = Pki::new().root;
+    let second = successor_of(&first);
+    let third = successor_of(&second);
+    let statement = vouch(&first, second.certificate(), now()).unwrap();
+    let line = Line::of(first.certificate().clone())
+        .then(Onward::Statement(statement), second.certificate().clone())
+        .then(Onward::Break(Break::Compromise), third.certificate().clone());
+    (line, [first, second, third])
+}
+
+#[test]
+fn a_line_survives_its_text_and_shows_where_it_breaks() {
+    let (line, [first, second, third]) = line();
+    let text = format!("# made for a test\n\n{line}");
+    let read = Line::parse(&text).unwrap();
+    assert_eq!(read, line);
+    assert_eq!(read.newest(), third.certificate());
+    let vouched = |trusted: &Issuer<KeyPair>| {
+        let steps = read.steps_from(trusted.certificate()).unwrap();
+        steps.map(|step| step.vouched).collect::<Vec<_>>()
+    };
+    let broken = Err(StepError::Break(Break::Compromise));
+    assert_eq!(vouched(&first), [Ok(now()), broken.clone()]);
+    assert_eq!(vouched(&second), [broken]);
+    assert_eq!(vouched(&third), []);
+    assert!(read.steps_from(Pki::new().root.certificate()).is_none());
+    assert_eq!(Line::parse(&text.replace('\n', "\r\n")).unwrap().steps().next().unwrap().vouched, Ok(now()));
+}
+
+#[test]
+fn a_line_that_was_tampered_with_is_refused_or_does_not_hold() {
+    let (line, [_, _, third]) = line();
+    let text = line.to_string();
+    let swapped = text.replacen("signature: ", "signature: AAAA", 1);
+    let forged = Line::parse(&swapped).unwrap();
+    assert!(matches!(forged.steps().next().unwrap().vouched, Err(StepError::Statement(_))), "{swapped}");
+    let (pem, before) = (third.certificate().pem(), Pki::new().root.certificate().pem());
+    let other_end = Line::parse(&text.replace("break: compromise", &before)).unwrap_err();
+    assert_eq!(other_end, LineError::Gap(2));
+    assert_eq!(Line::parse(&text.replace("break: compromise", "break: none")), Err(LineError::Gap(2)));
+    assert_eq!(Line::parse(&format!("{text}\nand more\n")), Err(LineError::Gap(3)));
+    assert_eq!(Line::parse(&format!("break: unrecorded\n{text}")), Err(LineError::Gap(0)));
+    assert_eq!(Line::parse("# nothing\n"), Err(LineError::Empty));
+    assert_eq!(Line::parse(&" ".repeat(2 << 20)), Err(LineError::TooLong));
+    let damaged = text.replace(&pem, &pem.replace("MII", "M!I"));
+    assert!(matches!(Line::parse(&damaged), Err(LineError::Certificate { position: 3, .. })), "{damaged}");
+}
