@@ -24,6 +24,7 @@ mod curl;
 mod dashboard;
 mod desk;
 mod disk;
+mod doctor;
 mod enrollment;
 mod fleet;
 mod harness;

@@ -1,6 +1,8 @@
 //! `mastio pki`: `sign-csr` for organisations that bring their own CA, [`rotate_org_ca`], and rotations of a running
 //! Mastio.
 
+mod doctor;
+mod lineage;
 mod rotate;
 mod rotate_keys;
 pub(crate) mod rotate_org_ca;
@@ -23,6 +25,11 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) enum Command {
     /// Sign a certificate request with the Org CA: a CA of your own (--ca) or the certificate of one agent (--agent).
     SignCsr(SignCsr),
+    /// Look at everything that is stored about certificates, and say what does not hold, what ends when, and what a
+    /// rotation would break. Changes nothing. Exit code 2 if something does not hold.
+    Doctor(doctor::Arguments),
+    /// Show which root took the place of which, and on whose word; export it for auditors, or verify such a file.
+    Lineage(lineage::Arguments),
     /// Replace the Org CA of a Mastio that is stopped; of a running one, `mastio pki rotate` does.
     RotateOrgCa(rotate_org_ca::RotateOrgCa),
     /// Replace the Org CA of a running Mastio: at once, or agent by agent (--transition overlap).
@@ -72,6 +79,8 @@ pub(crate) struct SignCsr {
 pub(crate) fn run(command: &Command) -> Ended {
     match command {
         Command::SignCsr(arguments) => sign_csr(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Lineage(arguments) => lineage::run(arguments),
         Command::RotateOrgCa(arguments) => rotate_org_ca::run(arguments),
         Command::Rotate(arguments) => ended(rotate::run(arguments)),
         Command::Rotations(arguments) => ended(rotations::list(arguments)),

@@ -25,7 +25,7 @@
 mod line;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use mastio_core::Stamp;
+use mastio_core::{Stamp, Thumbprint};
 use rcgen::SigningKey;
 
 use crate::{Certificate, Issuer, PublicKeyError};
@@ -98,6 +98,14 @@ pub fn verify(text: &str, old_root: &Certificate, new_root: &Certificate) -> Res
     }
     let key = old_root.public_key()?;
     if key.verifies(signed.as_bytes(), &signature) { Ok(at) } else { Err(LineageError::Forged) }
+}
+
+/// Which root a statement is for, by what it says itself: good to find the certificate that [`verify`] needs, and for
+/// nothing else.
+#[must_use]
+pub fn successor(text: &str) -> Option<Thumbprint> {
+    let hash = text.lines().find_map(|line| line.strip_prefix("successor-certificate: sha256:"))?;
+    Thumbprint::parse(hash).ok()
 }
 
 /// What is signed, with its line feeds.

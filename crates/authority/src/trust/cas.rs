@@ -121,7 +121,17 @@ impl Cas {
         rotation: Option<&Rotation>,
         now: Stamp,
     ) -> Result<Self, TrustError> {
-        let rows = cas::all(database)?;
+        Self::from_rows(&cas::all(database)?, custody, active, rotation, now)
+    }
+
+    /// The CAs in these rows of the registry.
+    pub(crate) fn from_rows(
+        rows: &[CaRow],
+        custody: &dyn Custody,
+        active: Option<&Arc<Issuer<KeyPair>>>,
+        rotation: Option<&Rotation>,
+        now: Stamp,
+    ) -> Result<Self, TrustError> {
         let all = rows.iter().map(|row| Ca::read(row, active, custody)).collect::<Result<_, _>>()?;
         let overlap = rotation.filter(|rotation| rotation.transition == Transition::Overlap);
         let mut cas = Self {
@@ -213,7 +223,7 @@ impl Cas {
 
     /// What the trust file holds beside the active root and in this order: intermediates, since the clients' check of
     /// senders goes one level deep, then roots (contract `pki.md` §4).
-    pub(super) fn shown(&self) -> impl Iterator<Item = &Certificate> {
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Certificate> {
         use CaState::{Active, Staged, Superseded};
         let order = [CaKind::Intermediate, CaKind::Root]
             .into_iter()
