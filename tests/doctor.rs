@@ -383,11 +383,11 @@ async fn an_auditor_follows_the_roots_with_a_file_and_openssl() {
     let said = mastio_pki::lineage::vouch(&old, healthy.root.certificate(), now()).unwrap();
     sick.ca(old.certificate(), "org_ca", "retired", &[("lineage", &said)]);
     sick.ca(lost.certificate(), "org_ca", "superseded", &[("compromised", "1"), ("cut", "1")]);
+    let at = now();
     let (lost_id, old_id) = (lost.certificate().thumbprint(), old.certificate().thumbprint());
     sick.sql(&format!(
         "INSERT INTO pki_rotations (id, mode, transition, phase, compromise, old_root, new_root, started_by, started_at, \
-         changed_at, ended_at) VALUES ('r0', 'mint', 'cut', 'done', 1, '{lost_id}', '{old_id}', 'test', '2026-01-01', \
-         '2026-01-01', '2026-01-01')"
+         changed_at, ended_at) VALUES ('r0', 'mint', 'cut', 'done', 1, '{lost_id}', '{old_id}', 'test', '{at}', '{at}', '{at}')"
     ));
     let file = sick.place.path("roots.txt");
     let lineage = |arguments: &[&str]| {

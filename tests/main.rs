@@ -44,6 +44,7 @@ mod spiffe;
 mod time_stamps;
 mod trail;
 mod tree;
+mod verifiers;
 mod walk;
 mod webdriver;
 mod witness;

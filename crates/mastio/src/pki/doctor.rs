@@ -3,19 +3,17 @@
 use std::{
     io::{IsTerminal, stderr},
     path::PathBuf,
-    sync::Arc,
 };
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use mastio_authority::doctor::{self, CaOutlook, Diagnosis, Finding, Level, Patient};
-use mastio_config::{Database as DatabaseSetting, Settings, Source};
-use mastio_core::{Clock, OrgId, Rng, Stamp, SystemClock, SystemRng};
-use mastio_custody::Local;
-use mastio_store::{config, sqlite::Database};
+use mastio_config::{Settings, Source};
+use mastio_core::Stamp;
+use mastio_store::sqlite::Database;
 
 use super::Failure;
-use crate::Ended;
+use crate::{Ended, deployment::Deployment};
 
 /// Without a terminal, progress is a line for so many agents.
 const LINE_EVERY: u64 = 10_000;
@@ -49,21 +47,14 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
 
 fn diagnose(arguments: &Arguments) -> Result<Diagnosis, Failure> {
     let settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
-    let DatabaseSetting::Sqlite(path) = &settings.database;
-    let database = Database::open_for_tool(path)?;
-    let org = config::get(&database, "org_id")?
-        .ok_or("the database names no organisation; start the Mastio once")?;
-    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) =
-        (Arc::new(SystemClock::default()), Arc::new(SystemRng));
-    let passphrase = settings.at_rest_passphrase.as_ref();
-    let custody = Local::new(Arc::clone(&database), passphrase, Arc::clone(&clock), rng);
+    let deployment = Deployment::open(&settings)?;
     let patient = Patient {
         settings: &settings,
-        database: &database,
-        custody: &custody,
-        org: &OrgId::parse(&org)?,
-        served: Database::is_served(path)?,
-        now: clock.now(),
+        database: &deployment.database,
+        custody: &deployment.custody,
+        org: &deployment.org,
+        served: Database::is_served(deployment.database.path())?,
+        now: deployment.clock.now(),
     };
     let bar = ProgressBar::no_length().with_style(style());
     let lines = !arguments.json && !stderr().is_terminal();

@@ -8,16 +8,15 @@ use std::{
 
 use clap::Args;
 use mastio_authority::lineage;
-use mastio_config::{Database as DatabaseSetting, Settings, Source};
+use mastio_config::{Settings, Source};
 use mastio_pki::{
     Certificate,
     lineage::{Line, Step, StepError},
 };
-use mastio_store::sqlite::Database;
 use serde_json::{Value, json};
 
 use super::Failure;
-use crate::Ended;
+use crate::{Ended, deployment::Deployment};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -51,8 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
 
 fn show(arguments: &Arguments) -> Result<Ended, Failure> {
     let settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
-    let DatabaseSetting::Sqlite(path) = &settings.database;
-    let line = lineage::line(&*Database::open_for_tool(path)?)?;
+    let line = lineage::line(&Deployment::open(&settings)?.database)?;
     let line = line.ok_or("there is no active Org CA yet; start the Mastio once")?;
     let steps: Vec<_> = line.steps().collect();
     if let Some(file) = &arguments.export {
