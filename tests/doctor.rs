@@ -228,7 +228,7 @@ const CAS: &[Damage] = &[
 
 const KEYS: &[Damage] = &[
     ("signing_key", |sick| {
-        sick.sql("UPDATE mastio_keys SET deprecated_at = '2026-01-01T00:00:00+00:00', expires_at = '2026-01-02T00:00:00+00:00'")
+        sick.sql("UPDATE mastio_keys SET deprecated_at = '2026-01-01T00:00:00+00:00', expires_at = '2026-01-02T00:00:00+00:00'");
     }),
     ("signing_key_staged", |sick| sick.sql("UPDATE mastio_keys SET activated_at = NULL")),
     ("keys_readable", |_| {}),
@@ -276,12 +276,12 @@ const FILES: &[Damage] = &[
 
 const AGENTS: &[Damage] = &[
     ("agent_unreadable", |sick| {
-        sick.sql("UPDATE internal_agents SET cert_pem = 'x' WHERE agent_id = 'acme::bob'")
+        sick.sql("UPDATE internal_agents SET cert_pem = 'x' WHERE agent_id = 'acme::bob'");
     }),
     ("agent_facts", |sick| {
         sick.sql(
             "UPDATE agent_certs SET not_after = '2030-01-01T00:00:00+00:00' WHERE agent_id = 'acme::bob'",
-        )
+        );
     }),
     ("agent_identity", |sick| {
         sick.sql(
@@ -303,7 +303,7 @@ const AGENTS: &[Damage] = &[
     ("agent_path", |sick| sick.pin(&alice(&intermediate_of(&another_root()), now()))),
     ("agent_expired", |sick| sick.pin(&alice(&sick.healthy.intermediate, now().minus(DAY * 100)))),
     ("agent_without_certificate", |sick| {
-        sick.sql("UPDATE internal_agents SET cert_pem = NULL WHERE agent_id = 'acme::bob'")
+        sick.sql("UPDATE internal_agents SET cert_pem = NULL WHERE agent_id = 'acme::bob'");
     }),
     ("spire_bundle_missing", |sick| {
         sick.sql(

@@ -10,7 +10,7 @@ use mastio_store::{
 };
 
 use super::{Kind, Notes, Patient, cas::Registry};
-use crate::{lifecycle::pinned_leaf, spire};
+use crate::{lifecycle::pinned_leaf, spire, trust::Cas};
 
 /// How many agents are in memory at once.
 const PORTION: u32 = 500;
@@ -62,7 +62,7 @@ pub(super) fn examine(
 /// Whom the server believes.
 fn anchors(patient: &Patient<'_>, registry: &Registry, notes: &mut Notes) -> Result<Anchors, ReadError> {
     let own: Vec<_> = registry.cas.iter().map(|ca| ca.certificate.clone()).collect();
-    let believed = registry.believed.iter().flat_map(|cas| cas.believed()).cloned();
+    let believed = registry.believed.iter().flat_map(Cas::believed).cloned();
     let bundles = spire::stored(patient.database, &own)?;
     let builder = bundles
         .into_iter()

@@ -63,12 +63,17 @@ impl Registry {
     }
 }
 
-/// Which CAs are in which state, and how far the newest rotation is: whether it changed while the rest was looked at.
-pub(super) fn standing(
-    patient: &Patient<'_>,
-) -> Result<(Vec<(Thumbprint, CaState)>, Vec<Rotation>), ReadError> {
+/// Which CAs are in which state, and how far the newest rotation is.
+#[derive(PartialEq, Eq)]
+pub(super) struct Standing {
+    cas: Vec<(Thumbprint, CaState)>,
+    rotation: Option<Rotation>,
+}
+
+/// As it is now: another one later tells that what was read in between need not fit together.
+pub(super) fn standing(patient: &Patient<'_>) -> Result<Standing, ReadError> {
     let cas = cas::all(patient.database)?.into_iter().map(|row| (row.thumbprint, row.state)).collect();
-    Ok((cas, rotations::newest(patient.database, 1)?))
+    Ok(Standing { cas, rotation: rotations::newest(patient.database, 1)?.pop() })
 }
 
 pub(super) fn examine(patient: &Patient<'_>, notes: &mut Notes) -> Result<Registry, ReadError> {

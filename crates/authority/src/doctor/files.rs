@@ -6,7 +6,10 @@ use mastio_pki::{Anchors, Certificate, KeyPair, ServerNames, pem, trust_file};
 use mastio_store::keys::CaKind;
 
 use super::{Kind, Notes, Patient, cas::Registry};
-use crate::evidence::{self, Identity};
+use crate::{
+    evidence::{self, Identity},
+    trust::Cas,
+};
 
 /// What the TLS server sends, as far as it can be read.
 pub(super) fn examine(patient: &Patient<'_>, registry: &Registry, notes: &mut Notes) -> Vec<Certificate> {
@@ -83,7 +86,7 @@ fn judge_server(
         notes.find(Kind::KeyFileOpen, key_file.display().to_string());
     }
     let intermediate = registry.active(CaKind::Intermediate).map(|ca| &ca.certificate);
-    let links = registry.believed.iter().flat_map(|cas| cas.links());
+    let links = registry.believed.iter().flat_map(Cas::links);
     if !above.iter().eq(intermediate.into_iter().chain(links)) {
         let said = "it is not followed by the active intermediate and the links of superseded roots";
         notes.find(Kind::ServerChain, format!("{}: {said}", chain_file.display()));
