@@ -3,6 +3,7 @@
 //!
 //! Every cell of the tables is a promise of `docs/rotate-ca.md` and `docs/pki-doctor.md`, or a limit that they tell of.
 
+mod real;
 mod situations;
 
 use std::{
@@ -15,10 +16,14 @@ use std::{
 
 use http::{HeaderMap, Method};
 use mastio_client::{Client, ClientError};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use self::situations::{Situation, situation};
-use crate::harness::{PATIENCE, Process, both, repository};
+use self::{
+    real::{Real, real},
+    situations::{Situation, situation},
+};
+use crate::harness::{Mastio, PATIENCE, Place, Process, both, repository};
 
 /// Which verifiers believe the server (`+`) or refuse it (`-`). openssl stands for `s_client` and `verify`, both with
 /// `-x509_strict`; python for the default context with the flags of 3.13; webpki for rustls in our client; go for
@@ -80,6 +85,7 @@ cut                  | new agent | +
 compromise           | old agent | -
 compromise           | new agent | +
 two cuts behind      | new agent | +
+three cuts behind    | new agent | +
 overlap, distribute  | old agent | +
 overlap, distribute  | new agent | +
 overlap, reissue     | old agent | +
@@ -106,7 +112,14 @@ struct Scene {
     situation: Situation,
     folder: TempDir,
     port: u16,
-    _server: Process,
+    _server: Server,
+}
+
+/// Who serves it.
+#[expect(dead_code, reason = "they are held until the test is over")]
+enum Server {
+    Openssl(Process),
+    Mastio(Mastio, Place),
 }
 
 impl Scene {
@@ -117,7 +130,14 @@ impl Scene {
         write("key.pem", &situation.key);
         let mut child = serve(folder.path());
         let port = announced(&mut child);
-        Self { situation, folder, port, _server: Process(child) }
+        Self { situation, folder, port, _server: Server::Openssl(Process(child)) }
+    }
+
+    fn real(real: Real) -> Self {
+        let Real { place, server, situation, .. } = real;
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("chain.pem"), &situation.chain).unwrap();
+        Self { port: server.tls, situation, folder, _server: Server::Mastio(server, place) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -234,6 +254,38 @@ fn compare(wrong: &mut Vec<String>, cell: &str, expected: bool, verdict: &Verdic
     }
 }
 
+/// What all verifiers make of one row, as far as it is not what its cells say.
+async fn judge(
+    scene: &Scene,
+    (name, pin, cells): (&str, &str, &[bool]),
+    go: Option<&Path>,
+    wrong: &mut Vec<String>,
+) {
+    let pinned = scene.pinned(pin);
+    let mut python = Command::new("python3");
+    python.arg(repository("tests/verifiers/strict.py").canonicalize().unwrap());
+    let mut verdicts = vec![
+        ("openssl s_client", cells[0], openssl_client(scene, &pinned)),
+        ("openssl verify", cells[0], openssl_verify(&scene.path("chain.pem"), "sslserver", &pinned)),
+        ("python", cells[1], script(&mut python, scene, &pinned)),
+        ("webpki", cells[2], webpki(scene, &pinned).await),
+    ];
+    if let Some(go) = go {
+        verdicts.push(("go", cells[3], script(&mut Command::new(go), scene, &pinned)));
+    }
+    for (verifier, expected, verdict) in &verdicts {
+        compare(wrong, &format!("{name}, {pin}, {verifier}"), *expected, verdict);
+    }
+}
+
+fn judge_agent(situation: &Situation, (name, agent, cells): (&str, &str, &[bool]), wrong: &mut Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let [pinned, leaf] = ["pinned.pem", "chain.pem"].map(|name| folder.path().join(name));
+    fs::write(&pinned, situation.pin("file")).unwrap();
+    fs::write(&leaf, situation.chain_of(agent)).unwrap();
+    compare(wrong, &format!("{name}, {agent}"), cells[0], &openssl_verify(&leaf, "sslclient", &pinned));
+}
+
 #[tokio::test]
 async fn every_verifier_judges_every_situation_as_the_table_says() {
     let workshop = tempfile::tempdir().unwrap();
@@ -242,22 +294,7 @@ async fn every_verifier_judges_every_situation_as_the_table_says() {
     let mut wrong = Vec::new();
     for (name, pin, cells) in rows(SERVER) {
         let scene = scenes.entry(name).or_insert_with(|| Scene::new(name));
-        let pinned = scene.pinned(pin);
-        let mut python = Command::new("python3");
-        python.arg(repository("tests/verifiers/strict.py").canonicalize().unwrap());
-        let verdicts = [
-            ("openssl s_client", cells[0], openssl_client(scene, &pinned)),
-            ("openssl verify", cells[0], openssl_verify(&scene.path("chain.pem"), "sslserver", &pinned)),
-            ("python", cells[1], script(&mut python, scene, &pinned)),
-            ("webpki", cells[2], webpki(scene, &pinned).await),
-        ];
-        for (verifier, expected, verdict) in &verdicts {
-            compare(&mut wrong, &format!("{name}, {pin}, {verifier}"), *expected, verdict);
-        }
-        if let Some(go) = &go {
-            let verdict = script(&mut Command::new(go), scene, &pinned);
-            compare(&mut wrong, &format!("{name}, {pin}, go"), cells[3], &verdict);
-        }
+        judge(scene, (name, pin, &cells), go.as_deref(), &mut wrong).await;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -266,17 +303,49 @@ async fn every_verifier_judges_every_situation_as_the_table_says() {
 async fn chains_of_agents_lead_to_the_trust_file_as_the_table_says() {
     let mut wrong = Vec::new();
     for (name, agent, cells) in rows(AGENTS) {
-        let (situation, folder) = (situation(name), tempfile::tempdir().unwrap());
-        let (_, chain) = situation.agents.iter().find(|(known, _)| *known == agent).unwrap();
-        let [pinned, leaf] = ["pinned.pem", "chain.pem"].map(|name| folder.path().join(name));
-        fs::write(&pinned, situation.pin("file")).unwrap();
-        fs::write(&leaf, chain).unwrap();
-        compare(
-            &mut wrong,
-            &format!("{name}, {agent}"),
-            cells[0],
-            &openssl_verify(&leaf, "sslclient", &pinned),
-        );
+        judge_agent(&situation(name), (name, agent, &cells), &mut wrong);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The situations that a Mastio is brought into by its own operations.
+const REAL: &[&str] = &["fresh"];
+
+#[tokio::test]
+async fn a_running_mastio_keeps_what_the_table_promises_and_its_doctor_agrees() {
+    let workshop = tempfile::tempdir().unwrap();
+    let go = go(workshop.path());
+    let mut wrong = Vec::new();
+    for name in REAL {
+        let real = real(name).await;
+        let problems = problems(&real.place);
+        if problems != real.problems {
+            wrong.push(format!("{name}: the doctor finds {problems:?} instead of {:?}", real.problems));
+        }
+        let known = |(situation, row, _): &(&str, &str, Vec<bool>)| {
+            situation == name
+                && (real.situation.pins.iter().any(|(pin, _)| pin == row)
+                    || real.situation.agents.iter().any(|(agent, _)| agent == row))
+        };
+        let (servers, agents): (Vec<_>, Vec<_>) =
+            (rows(SERVER).filter(known).collect(), rows(AGENTS).filter(known).collect());
+        assert!(!servers.is_empty() && !agents.is_empty(), "{name}: not in the tables");
+        for (name, agent, cells) in &agents {
+            judge_agent(&real.situation, (name, agent, cells), &mut wrong);
+        }
+        let scene = Scene::real(real);
+        for (name, pin, cells) in &servers {
+            judge(&scene, (name, pin, cells), go.as_deref(), &mut wrong).await;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `mastio pki doctor` calls a problem, beside the running server.
+fn problems(place: &Place) -> Vec<String> {
+    let output = place.command(&["pki", "doctor", "--json"]).output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", both(&output)));
+    let found = said["findings"].as_array().unwrap().iter();
+    let problems = found.filter(|found| found["level"] == "problem");
+    problems.map(|found| found["code"].as_str().unwrap().to_owned()).collect()
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::harness::repository;
 
 /// What a client meets, and what it may believe.
+#[derive(Default)]
 pub(crate) struct Situation {
     /// Leaf, intermediate, links.
     pub(crate) chain: String,
@@ -29,6 +30,12 @@ impl Situation {
     pub(crate) fn pin(&self, name: &str) -> &str {
         let found = self.pins.iter().find(|(known, _)| *known == name);
         &found.unwrap_or_else(|| panic!("nothing is pinned as {name}")).1
+    }
+
+    /// The chain of an agent.
+    pub(crate) fn chain_of(&self, name: &str) -> &str {
+        let found = self.agents.iter().find(|(known, _)| *known == name);
+        &found.unwrap_or_else(|| panic!("no agent is called {name}")).1
     }
 }
 
