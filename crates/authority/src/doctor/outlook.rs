@@ -69,7 +69,8 @@ pub(super) fn of(
     root_key: Option<bool>,
     notes: &mut Notes,
 ) -> Outlook {
-    let known = registry.cas.iter().filter(|ca| ca.row.state != CaState::Retired);
+    let every = [CaKind::Root, CaKind::Intermediate].into_iter().flat_map(|kind| registry.of(kind));
+    let known = every.filter(|ca| ca.row.state != CaState::Retired);
     let cas = known.map(|ca| look(patient, ca, served, fleet, notes)).collect();
     let rotations = registry.active(CaKind::Root).map(|root| rotations(root, fleet, root_key));
     Outlook { cas, rotations: rotations.unwrap_or_default() }
