@@ -5,7 +5,7 @@ mod agents;
 mod audit;
 mod dashboard;
 mod health;
-mod pki;
 mod keys;
+mod pki;
 mod witness;
 mod world;
