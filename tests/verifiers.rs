@@ -309,7 +309,18 @@ async fn chains_of_agents_lead_to_the_trust_file_as_the_table_says() {
 }
 
 /// The situations that a Mastio is brought into by its own operations.
-const REAL: &[&str] = &["fresh"];
+const REAL: &[&str] = &[
+    "fresh",
+    "intermediate rotated",
+    "cut",
+    "compromise",
+    "two cuts behind",
+    "three cuts behind",
+    "overlap, distribute",
+    "overlap, reissue",
+    "overlap, activated",
+    "overlap, done",
+];
 
 #[tokio::test]
 async fn a_running_mastio_keeps_what_the_table_promises_and_its_doctor_agrees() {

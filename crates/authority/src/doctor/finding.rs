@@ -123,7 +123,7 @@ kinds! {
         "read why, and begin again: mastio pki rotate";
     EndsSoon: Advice, "ends_soon",
         "a certificate of the Mastio itself ends within the days that are watched",
-        "the Org CA: plan a rotation with overlap (docs/rotate-ca.md); the others are renewed by the server";
+        "the Org CA: plan a rotation with overlap (docs/rotate-ca-overlap.md); the others are renewed by the server";
     LinkMissing: Advice, "link_missing",
         "clients that trust nothing but a superseded root get a handshake error",
         "give them the trust file of today: /pki/ca.crt";
