@@ -40,6 +40,7 @@ pub mod sign_csr;
 pub mod spire;
 mod svid;
 pub mod trust;
+pub mod updates;
 mod upkeep;
 
 pub use authority::Authority;

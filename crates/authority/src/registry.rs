@@ -40,6 +40,8 @@ pub struct Agent {
     pub pin: Option<Thumbprint>,
     /// The leaf's key, for message signatures and assertions.
     pub key: Option<VerifyingKey>,
+    /// The leaf of before, if an update has reissued it: the agent has that one still, and it counts as much.
+    held_pin: Option<Thumbprint>,
     /// The pin of the grace slot.
     pub grace_pin: Option<Thumbprint>,
     /// From when on the leaf should be renewed, if SPIRE does not do it.
@@ -53,17 +55,16 @@ impl From<AgentRow> for Agent {
         let certificates =
             row.certificates.as_deref().map(pem::certificates).and_then(Result::ok).unwrap_or_default();
         let leaf = certificates.first();
-        let grace_pin = row
-            .grace
-            .as_ref()
-            .and_then(|grace| grace.certificates.as_deref())
-            .and_then(|pem| Certificate::from_pem(pem).ok())
-            .map(|leaf| leaf.thumbprint());
+        let thumbprint = |pem: &str| Certificate::from_pem(pem).ok().map(|leaf| leaf.thumbprint());
+        let held_pin = row.held.as_deref().and_then(thumbprint);
+        let grace_pin =
+            row.grace.as_ref().and_then(|grace| grace.certificates.as_deref()).and_then(thumbprint);
         Self {
             pin: leaf.map(Certificate::thumbprint),
             key: leaf.and_then(|leaf| VerifyingKey::from_spki_der(leaf.spki_der()).ok()),
             renew_after: leaf.filter(|_| row.method != Some(Method::Spiffe)).map(renewal_due_after),
             issued_here: OnceLock::new(),
+            held_pin,
             grace_pin,
             certificates,
             row,
@@ -82,6 +83,12 @@ impl Agent {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.row.is_active()
+    }
+
+    /// Whether `leaf` is its certificate now: the pinned one, or the one that an update has reissued as that.
+    #[must_use]
+    pub fn is_pinned_to(&self, leaf: &Thumbprint) -> bool {
+        [self.pin, self.held_pin].contains(&Some(*leaf))
     }
 
     /// Since when its certificate should be renewed here, if that is so already. Certificates of SPIRE and of an
@@ -106,6 +113,7 @@ impl Agent {
             certificates: std::iter::once(leaf).chain(above).cloned().collect(),
             pin: Some(leaf.thumbprint()),
             key: VerifyingKey::from_spki_der(leaf.spki_der()).ok(),
+            held_pin: None,
             grace_pin: None,
             // SPIRE renews it, not its holder.
             renew_after: None,

@@ -2,7 +2,7 @@
 
 use mastio_core::{Stamp, Thumbprint};
 
-use crate::{Query, ReadError, Row, RowError, Statement, Value, agents::Method, sqlite::Database};
+use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
 
 const TABLE: &str = "pending_updates";
 
@@ -234,16 +234,30 @@ pub struct Census {
     pub spire: u64,
 }
 
-/// Whether an active agent came in by one of `methods`; with [`Method::Admin`] also those whose row does not say how.
+/// A way in which agents come in, in the words of the operators' documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enrollment {
+    /// The Mastio makes their certificates, however they were enrolled.
+    Connector,
+    /// Their organisation does.
+    Byoca,
+    /// SPIRE does.
+    Spire,
+}
+
+/// Whether an active agent came in this way.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn has_active(database: &Database, methods: &[Method]) -> Result<bool, ReadError> {
-    let words = methods.iter().map(|method| format!("'{}'", method.as_str())).collect::<Vec<_>>().join(",");
-    let sql = format!(
-        "SELECT 1 AS one FROM internal_agents \
-         WHERE is_active <> 0 AND coalesce(enrollment_method, 'admin') IN ({words}) LIMIT 1"
-    );
+pub fn has_active(database: &Database, way: Enrollment) -> Result<bool, ReadError> {
+    let condition = match way {
+        Enrollment::Connector => IS_MANAGED,
+        Enrollment::Byoca => "a.enrollment_method = 'byoca'",
+        Enrollment::Spire => "a.enrollment_method = 'spiffe'",
+    };
+    let sql =
+        format!("SELECT 1 AS one FROM internal_agents a WHERE a.is_active <> 0 AND {condition} LIMIT 1");
     let rows = database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values: vec![] })?;
     Ok(!rows.is_empty())
 }

@@ -123,12 +123,23 @@ impl Cas {
         self.of(CaKind::Intermediate, state).find_map(|ca| ca.issuer.clone())
     }
 
+    /// Whether a superseded CA says something that no active one says. An older certificate of an active CA's own key does
+    /// not: all that it vouches for the active one vouches for, and its path length may be the flaw that was repaired.
+    fn is_worth_showing(&self, ca: &Ca) -> bool {
+        let is_older_form = |other: &Ca| {
+            other.state == CaState::Active
+                && other.certificate.spki_der() == ca.certificate.spki_der()
+                && other.certificate.subject_raw() == ca.certificate.subject_raw()
+        };
+        !ca.compromised && !ca.has_ended(self.now) && !self.all.iter().any(is_older_form)
+    }
+
     /// Whose certificates log in: what is in use, and what another took the place of without ending it.
     pub fn believed(&self) -> impl Iterator<Item = &Certificate> {
         let believed = |ca: &&Ca| match ca.state {
             CaState::Active => true,
             CaState::Staged => self.shows_staged,
-            CaState::Superseded => !ca.cut && !ca.compromised && !ca.has_ended(self.now),
+            CaState::Superseded => !ca.cut && self.is_worth_showing(ca),
             CaState::Retired => false,
         };
         self.all.iter().filter(believed).map(|ca| &ca.certificate)
@@ -143,7 +154,7 @@ impl Cas {
             .flat_map(|kind| [Active, Staged, Superseded].map(|state| (kind, state)));
         let shown = |ca: &&Ca| match ca.state {
             Staged => self.shows_staged,
-            Superseded => !ca.compromised && !ca.has_ended(self.now),
+            Superseded => self.is_worth_showing(ca),
             _ => true,
         };
         order.flat_map(|(kind, state)| self.of(kind, state)).filter(shown).map(|ca| &ca.certificate)
