@@ -19,6 +19,7 @@ mod replace;
 pub(crate) mod session;
 mod sessions;
 mod text;
+pub(crate) mod updates;
 
 use std::sync::Arc;
 
@@ -65,6 +66,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/audit/export", get(audit::hand_out))
         .route("/proxy/audit/{seq}", get(audit::explain))
         .route("/proxy/badge/audit", get(audit::badge))
+        .route("/proxy/updates", get(updates::list))
+        .route("/proxy/badge/updates", get(updates::badge))
         .route("/proxy/sessions", get(sessions::list))
         .route("/proxy/sessions/end", post(sessions::end))
         .route("/proxy/sessions/end-others", post(sessions::end_others))

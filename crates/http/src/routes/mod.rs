@@ -19,6 +19,7 @@ mod renew;
 mod revocations;
 mod search;
 mod spiffe;
+pub(crate) mod updates;
 
 use std::sync::{
     Arc, OnceLock,
@@ -30,7 +31,7 @@ use axum::{
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::Response,
-    routing::{get, patch, post},
+    routing::{delete, get, patch, post},
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use mastio_authority::{Authority, registry::Agent};
@@ -161,6 +162,10 @@ fn routes() -> Router<Arc<App>> {
         .route("/registry/agents/{id}/rotate-cert", post(lifecycle::rotate))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
         .route("/proxy/admin/agents", get(fleet::list_in_full))
+        .route("/proxy/updates/api", get(updates::list))
+        .route("/proxy/updates/{id}/apply", post(updates::apply))
+        .route("/proxy/updates/{id}/rollback", post(updates::roll_back))
+        .route("/proxy/updates/{id}/snapshot", delete(updates::wipe))
         .route("/v1/agents/search", get(search::search))
         .route("/v1/agents/self/renew", post(renew::renew))
         .route("/v1/egress/peers", get(egress::peers))
