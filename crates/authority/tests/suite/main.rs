@@ -19,4 +19,5 @@ mod once;
 mod renewal;
 mod revocation_lists;
 mod spiffe;
+mod updates;
 mod world;
