@@ -200,12 +200,10 @@ pub(crate) async fn wipe(
     Ok(Json(json!({ "migration_id": id, "snapshot": "wiped" })))
 }
 
-/// A form of the dashboard, and no program with the admin secret.
+/// A browser, and no program with the admin secret.
 fn is_page(request: &Request) -> bool {
     let headers = request.headers();
-    let form = headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    !headers.contains_key("x-admin-secret")
-        && form.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))
+    !headers.contains_key("x-admin-secret") && headers.contains_key(http::header::COOKIE)
 }
 
 /// A failed update says so, with what to look at: the usual answer to what fails here says nothing.
