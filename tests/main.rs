@@ -40,6 +40,7 @@ mod spiffe;
 mod time_stamps;
 mod trail;
 mod tree;
+mod updates;
 mod walk;
 mod webdriver;
 mod witness;

@@ -1,4 +1,6 @@
-//! `mastio pki sign-csr`: for organisations that bring their own CA.
+//! `mastio pki`: certificates. `sign-csr` is for organisations that bring their own CA.
+
+mod updates;
 
 use std::{fs, io::Write, path::PathBuf, time::Duration};
 
@@ -16,6 +18,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) enum Command {
     /// Sign a certificate request with the Org CA: a CA of your own (--ca) or the certificate of one agent (--agent).
     SignCsr(SignCsr),
+    /// List, apply and roll back framework updates of a running Mastio.
+    #[command(subcommand)]
+    Updates(updates::Command),
 }
 
 #[derive(Args)]
@@ -41,7 +46,10 @@ pub(crate) struct SignCsr {
 }
 
 pub(crate) fn run(command: &Command) -> Ended {
-    let Command::SignCsr(arguments) = command;
+    let arguments = match command {
+        Command::SignCsr(arguments) => arguments,
+        Command::Updates(command) => return updates::run(command),
+    };
     match sign(arguments) {
         Ok(certificate) => {
             println!("signed {}, valid until {}", certificate.subject(), certificate.not_after());
