@@ -1,8 +1,17 @@
-//! Framework updates: tables `pending_updates` and `migration_state_backups`, and the leaves that an update reissues.
+//! Framework updates: tables `pending_updates` and `migration_state_backups`.
 
-use mastio_core::{Stamp, Thumbprint};
+mod leaves;
+mod parked;
 
-use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
+use mastio_core::Stamp;
+
+pub use self::{
+    leaves::{
+        ManagedLeaf, ReissuedLeaf, flip_leaves, forget_leaves, has_idle_leaves, managed_leaves, unflip_leaves,
+    },
+    parked::{ParkedKey, parked_keys},
+};
+use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
 
 const TABLE: &str = "pending_updates";
 
@@ -168,43 +177,9 @@ pub fn drop_snapshot(snapshot: &SnapshotRow) -> Statement {
     )
 }
 
-/// A pinned leaf of an agent whose certificates the Mastio makes.
-#[derive(Debug, Clone)]
-pub struct ManagedLeaf {
-    /// Whose, as its row says.
-    pub agent: String,
-    /// PEM, leaf first.
-    pub certificates: String,
-    /// The pin.
-    pub thumbprint: Thumbprint,
-}
-
 /// The condition that the Mastio makes the certificates of the agent `a`: what operators call `connector` (contract
 /// `pki.md` §8). Old rows do not say how their agent came in.
 const IS_MANAGED: &str = "coalesce(a.enrollment_method, '') NOT IN ('byoca', 'spiffe')";
-
-/// At most `limit` of them after the agent `after`, in the order of ids; those of revoked agents are left out.
-///
-/// # Errors
-/// When the database cannot be read or a row is illegal.
-pub fn managed_leaves(database: &Database, after: &str, limit: u32) -> Result<Vec<ManagedLeaf>, ReadError> {
-    let sql = format!(
-        "SELECT a.agent_id, a.cert_pem, c.thumbprint FROM internal_agents a \
-         JOIN agent_certs c ON c.agent_id = a.agent_id WHERE a.agent_id > ?1 AND {IS_MANAGED} \
-         AND coalesce(a.cert_pem, '') <> '' \
-         AND (a.is_active <> 0 OR coalesce(CAST(a.revoked_at AS TEXT), '') = '') ORDER BY a.agent_id LIMIT ?2"
-    );
-    let values = vec![after.into(), i64::from(limit).into()];
-    let rows = database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values })?;
-    let read = |row: &Row| {
-        Ok(ManagedLeaf {
-            agent: row.text("agent_id")?.to_owned(),
-            certificates: row.text("cert_pem")?.to_owned(),
-            thumbprint: row.parse("thumbprint", Thumbprint::parse)?,
-        })
-    };
-    rows.iter().map(read).collect::<Result<_, RowError>>().map_err(Into::into)
-}
 
 /// How many agents there are whose certificates the Mastio makes, whose organisation does, and whose SPIRE does. All
 /// agents count, revoked ones apart.
@@ -260,131 +235,4 @@ pub fn has_active(database: &Database, way: Enrollment) -> Result<bool, ReadErro
         format!("SELECT 1 AS one FROM internal_agents a WHERE a.is_active <> 0 AND {condition} LIMIT 1");
     let rows = database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values: vec![] })?;
     Ok(!rows.is_empty())
-}
-
-/// A leaf made again for the key of the pinned one.
-#[derive(Debug, Clone)]
-pub struct ReissuedLeaf {
-    /// Whose.
-    pub agent: String,
-    /// The pinned one.
-    pub replaces: Thumbprint,
-    /// This one.
-    pub thumbprint: Thumbprint,
-    /// This one in PEM.
-    pub pem: String,
-}
-
-impl ReissuedLeaf {
-    /// Keeps it until its migration [flips](flip_leaves).
-    #[must_use]
-    pub fn keep(&self, migration: &str) -> Statement {
-        Statement::one(
-            "INSERT INTO reissued_leaves (migration_id, agent_id, replaces, thumbprint, leaf_pem) \
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-            vec![
-                migration.into(),
-                self.agent.as_str().into(),
-                self.replaces.into(),
-                self.thumbprint.into(),
-                self.pem.as_str().into(),
-            ],
-        )
-    }
-}
-
-/// From now on the leaves that `migration` has reissued are the agents' pinned ones; `issuer` is what stands above them,
-/// in PEM. Rejected by a constraint when they are already.
-#[must_use]
-pub fn flip_leaves(migration: &str, issuer: &str, at: Stamp) -> Statement {
-    let sql = "INSERT INTO leaf_generations (migration_id, issuer_pem, flipped_at) VALUES (?1, ?2, ?3)";
-    Statement::one(sql, vec![migration.into(), issuer.into(), at.into()])
-}
-
-/// The agents' leaves of before are the pinned ones again.
-#[must_use]
-pub fn unflip_leaves(migration: &str) -> Statement {
-    let migration: Value = migration.into();
-    Statement::any("DELETE FROM leaf_generations WHERE migration_id = ?1", vec![migration])
-}
-
-/// Deletes at most `limit` leaves of a migration that has not flipped.
-#[must_use]
-pub fn forget_leaves(migration: &str, limit: u32) -> Statement {
-    Statement::any(
-        "DELETE FROM reissued_leaves WHERE migration_id = ?1 \
-         AND NOT EXISTS (SELECT 1 FROM leaf_generations WHERE migration_id = ?1) \
-         AND agent_id IN (SELECT agent_id FROM reissued_leaves WHERE migration_id = ?1 LIMIT ?2)",
-        vec![migration.into(), i64::from(limit).into()],
-    )
-}
-
-/// Whether there are leaves of a migration that has not flipped: it was interrupted, or taken back.
-///
-/// # Errors
-/// When the database cannot be read.
-pub fn has_idle_leaves(database: &Database, migration: &str) -> Result<bool, ReadError> {
-    let sql = "SELECT 1 AS one FROM reissued_leaves r WHERE r.migration_id = ?1 \
-        AND NOT EXISTS (SELECT 1 FROM leaf_generations g WHERE g.migration_id = ?1) LIMIT 1";
-    let rows = database.rows_now(&Query::new("reissued_leaves", sql, vec![migration.into()]))?;
-    Ok(!rows.is_empty())
-}
-
-/// A private key that the existing system parked when it sealed the others, readable.
-#[derive(Debug, Clone)]
-pub struct ParkedKey {
-    /// `legacy-org-ca-…` or `legacy-intermediate-…`.
-    pub id: String,
-    /// As in `pki_key_store`.
-    pub kind: String,
-    /// The key.
-    pub pem: secrecy::SecretString,
-    /// Since when it lies there.
-    pub archived_at: String,
-}
-
-/// The keys in `legacy_pki_archive`, which only adopted databases have.
-///
-/// # Errors
-/// When the database cannot be read or a row is illegal.
-pub fn parked_keys(database: &Database) -> Result<Vec<ParkedKey>, ReadError> {
-    let exists = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'legacy_pki_archive'";
-    if database.rows_now(&Query::new("sqlite_master", exists, vec![]))?.is_empty() {
-        return Ok(vec![]);
-    }
-    let sql = "SELECT key_id, key_type, legacy_pem, archived_at FROM legacy_pki_archive ORDER BY key_id";
-    let rows = database.rows_now(&Query::new("legacy_pki_archive", sql, vec![]))?;
-    let read = |row: &Row| {
-        Ok(ParkedKey {
-            id: row.text("key_id")?.to_owned(),
-            kind: row.text("key_type")?.to_owned(),
-            pem: row.text("legacy_pem")?.into(),
-            archived_at: row.text("archived_at")?.to_owned(),
-        })
-    };
-    rows.iter().map(read).collect::<Result<_, RowError>>().map_err(Into::into)
-}
-
-impl ParkedKey {
-    /// Deletes it; rejected when it is gone.
-    #[must_use]
-    pub fn purge(&self) -> Statement {
-        let id: Value = self.id.as_str().into();
-        Statement::one("DELETE FROM legacy_pki_archive WHERE key_id = ?1", vec![id])
-    }
-
-    /// Puts it back; rejected by a constraint when it is there.
-    #[must_use]
-    pub fn restore(&self) -> Statement {
-        use secrecy::ExposeSecret;
-        Statement::one(
-            "INSERT INTO legacy_pki_archive (key_id, key_type, legacy_pem, archived_at) VALUES (?1, ?2, ?3, ?4)",
-            vec![
-                self.id.as_str().into(),
-                self.kind.as_str().into(),
-                self.pem.expose_secret().into(),
-                self.archived_at.as_str().into(),
-            ],
-        )
-    }
 }

@@ -3,9 +3,9 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use mastio_authority::{Authority, trust::Halt, updates::UpdateError};
-use mastio_core::Clock;
+use mastio_core::{AgentId, Clock, SpiffeId, SystemRng};
 use mastio_jose::SigningKey;
-use mastio_pki::{Certificate, KeyKind, KeyPair};
+use mastio_pki::{Certificate, Issuer, KeyKind, KeyPair, profile};
 use mastio_store::{agents, updates::Status};
 
 use crate::{
@@ -20,18 +20,22 @@ const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "a passphrase o
 const SET_ASIDE: &str = "UPDATE pending_updates SET status = 'rolled_back'";
 const WANTED: &str = "UPDATE pending_updates SET status = 'pending'";
 
-/// A folder whose root permits no CA below it.
-fn legacy() -> World {
+/// Of a root of path length 0.
+fn vector(name: &str) -> String {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/pki-vectors.json");
     let vectors: serde_json::Value = serde_json::from_slice(&fs::read(vectors).unwrap()).unwrap();
-    let legacy = |name: &str| vectors["legacy_pathlen_zero"][name].as_str().unwrap().to_owned();
+    vectors["legacy_pathlen_zero"][name].as_str().unwrap().to_owned()
+}
+
+/// A folder whose root permits no CA below it.
+fn legacy() -> World {
     let world = World::new();
     // The vector was made on 2026-11-22.
     world.clock.advance(Duration::from_secs(10_000_000));
     let tls = world.dir.path().join("nginx-certs");
     fs::create_dir_all(&tls).unwrap();
-    fs::write(tls.join("org-ca.crt"), legacy("root")).unwrap();
-    fs::write(tls.join("org-ca.key"), legacy("root_key")).unwrap();
+    fs::write(tls.join("org-ca.crt"), vector("root")).unwrap();
+    fs::write(tls.join("org-ca.key"), vector("root_key")).unwrap();
     world
 }
 
@@ -57,7 +61,7 @@ async fn row(authority: &Authority, holder: &Holder) -> agents::AgentRow {
     agents::find(authority.store(), &id(holder)).await.unwrap().unwrap()
 }
 
-fn leaf(row: &agents::AgentRow) -> Certificate {
+fn leaf_of(row: &agents::AgentRow) -> Certificate {
     Certificate::from_pem(row.certificates.as_deref().unwrap()).unwrap()
 }
 
@@ -153,7 +157,7 @@ async fn a_new_root_key_leaves_agents_with_what_they_hold() {
         assert_eq!(trust.root.subject_raw(), before.root.subject_raw());
         for holder in [alice, bob] {
             let (row, old) = (row(&authority, holder).await, &holder.chain[0]);
-            let new = leaf(&row);
+            let new = leaf_of(&row);
             assert_ne!(new.serial(), old.serial());
             assert_eq!(new.serial().len().max(14), new.serial().len(), "128 bits");
             let facts = |leaf: &Certificate| {
@@ -201,7 +205,7 @@ async fn a_new_root_key_leaves_agents_with_what_they_hold() {
         let trust = authority.trust();
         assert_eq!((&trust.root, &trust.trust_file), (&before.root, &before.trust_file));
         assert_eq!(halt(&authority), None, "what was set aside does not halt");
-        assert_eq!(leaf(&row(&authority, alice).await), alice.chain[0]);
+        assert_eq!(leaf_of(&row(&authority, alice).await), alice.chain[0]);
         mint_mtls(&authority, &alice.peer()).await.unwrap();
         assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (404, "no_snapshot"));
         assert_eq!(world.count("SELECT count(*) FROM reissued_leaves"), 0);
@@ -225,7 +229,7 @@ async fn a_root_reissued_for_its_key_changes_nothing_else() {
     assert_eq!((trust.root.path_len(), trust.root.spki_der()), (Some(1), before.root.spki_der()));
     assert_eq!(halt(&authority), None);
     let row = row(&authority, &holders[0]).await;
-    assert_eq!(leaf(&row), holders[0].chain[0]);
+    assert_eq!(leaf_of(&row), holders[0].chain[0]);
     let verdict = strict(&authority, row.certificates.as_deref().unwrap());
     assert!(verdict.contains("OK"), "the certificate with path length 0 is out of the way: {verdict}");
     mint_mtls(&authority, &holders[0].peer()).await.unwrap();
@@ -233,6 +237,28 @@ async fn a_root_reissued_for_its_key_changes_nothing_else() {
     assert_eq!(authority.trust().trust_file, before.trust_file);
     leave(authority);
     assert_eq!(world.boot(&[]).await.unwrap().trust().root, before.root);
+}
+
+#[tokio::test]
+async fn agents_certified_by_the_old_root_itself_go_on_under_either_strategy() {
+    for strategy in ["rekey", "reissue"] {
+        let world = legacy();
+        let (authority, _) = halted(&world, &[], &["alice"]).await;
+        let key = KeyPair::from_pem(&vector("root_key")).unwrap();
+        let root = Issuer::new(authority.trust().root.clone(), key).unwrap();
+        let (org, now) = (authority.trust().org.clone(), world.clock.now());
+        let id = AgentId::parse(&format!("{org}::carol")).unwrap();
+        let spiffe = SpiffeId::parse(&format!("spiffe://cullis.local/{org}/carol")).unwrap();
+        let key = KeyPair::generate_p256().unwrap();
+        let lifetime = Duration::from_secs(86_400);
+        let leaf = profile::agent(&root, &id, &spiffe, key.spki_der(), lifetime, now, &SystemRng).unwrap();
+        let carol = Holder { id: id.to_string(), chain: vec![leaf], key };
+        authority.enroll_byoca(&candidate("carol"), &carol.brought(), &operator()).await.unwrap();
+        authority.apply_update(PATH_LEN, Some(strategy), &operator()).await.unwrap();
+        mint_mtls(&authority, &carol.peer()).await.unwrap();
+        let row = row(&authority, &carol).await;
+        assert_eq!((leaf_of(&row), row.held), (carol.chain[0].clone(), None), "it is not ours to make again");
+    }
 }
 
 /// After `left` more commits the database takes no more, as if the process had died there.
@@ -263,7 +289,7 @@ async fn start_again(world: &World, dead: Arc<Authority>) -> Arc<Authority> {
 /// What is visible of an update: the root, the pinned leaf, and where its row is.
 async fn seen(authority: &Authority, world: &World, holder: &Holder) -> (Certificate, Certificate, i64) {
     let applied = world.count("SELECT count(*) FROM pending_updates WHERE status = 'applied'");
-    (authority.trust().root.clone(), leaf(&row(authority, holder).await), applied)
+    (authority.trust().root.clone(), leaf_of(&row(authority, holder).await), applied)
 }
 
 #[tokio::test]
