@@ -72,6 +72,8 @@ impl std::fmt::Debug for Scene<'_> {
 /// What applying would do, for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Plan {
+    /// How, if there is more than one way.
+    pub strategy: Option<&'static str>,
     /// What happens, one sentence each.
     pub steps: Vec<String>,
     /// What taking it back does.

@@ -111,7 +111,7 @@ impl Migration for OrgCaPathLen {
             "tls_continuity": !rekey,
             "snapshot_sealed": scene.custody.is_sealed(),
         });
-        Ok(Plan { steps, rollback, facts })
+        Ok(Plan { strategy, steps, rollback, facts })
     }
 
     fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {

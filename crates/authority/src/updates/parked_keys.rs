@@ -53,6 +53,7 @@ impl Migration for ParkedKeys {
         let parked = parked_keys(scene.database)?;
         let ids: Vec<&str> = parked.iter().map(|key| key.id.as_str()).collect();
         Ok(Plan {
+            strategy: None,
             steps: vec![
                 "a snapshot holds the copies, sealed like all other keys".to_owned(),
                 format!("{} rows of legacy_pki_archive are deleted: {}", ids.len(), ids.join(", ")),
