@@ -77,7 +77,7 @@ pub struct Plan {
     /// What happens, one sentence each.
     pub steps: Vec<String>,
     /// What taking it back does.
-    pub rollback: Vec<String>,
+    pub rollback: &'static [&'static str],
     /// The facts behind the sentences: fingerprints, dates, numbers of agents.
     pub facts: Value,
 }
@@ -128,6 +128,9 @@ pub trait Migration: Sync {
     /// # Errors
     /// When it would refuse.
     fn plan(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Plan, UpdateError>;
+
+    /// What [`down`](Self::down) does, one sentence each.
+    fn way_back(&self) -> &'static [&'static str];
 
     /// The change. `strategy` is one of [`strategies`](Self::strategies). May take seconds: keep it off a runtime's
     /// threads.

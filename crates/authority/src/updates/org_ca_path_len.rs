@@ -96,11 +96,6 @@ impl Migration for OrgCaPathLen {
             ));
         }
         steps.push("the halt ends, and the TLS files are written anew, without a restart".to_owned());
-        let rollback = vec![
-            "the root and the intermediate of before are the active ones again, with their keys".to_owned(),
-            "the agents' leaves of before are the pinned ones again".to_owned(),
-            "the migration is not proposed any more, and nothing halts".to_owned(),
-        ];
         let facts = json!({
             "root": {
                 "subject": root.subject(),
@@ -111,7 +106,15 @@ impl Migration for OrgCaPathLen {
             "tls_continuity": !rekey,
             "snapshot_sealed": scene.custody.is_sealed(),
         });
-        Ok(Plan { strategy, steps, rollback, facts })
+        Ok(Plan { strategy, steps, rollback: self.way_back(), facts })
+    }
+
+    fn way_back(&self) -> &'static [&'static str] {
+        &[
+            "the root and the intermediate of before are the active ones again, with their keys",
+            "the agents' leaves of before are the pinned ones again",
+            "the migration is not proposed any more, and nothing halts",
+        ]
     }
 
     fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {

@@ -58,9 +58,13 @@ impl Migration for ParkedKeys {
                 "a snapshot holds the copies, sealed like all other keys".to_owned(),
                 format!("{} rows of legacy_pki_archive are deleted: {}", ids.len(), ids.join(", ")),
             ],
-            rollback: vec!["the rows are put back, readable as they were".to_owned()],
+            rollback: self.way_back(),
             facts: json!({ "keys": ids }),
         })
+    }
+
+    fn way_back(&self) -> &'static [&'static str] {
+        &["the rows are put back, readable as they were"]
     }
 
     fn up(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Up, UpdateError> {

@@ -8,7 +8,7 @@ use mastio_store::{
     updates::{self, SnapshotRow, Status},
 };
 
-use super::{Migration, Plan, REGISTRY, UpdateError, detect::settle, registered, snapshot::Snapshot};
+use super::{Migration, REGISTRY, UpdateError, detect::settle, registered, snapshot::Snapshot};
 use crate::{Authority, Outage, admin::Operator};
 
 /// An update that was taken back.
@@ -25,17 +25,14 @@ impl Authority {
     ///
     /// # Errors
     /// As [`roll_back_update`](Self::roll_back_update) would refuse; nothing is written in any case.
-    pub fn plan_roll_back(&self, id: &str) -> Result<Vec<String>, UpdateError> {
+    pub fn plan_roll_back(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
         let migration = registered(id)?;
         let (snapshot, status) = self.may_roll_back(migration)?;
         if status == Status::Failed {
-            return Ok(vec![
-                "nothing was changed: the snapshot is deleted and the migration set aside".to_owned(),
-            ]);
+            return Ok(&["nothing was changed: the snapshot is deleted and the migration set aside"]);
         }
         migration.down(&self.scene(), &Snapshot::read(&snapshot)?)?;
-        let Plan { rollback, .. } = migration.plan(&self.scene(), migration.strategies().first().copied())?;
-        Ok(rollback)
+        Ok(migration.way_back())
     }
 
     /// Takes `id` back, and returns when it counts. It goes on when the caller leaves.

@@ -261,6 +261,30 @@ async fn agents_certified_by_the_old_root_itself_go_on_under_either_strategy() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_update_shows_how_far_it_is() {
+    let world = legacy();
+    let (authority, holders) = halted(&world, &[], &["alice"]).await;
+    world.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200) INSERT INTO internal_agents \
+         (agent_id, display_name, cert_pem, created_at) SELECT printf('acme::bulk-%06d', i), '', cert_pem, created_at \
+         FROM n, internal_agents; \
+         INSERT OR IGNORE INTO agent_certs SELECT a.agent_id, thumbprint, spki_sha256, not_after \
+         FROM internal_agents a, agent_certs",
+    );
+    let applying = Arc::clone(&authority);
+    let applying = tokio::spawn(async move { applying.apply_update(PATH_LEN, None, &operator()).await });
+    let mut seen = Vec::new();
+    while !applying.is_finished() {
+        seen.extend(authority.updates().unwrap()[0].progress);
+        authority.certificate(&holders[0].peer()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(applying.await.unwrap().unwrap().reissued_leaves, 1201);
+    assert!(seen.iter().any(|(done, total)| (1..1201).contains(done) && *total == 1201), "{seen:?}");
+    assert_eq!(authority.updates().unwrap()[0].progress, None);
+}
+
 /// After `left` more commits the database takes no more, as if the process had died there.
 fn die_after(world: &World, left: u32) {
     world.sql(&format!(

@@ -43,7 +43,7 @@ struct Row {
     /// What applying does, if it may be applied now.
     plan: Option<Vec<String>>,
     /// What taking it back does, if it may be taken back now.
-    way_back: Option<Vec<String>>,
+    way_back: Option<&'static [&'static str]>,
 }
 
 pub(super) async fn list(
