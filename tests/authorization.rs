@@ -19,6 +19,13 @@ static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/pki/ca.crt"),
     (Method::GET, "/pki/crl.pem"),
     (Method::GET, "/pki/revoked.json"),
+    (Method::GET, "/pki/rotations"),
+    (Method::GET, "/pki/rotations/nothing"),
+    (Method::POST, "/pki/rotations/nothing/advance"),
+    (Method::POST, "/pki/rotations/nothing/pause"),
+    (Method::POST, "/pki/rotations/nothing/resume"),
+    (Method::POST, "/pki/rotations/nothing/abort"),
+    (Method::POST, "/pki/rotate-ca"),
     (Method::GET, "/.well-known/cullis/connector-bootstrap"),
     (Method::GET, "/.well-known/jwks-local.json"),
     (Method::GET, "/v1/federation/agents/acme::nobody/public-key"),
@@ -64,6 +71,11 @@ static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/v1/admin/audit/archive"),
     (Method::GET, "/v1/admin/audit/archive"),
     (Method::GET, "/v1/admin/mastio-pubkey"),
+    (Method::GET, "/v1/admin/mastio-key"),
+    (Method::POST, "/v1/admin/mastio-key/rotate"),
+    (Method::POST, "/v1/admin/mastio-key/grace-days"),
+    (Method::POST, "/v1/admin/mastio-key/complete-staged"),
+    (Method::POST, "/v1/admin/mastio-ca/rotate?dry_run=true"),
     (Method::GET, "/v1/admin/audit/checkpoint"),
     (Method::GET, "/v1/admin/audit/proof?seq=1"),
     (Method::GET, "/v1/admin/audit/log/checkpoint"),
@@ -80,6 +92,7 @@ static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/v1/audit/session/nothing"),
     (Method::GET, "/v1/agents/search"),
     (Method::POST, "/v1/agents/self/renew"),
+    (Method::GET, "/v1/agents/self/trust-bundle"),
     (Method::GET, "/v1/egress/peers"),
     (Method::POST, "/v1/egress/resolve"),
     (Method::GET, "/v1/egress/agents/acme::nobody/public-key"),
@@ -116,6 +129,14 @@ static PAGES: &[(Method, &str)] = &[
     (Method::GET, "/proxy/audit/1"),
     (Method::GET, "/proxy/audit/export"),
     (Method::GET, "/proxy/badge/audit"),
+    (Method::GET, "/proxy/pki"),
+    (Method::GET, "/proxy/pki/rotate-ca"),
+    (Method::POST, "/proxy/pki/rotate-ca"),
+    (Method::POST, "/proxy/pki/export-ca"),
+    (Method::GET, "/proxy/mastio-key"),
+    (Method::POST, "/proxy/mastio-key/grace-days"),
+    (Method::POST, "/proxy/mastio-key/rotate"),
+    (Method::POST, "/proxy/mastio-key/complete-staged"),
     (Method::GET, "/proxy/updates"),
     (Method::GET, "/proxy/badge/updates"),
     (Method::GET, "/proxy/sessions"),
@@ -137,7 +158,8 @@ const HEADER: &str = "\
 #[tokio::test]
 async fn every_route_lets_in_whom_it_should() {
     let mut place = Place::new();
-    let server = place.set("MCP_PROXY_ORG_ID", "acme").serve().await;
+    place.set("MCP_PROXY_ORG_ID", "acme");
+    let server = place.set("CULLIS_MASTIO_ROTATION_MIN_INTERVAL_SECONDS", "0").serve().await;
     server.publishes().await;
     let found = matrix(&server).await;
     let golden = repository(GOLDEN);

@@ -37,7 +37,7 @@ async fn browser_at_overview(server: &Mastio) -> Browser {
 }
 
 /// Logs in where the browser was sent to because it has no session.
-async fn enter(browser: &Browser) {
+pub(crate) async fn enter(browser: &Browser) {
     browser.is_at("/proxy/login").await;
     browser.enter("#password", ADMIN_SECRET).await;
     browser.click("button").await;

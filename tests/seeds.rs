@@ -73,7 +73,7 @@ async fn rotate_keys_replaces_the_certificate_of_an_agent() {
 }
 
 /// A server whose admin secret stands in `proxy.env`, where the snippets read it.
-async fn deployment() -> (Place, Mastio) {
+pub(crate) async fn deployment() -> (Place, Mastio) {
     let mut place = Place::new();
     place.write("proxy.env", format!("MCP_PROXY_ADMIN_SECRET={ADMIN_SECRET}\n"));
     let server = place.set("MCP_PROXY_ORG_ID", ORG).serve().await;
@@ -81,7 +81,7 @@ async fn deployment() -> (Place, Mastio) {
 }
 
 /// An agent, and a folder with its certificate and key.
-async fn agent(server: &Mastio, name: &str) -> (Arc<Identity>, TempDir) {
+pub(crate) async fn agent(server: &Mastio, name: &str) -> (Arc<Identity>, TempDir) {
     let agent = Arc::new(server.admin().create_agent(name, name, &[]).await.unwrap());
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), &agent.certificates_pem(), agent.key().to_pkcs8_pem().expose_secret());
@@ -94,14 +94,14 @@ fn save(dir: &Path, certificates: &str, key: &str) {
 }
 
 /// The text of a document, with our host and port.
-fn snippet(name: &str, server: &Mastio) -> String {
+pub(crate) fn snippet(name: &str, server: &Mastio) -> String {
     let text = fs::read_to_string(repository("tests/seeds").join(name)).unwrap();
     assert!(text.contains(PRINTED), "{name} lost its address");
     text.replace(PRINTED, &server.url())
 }
 
 /// Runs a snippet in the folder of the deployment; the JSON that it prints.
-fn follow(place: &Place, snippet: &str) -> Vec<Value> {
+pub(crate) fn follow(place: &Place, snippet: &str) -> Vec<Value> {
     let mut shell = Command::new("timeout");
     shell.args(["30", "bash", "-eu", "-o", "pipefail", "-c", snippet]).current_dir(place.path(""));
     let printed = run(&mut shell);
@@ -109,7 +109,7 @@ fn follow(place: &Place, snippet: &str) -> Vec<Value> {
 }
 
 /// `curl … /v1/auth/token` with the certificate and key in `dir`: the status and, of a refusal, the detail.
-fn token(server: &Mastio, dir: &Path) -> (u16, Value) {
+pub(crate) fn token(server: &Mastio, dir: &Path) -> (u16, Value) {
     let mut curl = Command::new("curl");
     curl.args([
         "-sk",

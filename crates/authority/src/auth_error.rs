@@ -38,6 +38,14 @@ pub enum AuthError {
         /// The name within it.
         agent_name: String,
     },
+    /// Of a CA of ours that another one took the place of in one cut.
+    #[error(
+        "this certificate was issued under an Org CA that has been replaced; get a new one: an operator's rotate-cert, another enrolment, or, if the organisation's own CA makes it, enrol with update_existing"
+    )]
+    CaRotated {
+        /// The id in it.
+        agent_id: String,
+    },
     /// No active row.
     #[error("agent not registered or deactivated")]
     Unknown {
@@ -145,7 +153,9 @@ impl AuthError {
             Self::OrgMismatch { expected, presented, agent_name } => {
                 json!({ "expected_org": expected, "presented_org": presented, "agent_name": agent_name })
             }
-            Self::Unknown { agent_id } | Self::NoPin { agent_id } => json!({ "agent_id": agent_id }),
+            Self::Unknown { agent_id } | Self::NoPin { agent_id } | Self::CaRotated { agent_id } => {
+                json!({ "agent_id": agent_id })
+            }
             Self::PinMismatch { agent_id, serial, sans } => {
                 json!({ "agent_id": agent_id, "cert_serial": serial, "cert_san": sans })
             }
@@ -185,6 +195,7 @@ impl Refusal for AuthError {
             Self::InvalidPem => "client_cert_invalid_pem",
             Self::NoIdentity { .. } => "client_cert_no_parseable_identity",
             Self::OrgMismatch { .. } => "client_cert_org_mismatch",
+            Self::CaRotated { .. } => "ca_rotated",
             Self::Unknown { .. } => "agent_unknown_or_inactive",
             Self::TypedPrincipal { .. } => "typed_principal_unknown",
             Self::NoPin { .. } => "agent_cert_pin_unavailable",

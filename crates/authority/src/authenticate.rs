@@ -18,6 +18,7 @@ use crate::{
     peer::{ClientChain, Peer, PeerCertificate},
     proofs::RequestLine,
     registry::Agent,
+    trust::Trust,
 };
 
 /// An authenticated agent, and how it proved itself.
@@ -88,16 +89,17 @@ impl Authority {
     pub(crate) async fn pinned(&self, chain: &ClientChain) -> Result<Arc<Agent>, AuthError> {
         let (trust, now) = (self.trust(), self.clock.now());
         if self.registry.is_revoked(&chain.leaf.thumbprint()) {
-            let named = identity(&chain.leaf, trust.org.as_str());
-            return Err(AuthError::Revoked { agent_id: named.map(|id| id.to_string()).unwrap_or_default() });
+            return Err(AuthError::Revoked { agent_id: named(&chain.leaf, &trust) });
         }
         let path = match self.paths.validate(&trust, &chain.leaf, &chain.presented, now) {
             Ok(path) => path,
             Err(error) => {
                 let above = self.kept_above(&chain.leaf).await?;
-                self.paths
-                    .validate(&trust, &chain.leaf, &above, now)
-                    .map_err(|_| AuthError::NotVerified { presented: format!("FAILED:{error}") })?
+                let kept = self.paths.validate(&trust, &chain.leaf, &above, now);
+                kept.map_err(|_| match trust.has_cut(&chain.leaf, [&chain.presented, &above], now) {
+                    true => AuthError::CaRotated { agent_id: named(&chain.leaf, &trust) },
+                    false => AuthError::NotVerified { presented: format!("FAILED:{error}") },
+                })?
             }
         };
         match path.group {
@@ -105,6 +107,7 @@ impl Authority {
                 let id = identity(&chain.leaf, trust.org.as_str())?;
                 let agent = self.active(&id).await?;
                 self.check_pin(&agent, &chain.leaf)?;
+                self.moves.note(&trust, &id, || Some(path.anchor.thumbprint()));
                 Ok(agent)
             }
             Group::Spire(_) => self.bound(chain).await,
@@ -229,6 +232,11 @@ impl Authority {
             (None, Some(_)) => return Err(AuthError::TokenProofMissing),
             (_, None) => return Err(AuthError::NotVerified { presented: "<empty>".into() }),
         }
+        // Whoever has a token shows its certificate at the next login only, unless the connection shows it now.
+        if let PeerCertificate::Chain(chain) = &peer.certificate {
+            let trust = self.trust();
+            self.moves.note(&trust, &id, || agent.issuer_of(&chain.leaf.thumbprint(), &trust));
+        }
         Ok(Caller { agent, auth: Auth::Token { claims } })
     }
 
@@ -281,4 +289,9 @@ pub(crate) fn identity(leaf: &Certificate, org: &str) -> Result<AgentId, AuthErr
             PrincipalKind::Workload => "workload",
         },
     })
+}
+
+/// The same for people to read; empty when it names none.
+fn named(leaf: &Certificate, trust: &Trust) -> String {
+    identity(leaf, trust.org.as_str()).map(|id| id.to_string()).unwrap_or_default()
 }

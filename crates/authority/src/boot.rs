@@ -22,6 +22,7 @@ use mastio_store::{
     cas::{self, CaState},
     config, dashboard as sessions,
     keys::CaKind,
+    rotations,
     sqlite::Database,
 };
 
@@ -98,6 +99,7 @@ pub async fn start(
     // One after the other: each looks at what the one before has written.
     write(&store, &mut told, boot.missing(&org, root, first)?).await?;
     write(&store, &mut told, boot.unregistered()?).await?;
+    write(&store, &mut told, boot.half_a_cut()?).await?;
     write(&store, &mut told, boot.bare_keys()?).await?;
     if adoption.unsealed.is_some() {
         backfill::adopted_agents(&store, &boot.own_cas()?, clock.now()).await?;
@@ -284,6 +286,13 @@ impl Boot<'_> {
             found: found.join("; "),
             leftovers: leftovers.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and "),
         })
+    }
+
+    /// A rotation of the Org CA that ended with the process before the new root counted.
+    fn half_a_cut(&self) -> Result<Option<Unit>, BootError> {
+        let open = rotations::open(self.database)?;
+        let why = "the Mastio stopped before the new Org CA counted";
+        Ok(open.and_then(|rotation| crate::rotation::undone(&rotation, why, self.clock.now())))
     }
 
     /// Keys that lie readable although a passphrase is set.

@@ -220,7 +220,7 @@ impl Authority {
             tombstone,
             receipt,
             signing_certificate,
-            ca_chain: trust.trust_file.clone(),
+            ca_chain: trust.evidence_chain(),
             entries,
         })
     }

@@ -60,7 +60,7 @@ fn crossed(not_after: Stamp, first: u32, now: Stamp) -> Option<u32> {
     thresholds(first).into_iter().rev().find(|days| not_after <= now.plus(DAY * *days))
 }
 
-fn days_left(not_after: Stamp, now: Stamp) -> i64 {
+pub(crate) fn days_left(not_after: Stamp, now: Stamp) -> i64 {
     (not_after.unix() - now.unix()).div_euclid(24 * 3600)
 }
 

@@ -16,6 +16,7 @@ use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_pki::{Certificate, KeyPair, ServerNames, issued_chain, pem, profile};
 use mastio_store::Unit;
 use secrecy::ExposeSecret;
+use tokio::sync::watch;
 
 use crate::{Authority, Outage, trust::Trust};
 
@@ -34,7 +35,9 @@ pub struct TlsFiles {
     folder: PathBuf,
     copies: PathBuf,
     names: ServerNames,
-    serving: Mutex<Option<ServerMaterial>>,
+    serving: watch::Sender<Option<ServerMaterial>>,
+    /// Whoever makes a key and a certificate writes both before another does.
+    keeping: tokio::sync::Mutex<()>,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -69,7 +72,14 @@ pub enum FilesError {
 
 impl TlsFiles {
     pub(crate) fn new(folder: PathBuf, copies: PathBuf, names: ServerNames) -> Self {
-        Self { folder, copies, names, serving: Mutex::new(None), trouble: Mutex::new(None) }
+        Self {
+            folder,
+            copies,
+            names,
+            serving: watch::Sender::default(),
+            keeping: tokio::sync::Mutex::default(),
+            trouble: Mutex::default(),
+        }
     }
 
     /// Why the files are not in order, if they are not.
@@ -92,10 +102,16 @@ impl TlsFiles {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    /// What is served now.
+    /// What is to be served now.
     #[must_use]
     pub fn serving(&self) -> Option<ServerMaterial> {
-        self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.serving.borrow().clone()
+    }
+
+    /// Whoever serves hears of the next change.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Option<ServerMaterial>> {
+        self.serving.subscribe()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -128,24 +144,26 @@ impl TlsFiles {
 
 impl Authority {
     /// Keeps the files: rewrites what clients trust, makes the server certificate again when the set is not good.
-    /// Returns what to serve when it is new to this process.
+    /// What to serve then is [`TlsFiles::serving`].
     ///
     /// # Errors
     /// When a file cannot be written, or nothing can be issued.
-    pub async fn keep_files(&self) -> Result<Option<ServerMaterial>, FilesError> {
+    pub async fn keep_files(&self) -> Result<(), FilesError> {
+        let _one_at_a_time = self.tls_files.keeping.lock().await;
         let (files, now) = (&self.tls_files, self.clock.now());
         if files.is_backing_off(now) {
-            return Ok(None);
+            return Ok(());
         }
         let kept = self.keep_files_now().await;
         files.remember(kept.as_ref().err(), now);
         kept
     }
 
-    async fn keep_files_now(&self) -> Result<Option<ServerMaterial>, FilesError> {
+    async fn keep_files_now(&self) -> Result<(), FilesError> {
         let (trust, files) = (self.trust(), &self.tls_files);
         if fs::read_to_string(files.path("org-ca.crt")).ok().as_deref() != Some(&trust.trust_file) {
             write(&files.path("org-ca.crt"), trust.trust_file.as_bytes(), 0o644)?;
+            self.write_copies()?;
         }
         let material = match files.judge(self, &trust) {
             Ok(material) => material,
@@ -154,15 +172,17 @@ impl Authority {
         let leaf = &material.chain[0];
         let left = leaf.not_after().unix() - self.clock.now().unix();
         self.metrics.server_cert_seconds_left.set(left);
-        let mut serving = files.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        if serving.as_ref().is_some_and(|serving| serving.chain == material.chain) {
-            return Ok(None);
-        }
-        *serving = Some(material.clone());
-        Ok(Some(material))
+        files.serving.send_if_modified(|serving| {
+            let other = serving.as_ref().is_none_or(|serving| serving.chain != material.chain);
+            if other {
+                *serving = Some(material);
+            }
+            other
+        });
+        Ok(())
     }
 
-    /// The copies for operators: `certs/org-ca.pem` and `certs/org-id`, rewritten at each start.
+    /// The copies for operators: `certs/org-ca.pem` and `certs/org-id`, rewritten at each start and when the CAs change.
     ///
     /// # Errors
     /// When they cannot be written.

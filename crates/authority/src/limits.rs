@@ -30,6 +30,8 @@ pub enum Class {
     Witness,
     /// Authenticated calls. By agent.
     Call,
+    /// Fetching the trust file, beside being calls. By agent.
+    TrustBundle,
     /// Renewals, beside being calls: each is written down, and most lengthen a revocation list. By agent.
     Renew,
 }
@@ -47,6 +49,7 @@ impl Class {
             Self::Login => "login",
             Self::Witness => "witness",
             Self::Call => "call",
+            Self::TrustBundle => "trust_bundle",
             Self::Renew => "renew",
         }
     }
@@ -56,6 +59,7 @@ impl Class {
         match self {
             Self::Enrollment => "enrollment rate limit",
             Self::EnrollmentStatus => "enrollment status rate limit",
+            Self::TrustBundle => "trust bundle rate limit",
             Self::Renew => "renewal rate limit",
             _ => "Rate limit",
         }
@@ -133,6 +137,7 @@ pub struct Limits {
     login: Keyed<IpAddr>,
     witness: Keyed<IpAddr>,
     call: Keyed<AgentId>,
+    trust_bundle: Keyed<AgentId>,
     renew: Keyed<AgentId>,
     clock: LimiterClock,
 }
@@ -150,6 +155,8 @@ const ENROLLMENT_POLLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const LOGINS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// A log asks once a minute, and again when it has to learn where the witness is.
 const CHECKPOINTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+/// A rotation changes the file a few times; an agent has a handful of processes.
+const BUNDLES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// Enough for an agent that loses answers or is restarted a few times; then one in ten minutes.
 const RENEWALS: Quota =
     Quota::per_hour(NonZeroU32::new(6).unwrap()).allow_burst(NonZeroU32::new(10).unwrap());
@@ -169,6 +176,7 @@ impl Limits {
             login: by_address(LOGINS_PER_MINUTE),
             witness: by_address(CHECKPOINTS_PER_MINUTE),
             call: keyed(per_agent, &clock),
+            trust_bundle: keyed(BUNDLES_PER_MINUTE, &clock),
             renew: paced(RENEWALS, &clock),
             clock,
         }
@@ -186,7 +194,7 @@ impl Limits {
             Class::EnrollmentStatus => &self.unknown_enrollment,
             Class::Login => &self.login,
             Class::Witness => &self.witness,
-            Class::Admin | Class::Call | Class::Renew => &self.admin,
+            Class::Admin | Class::Call | Class::TrustBundle | Class::Renew => &self.admin,
         };
         limiter.check_key(&network(address)).map_err(|not_until| self.over(class, &not_until))
     }
@@ -216,6 +224,14 @@ impl Limits {
         self.renew.check_key(agent).map_err(|not_until| self.over(Class::Renew, &not_until))
     }
 
+    /// Counts an agent that fetches the trust file.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub fn by_fetching_agent(&self, agent: &AgentId) -> Result<(), OverLimit> {
+        self.trust_bundle.check_key(agent).map_err(|not_until| self.over(Class::TrustBundle, &not_until))
+    }
+
     fn over(&self, class: Class, not_until: &governor::NotUntil<Moment>) -> OverLimit {
         OverLimit { class, retry_after: not_until.wait_time_from(governor::clock::Clock::now(&self.clock)) }
     }
@@ -231,6 +247,7 @@ impl Limits {
         self.login.retain_recent();
         self.witness.retain_recent();
         self.call.retain_recent();
+        self.trust_bundle.retain_recent();
         self.renew.retain_recent();
     }
 }

@@ -87,6 +87,9 @@ pub enum LoginError {
     /// Another certificate is pinned.
     #[error("leaf certificate does not match pinned internal_agents.cert_pem")]
     Pin,
+    /// Its certificate is of a CA that was replaced.
+    #[error("{0}")]
+    CaRotated(AuthError),
     /// The Mastio does not keep this agent's key.
     #[error("agent credentials not available on proxy")]
     NoKey,
@@ -115,8 +118,16 @@ impl Refusal for LoginError {
             Self::NonceClaim => "assertion_nonce_mismatch",
             Self::Unknown => "agent_unknown_or_inactive",
             Self::Pin => "client_cert_pin_mismatch",
+            Self::CaRotated(error) => error.reason(),
             Self::NoKey => "agent_key_not_kept",
             Self::Outage(outage) => outage.reason(),
+        }
+    }
+
+    fn detail(&self) -> serde_json::Value {
+        match self {
+            Self::CaRotated(error) => error.detail(),
+            other => other.to_string().into(),
         }
     }
 }
@@ -151,6 +162,7 @@ impl Authority {
             AuthError::PinMismatch { .. } | AuthError::NoPin { .. } => LoginError::Pin,
             AuthError::Unknown { .. } | AuthError::Revoked { .. } => LoginError::Unknown,
             AuthError::Outage(outage) => LoginError::Outage(outage),
+            rotated @ AuthError::CaRotated { .. } => LoginError::CaRotated(rotated),
             _ => LoginError::Chain,
         })?;
         let leaf_key =

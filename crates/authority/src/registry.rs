@@ -46,8 +46,8 @@ pub struct Agent {
     pub grace_pin: Option<Thumbprint>,
     /// From when on the leaf should be renewed, if SPIRE does not do it.
     renew_after: Option<Stamp>,
-    /// Whether the leaf was issued here, once somebody wanted to know: that costs a signature to verify.
-    issued_here: OnceLock<bool>,
+    /// Which intermediate of ours issued the leaf, once somebody wanted to know: that costs a signature to verify.
+    issuer: OnceLock<Option<Thumbprint>>,
 }
 
 impl From<AgentRow> for Agent {
@@ -63,7 +63,7 @@ impl From<AgentRow> for Agent {
             pin: leaf.map(Certificate::thumbprint),
             key: leaf.and_then(|leaf| VerifyingKey::from_spki_der(leaf.spki_der()).ok()),
             renew_after: leaf.filter(|_| row.method != Some(Method::Spiffe)).map(renewal_due_after),
-            issued_here: OnceLock::new(),
+            issuer: OnceLock::new(),
             held_pin,
             grace_pin,
             certificates,
@@ -91,11 +91,28 @@ impl Agent {
         [self.pin, self.held_pin].contains(&Some(*leaf))
     }
 
-    /// Since when its certificate should be renewed here, if that is so already. Certificates of SPIRE and of an
-    /// organisation's own CA are renewed there, however the agent came in.
+    /// Since when its certificate should be renewed here, if that is so already: because two thirds of its life are
+    /// over, or because agents are to move to another root. Certificates of SPIRE and of an organisation's own CA are
+    /// renewed there, however the agent came in.
     pub(crate) fn renewal_due(&self, now: Stamp, trust: &Trust) -> Option<Stamp> {
-        let issued_here = || self.certificates.first().is_some_and(|leaf| trust.issuer_of(leaf).is_some());
-        self.renew_after.filter(|due| *due <= now && *self.issued_here.get_or_init(issued_here))
+        let by_age = self.renew_after?;
+        let aged = by_age <= now;
+        if !aged && !trust.cas.has_outgoing() {
+            return None;
+        }
+        let issuer = self.issuer(trust)?;
+        if aged { Some(by_age) } else { trust.left_behind(&issuer, now) }
+    }
+
+    /// Which intermediate of ours issued its certificate, if one did.
+    fn issuer(&self, trust: &Trust) -> Option<Thumbprint> {
+        let ours = || trust.issuer_of(self.certificates.first()?).map(Certificate::thumbprint);
+        *self.issuer.get_or_init(ours)
+    }
+
+    /// The same of a certificate that it presents, if that is its certificate now.
+    pub(crate) fn issuer_of(&self, presented: &Thumbprint, trust: &Trust) -> Option<Thumbprint> {
+        self.is_pinned_to(presented).then(|| self.issuer(trust)).flatten()
     }
 
     /// Whether it is known by its SPIFFE id, whatever SVID it presents, and not by a pinned certificate.
@@ -117,7 +134,7 @@ impl Agent {
             grace_pin: None,
             // SPIRE renews it, not its holder.
             renew_after: None,
-            issued_here: OnceLock::new(),
+            issuer: OnceLock::new(),
         }
     }
 

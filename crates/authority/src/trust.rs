@@ -7,19 +7,20 @@ mod signing_keys;
 
 use std::{collections::HashMap, sync::Arc};
 
-use mastio_core::{Kid, OrgId, Stamp, TrustDomain};
+use mastio_core::{Kid, OrgId, Stamp, Thumbprint, TrustDomain};
 use mastio_custody::{Custody, CustodyError};
 use mastio_jose::{JwkSet, SigningKey, VerifyingKey};
 use mastio_pki::{Anchors, Certificate, Issuer, KeyPair, trust_file};
 use mastio_store::{
     ReadError,
     keys::CaKind,
-    rotations::{self, Rotation},
+    rotations::{self, Phase, Rotation, Transition},
     sqlite::Database,
 };
 
 pub use self::cas::{Ca, Cas};
 use self::signing_keys::SigningKeys;
+pub(crate) use self::signing_keys::signer;
 use crate::{spire, updates};
 
 /// Why minting and issuing are halted. Verifying goes on.
@@ -65,6 +66,12 @@ pub struct Signer {
     pub key: SigningKey,
 }
 
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
 /// Whom we trust and what we sign with, at one moment.
 pub struct Trust {
     /// Raised with every load.
@@ -87,6 +94,8 @@ pub struct Trust {
     pub signing_leaf: Option<Certificate>,
     /// Whom certificate paths may end at.
     pub anchors: Anchors,
+    /// Whom they ended at before a rotation cut them off.
+    cut: Anchors,
     /// The active signing key.
     pub signer: Option<Arc<Signer>>,
     /// Keys whose tokens are accepted, and until when.
@@ -97,6 +106,8 @@ pub struct Trust {
     pub trust_file: String,
     /// The framework updates.
     pub updates: updates::Standing,
+    /// The SHA-256 of [`Trust::trust_file`].
+    pub bundle: Thumbprint,
     /// Why nothing is signed, if so.
     pub halt: Option<Halt>,
 }
@@ -139,21 +150,28 @@ impl Trust {
             .fold(own, |anchors, (domain, bundle)| anchors.spire(domain, bundle))
             .build()
             .map_err(|error| unusable("the trust anchors", error))?;
+        let cut = Anchors::builder()
+            .org(cas.cut().cloned())
+            .build()
+            .map_err(|error| unusable("the CAs that were cut", error))?;
         let keys = SigningKeys::load(database, custody, now)?;
         let updates = updates::Standing::load(database, custody)?;
         let staged = || keys.staged.clone().map(Halt::StagedRotation);
         let halt = updates.halting.map(Halt::PendingUpdate).or_else(staged);
+        let trust_file = trust_file(&root, cas.shown());
         Ok(Some(Self {
             generation,
             org: org.clone(),
             domain: domain.clone(),
-            trust_file: trust_file(&root, cas.shown()),
+            bundle: Thumbprint::of(trust_file.as_bytes()),
+            trust_file,
             issuer: cas.issuing(),
             root,
             server_issuer,
             cas,
             rotation,
             anchors,
+            cut,
             signing_leaf: keys.leaf,
             signer: keys.active,
             verifiers: keys.verifiers,
@@ -168,9 +186,40 @@ impl Trust {
         self.verifiers.values().any(|(_, until)| until.is_some_and(|until| until <= now))
     }
 
+    /// Whether a path from `leaf` ended at a CA of ours that a rotation cut off, by any of these certificates above it.
+    pub(crate) fn has_cut<'a>(
+        &self,
+        leaf: &Certificate,
+        above: impl IntoIterator<Item = &'a Vec<Certificate>>,
+        now: Stamp,
+    ) -> bool {
+        above.into_iter().any(|above| self.cut.validate(leaf, above, now).is_ok())
+    }
+
     /// Our CAs, but for those that are history.
     pub(crate) fn own_cas(&self) -> Vec<Certificate> {
         self.cas.known().cloned().collect()
+    }
+
+    /// The rotation with overlap that agents follow now, if one is that far.
+    #[must_use]
+    pub fn followed(&self) -> Option<&Rotation> {
+        let overlap = |rotation: &&Rotation| rotation.transition == Transition::Overlap;
+        self.rotation.as_ref().filter(overlap).filter(|rotation| rotation.phase >= Phase::Distribute)
+    }
+
+    /// Since when a certificate by this intermediate should be replaced, because what certifies agents now hangs under
+    /// another root.
+    pub(crate) fn left_behind(&self, issuer: &Thumbprint, now: Stamp) -> Option<Stamp> {
+        let since = || self.followed().map_or(now, |rotation| rotation.changed_at);
+        self.cas.is_outgoing(issuer).then(since)
+    }
+
+    /// Every CA that a certificate of this Mastio may lead through, whether or not it is still believed: for who checks
+    /// what was signed long ago.
+    #[must_use]
+    pub fn evidence_chain(&self) -> String {
+        trust_file(&self.root, self.cas.shown().chain(self.cas.intermediates()))
     }
 
     /// The value of the `iss` claim.

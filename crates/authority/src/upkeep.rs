@@ -33,6 +33,10 @@ pub(crate) struct Rounds {
     pub(crate) expiry: Round,
     pub(crate) counts: Round,
     pub(crate) updates: Round,
+    pub(crate) rotation: Round,
+    pub(crate) rotation_trouble: Round,
+    pub(crate) given_up: Round,
+    pub(crate) keys: Round,
 }
 
 #[cfg(test)]

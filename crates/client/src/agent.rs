@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::{
     Answer, Client, ClientError, Identity, assertion,
+    following::Following,
     prover::{Call, Prover},
     renewal::Renewals,
 };
@@ -39,6 +40,7 @@ pub struct Agent {
     session: Option<Session>,
     /// `None` without a directory to keep what is renewed.
     pub(crate) renewals: Option<Renewals>,
+    pub(crate) following: Following,
 }
 
 /// A token and the ephemeral key it is bound to.
@@ -66,7 +68,7 @@ impl Agent {
         rng: Arc<dyn Rng>,
     ) -> Self {
         let prover = Prover::new(client.connect(), clock, rng);
-        Self { identity, dpop_key, prover, session: None, renewals: None }
+        Self { identity, dpop_key, prover, session: None, renewals: None, following: Following::default() }
     }
 
     /// Who it is.
@@ -111,7 +113,7 @@ impl Agent {
     /// [`ClientError::Refused`], or why there was no answer.
     pub async fn login_by(&mut self, login: Login) -> Result<(), ClientError> {
         self.session = None;
-        self.renew_if_due().await;
+        self.keep_current().await;
         let (assertion, countersignature) = match login {
             Login::Mtls => (None, None),
             Login::Direct => (Some(self.assertion(None)?), None),
@@ -163,7 +165,7 @@ impl Agent {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, ClientError> {
-        self.renew_if_due().await;
+        self.keep_current().await;
         let call = Call { method, path, body: body.into(), countersignature: None };
         let answer = self.call_once(&call).await?;
         let login = self.session.as_ref().map(|session| session.login);
@@ -173,6 +175,20 @@ impl Agent {
                 self.call_once(&call).await
             }
             _ => Ok(answer),
+        }
+    }
+
+    /// Follows a rotation of the Org CA, and renews if it is time. Nothing fails if that does.
+    async fn keep_current(&mut self) {
+        self.follow_if_hinted().await;
+        self.renew_if_due().await;
+    }
+
+    /// A call with the token if there is one, else with the certificate, as it is answered.
+    pub(crate) async fn ask_once(&mut self, call: &Call<'_>) -> Result<Answer, ClientError> {
+        match self.session {
+            Some(_) => self.call_once(call).await,
+            None => self.prover.send(call, &self.dpop_key, None).await,
         }
     }
 
@@ -191,7 +207,7 @@ impl Agent {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, ClientError> {
-        self.renew_if_due().await;
+        self.keep_current().await;
         let call = Call { method, path, body: body.into(), countersignature: None };
         self.prover.send(&call, &self.dpop_key, None).await
     }

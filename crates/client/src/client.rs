@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use mastio_pki::pem;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -35,8 +35,10 @@ struct Endpoint {
 #[derive(Clone)]
 struct Tls {
     name: ServerName<'static>,
+    /// Whom the caller trusts. What is trusted now may be more: see [`Client::trusting`].
+    given: Arc<RootCertStore>,
     roots: Arc<RootCertStore>,
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
 }
 
 /// Gathers what a [`Client`] needs.
@@ -60,9 +62,21 @@ impl Client {
     /// [`ClientError::TlsSetup`].
     pub fn with_identity(&self, identity: &Identity) -> Result<Self, ClientError> {
         let Endpoint { origin, address, tls, timeout } = &*self.0;
-        let tls = tls.as_ref().map(|tls| Tls::new(tls.name.clone(), Arc::clone(&tls.roots), Some(identity)));
+        let tls = tls.as_ref().map(|tls| tls.showing(identity)).transpose()?;
         let (origin, address) = (origin.clone(), address.clone());
-        Ok(Self(Arc::new(Endpoint { origin, address, tls: tls.transpose()?, timeout: *timeout })))
+        Ok(Self(Arc::new(Endpoint { origin, address, tls, timeout: *timeout })))
+    }
+
+    /// The same Mastio, shown the same certificate, where connections trust `bundle` (PEM) beside whom the caller trusts.
+    /// A bundle that was trusted so before is not any more.
+    ///
+    /// # Errors
+    /// [`ClientError::CaFile`] or [`ClientError::TlsSetup`].
+    pub fn trusting(&self, bundle: &str) -> Result<Self, ClientError> {
+        let Endpoint { origin, address, tls, timeout } = &*self.0;
+        let tls = tls.as_ref().map(|tls| tls.trusting(bundle)).transpose()?;
+        let (origin, address) = (origin.clone(), address.clone());
+        Ok(Self(Arc::new(Endpoint { origin, address, tls, timeout: *timeout })))
     }
 
     /// A connection, opened by its first request.
@@ -95,8 +109,7 @@ impl Client {
         match tls {
             None => handshake(TokioIo::new(stream)).await,
             Some(tls) => {
-                let stream = tls
-                    .connector
+                let stream = TlsConnector::from(Arc::clone(&tls.config))
                     .connect(tls.name.clone(), stream)
                     .await
                     .map_err(|source| ClientError::Handshake { address: address.clone(), source })?;
@@ -152,7 +165,9 @@ impl<'a> ClientBuilder<'a> {
             "https" => {
                 let name =
                     ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_| wrong())?;
-                Some(Tls::new(name, Arc::new(self.roots()?), self.identity)?)
+                let mut roots = RootCertStore::empty();
+                add(&mut roots, self.ca_pem.ok_or(ClientError::NoCa)?)?;
+                Some(Tls::new(name, Arc::new(roots), self.identity)?)
             }
             _ => return Err(wrong()),
         };
@@ -163,14 +178,13 @@ impl<'a> ClientBuilder<'a> {
             timeout: self.timeout,
         })))
     }
+}
 
-    fn roots(&self) -> Result<RootCertStore, ClientError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in pem::certificates(self.ca_pem.ok_or(ClientError::NoCa)?)? {
-            roots.add(CertificateDer::from(certificate.der()))?;
-        }
-        Ok(roots)
+fn add(roots: &mut RootCertStore, pem: &str) -> Result<(), ClientError> {
+    for certificate in pem::certificates(pem)? {
+        roots.add(CertificateDer::from(certificate.der()))?;
     }
+    Ok(())
 }
 
 impl Tls {
@@ -179,11 +193,8 @@ impl Tls {
         roots: Arc<RootCertStore>,
         identity: Option<&Identity>,
     ) -> Result<Self, ClientError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let trusting = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(Arc::clone(&roots));
-        let mut config = match identity {
+        let trusting = Self::config(&roots)?;
+        let config = match identity {
             None => trusting.with_no_client_auth(),
             Some(identity) => {
                 let chain = identity.chain().iter();
@@ -193,9 +204,40 @@ impl Tls {
                 trusting.with_client_auth_cert(chain, key.into())?
             }
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { name, roots, connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { name, given: Arc::clone(&roots), roots, config: one_protocol(config) })
     }
+
+    fn config(
+        roots: &Arc<RootCertStore>,
+    ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, ClientError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(builder.with_root_certificates(Arc::clone(roots)))
+    }
+
+    fn showing(&self, identity: &Identity) -> Result<Self, ClientError> {
+        let shown = Self::new(self.name.clone(), Arc::clone(&self.roots), Some(identity))?;
+        Ok(Self { given: Arc::clone(&self.given), ..shown })
+    }
+
+    fn trusting(&self, bundle: &str) -> Result<Self, ClientError> {
+        let mut roots = RootCertStore::clone(&self.given);
+        add(&mut roots, bundle)?;
+        let roots = Arc::new(roots);
+        let shown = Arc::clone(&self.config.client_auth_cert_resolver);
+        let config = Self::config(&roots)?.with_client_cert_resolver(shown);
+        Ok(Self {
+            name: self.name.clone(),
+            given: Arc::clone(&self.given),
+            roots,
+            config: one_protocol(config),
+        })
+    }
+}
+
+fn one_protocol(mut config: ClientConfig) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 #[cfg(test)]

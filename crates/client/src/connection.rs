@@ -34,6 +34,11 @@ impl Connection {
         &self.client
     }
 
+    /// From the next time that it is opened it leads by way of `client`. What is open stays open.
+    pub(crate) fn reopen_by(&mut self, client: Client) {
+        self.client = client;
+    }
+
     /// Sends a request and reads the whole answer, whatever its status. `path` may have a query; a body is sent as JSON
     /// unless the headers say otherwise.
     ///

@@ -3,7 +3,8 @@
 //! `cert.pem` and `agent-key.pem` (or `key.pem`) are what enrolment left there, `dpop.jwk` the persistent DPoP key. While
 //! the certificate is renewed, `next-key.pem` is the key of the next one. It is on disk before the Mastio hears of it,
 //! and the renewal counts from the moment in which `cert.pem` is replaced: whichever key the certificate is for is the
-//! agent's key. So every crash leaves a pair that belongs together.
+//! agent's key. So every crash leaves a pair that belongs together. `trust-bundle.pem` is whom the Mastio said to trust
+//! when its Org CA was rotated last, beside whom the agent's operator trusts.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,6 +26,7 @@ const CERTIFICATES: &str = "cert.pem";
 const KEYS: [&str; 2] = ["key.pem", "agent-key.pem"];
 const NEXT_KEY: &str = "next-key.pem";
 const DPOP_KEY: &str = "dpop.jwk";
+const TRUST_BUNDLE: &str = "trust-bundle.pem";
 
 /// The directory of one agent. One process at a time may renew there.
 #[derive(Debug, Clone)]
@@ -109,6 +111,16 @@ impl Folder {
         let jwk: Value =
             serde_json::from_str(&key.private_jwk()?).map_err(|_| mastio_jose::SigningError::Jwk)?;
         self.replace(DPOP_KEY, &Zeroizing::new(json!({ "private_jwk": jwk }).to_string()))
+    }
+
+    /// Whom to trust beside whom the operator trusts, if the Mastio said so.
+    pub(crate) fn trust_bundle(&self) -> Result<Option<String>, IdentityError> {
+        Ok(self.optional(TRUST_BUNDLE)?.map(|text| text.expose_secret().to_owned()))
+    }
+
+    /// Keeps whom to trust.
+    pub(crate) fn keep_trust_bundle(&self, pem: &str) -> Result<(), IdentityError> {
+        self.replace(TRUST_BUNDLE, pem)
     }
 
     fn read(&self, name: &str) -> Result<SecretString, IdentityError> {

@@ -7,7 +7,7 @@
 //! - [`Client`]: where the Mastio is, whom to trust there and which certificate to show; it opens [`Connection`]s,
 //!   which carry requests and return each [`Answer`] as it came,
 //! - [`Agent`]: logs in by any of three sequences and calls with what it got (contract `auth.md` §15); opened from a
-//!   directory it renews its certificate by itself,
+//!   directory it renews its certificate by itself, and it follows a rotation of the Org CA,
 //! - [`Message`] and [`Received`]: one-shot messages, signed here and verified there (contract `calls.md` §7, §9),
 //! - [`Admin`]: what an operator's script does with the admin secret (contract `enrollment.md` §4, §5).
 
@@ -20,6 +20,7 @@ mod connection;
 mod egress;
 mod error;
 mod folder;
+mod following;
 mod identity;
 mod message;
 mod proof;

@@ -13,6 +13,8 @@ const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: &str = "dpop-nonce";
 /// Since when the certificate should be renewed; whatever the time, it has come.
 const RENEW_AFTER: &str = "x-cullis-cert-renew-after";
+/// The SHA-256 of the trust file that an agent should have, in hex: sent while the Org CA is rotated.
+const TRUST_BUNDLE: &str = "x-cullis-trust-bundle";
 const COUNTERSIGNATURE: HeaderName = HeaderName::from_static("x-cullis-mastio-signature");
 
 /// One request, as often as it must be sent.
@@ -34,11 +36,13 @@ pub(crate) struct Prover {
     nonce: Option<String>,
     /// The server said that the certificate is due.
     pub(crate) renewal_hinted: bool,
+    /// The SHA-256 of the trust file that the server said to have last, in hex.
+    pub(crate) bundle_hinted: Option<String>,
 }
 
 impl Prover {
     pub(crate) fn new(connection: Connection, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
-        Self { connection, clock, rng, nonce: None, renewal_hinted: false }
+        Self { connection, clock, rng, nonce: None, renewal_hinted: false, bundle_hinted: None }
     }
 
     /// Something that was never used before: for `jti`, nonces and correlation ids.
@@ -71,6 +75,9 @@ impl Prover {
             self.nonce = Some(nonce.to_owned());
         }
         self.renewal_hinted |= answer.header(RENEW_AFTER).is_some();
+        if let Some(bundle) = answer.header(TRUST_BUNDLE) {
+            self.bundle_hinted = Some(bundle.to_owned());
+        }
         Ok(answer)
     }
 

@@ -10,16 +10,17 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    Agent, Client, ClientError, Identity, IdentityError, agent::json_body, folder::Folder, prover::Call,
+    Agent, Client, ClientError, Identity, IdentityError, agent::json_body, folder::Folder,
+    following::Following, prover::Call,
 };
 
 const RENEW: &str = "/v1/agents/self/renew";
-/// The shortest pause after a renewal that failed; longer lives have longer pauses.
+/// The shortest pause after a renewal that failed; what is due by age has longer pauses, the longer it lives.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// What an agent needs to renew by itself.
 pub(crate) struct Renewals {
-    folder: Folder,
+    pub(crate) folder: Folder,
     /// Not to be tried before.
     not_before: Stamp,
     trouble: Option<ClientError>,
@@ -52,10 +53,15 @@ impl Agent {
             Some(key) => key,
             None => SigningKey::generate()?,
         };
-        let client = client.with_identity(&identity)?;
+        let bundle = folder.trust_bundle()?;
+        let client = match &bundle {
+            Some(pem) => client.trusting(pem)?.with_identity(&identity)?,
+            None => client.with_identity(&identity)?,
+        };
         let renewals = Renewals { folder, not_before: Stamp::from_unix(0), trouble: None };
         let mut agent = Self::with(&client, Arc::new(identity), dpop_key, clock, rng);
         agent.renewals = Some(renewals);
+        agent.following = Following::from(bundle.as_deref());
         Ok(agent)
     }
 
@@ -69,14 +75,20 @@ impl Agent {
     /// Renews if it is time. Nothing fails if that does.
     pub(crate) async fn renew_if_due(&mut self) {
         let now = self.prover.clock.now();
-        let due = self.prover.renewal_hinted || due_after(&self.identity) <= now;
-        if !due || self.renewals.as_ref().is_none_or(|renewals| now < renewals.not_before) {
+        let aged = due_after(&self.identity) <= now;
+        if !(aged || self.prover.renewal_hinted)
+            || self.renewals.as_ref().is_none_or(|renewals| now < renewals.not_before)
+        {
             return;
         }
         let left = self.identity.chain()[0].not_after().since(now);
         let outcome = self.renew(None).await;
         if let Some(renewals) = &mut self.renewals {
-            renewals.not_before = now.plus((left / 10).max(PAUSE));
+            if outcome.is_err() {
+                // What is hinted at before its time is a rotation of the Org CA, which waits for its agents.
+                let pause = if aged { (left / 10).max(PAUSE) } else { PAUSE };
+                renewals.not_before = now.plus(pause);
+            }
             renewals.trouble = outcome.err();
         }
     }

@@ -19,8 +19,8 @@ pub mod variable;
 pub use problem::{Problem, Problems};
 pub use reference::reference_markdown;
 pub use settings::{
-    Audit, Custody, Dashboard, Database, Dpop, EgressDpop, Environment, Expiry, GlobalLimit, Limits, Listen,
-    Loaded, LogFormat, Settings, Syslog, Tsa, WarnDays, Witness, Witnessing,
+    Audit, Custody, Dashboard, Database, Dpop, EgressDpop, Environment, Expiry, GlobalLimit, KeyRotation,
+    Limits, Listen, Loaded, LogFormat, Settings, Syslog, Tsa, WarnDays, Witness, Witnessing,
 };
 pub use show::show;
 pub use source::Source;

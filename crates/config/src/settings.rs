@@ -31,7 +31,7 @@ pub use audit::Audit;
 pub use dashboard::Dashboard;
 pub use database::Database;
 pub use expiry::{Expiry, WarnDays};
-pub use keys::Custody;
+pub use keys::{Custody, KeyRotation};
 pub use limits::{GlobalLimit, Limits};
 pub use network::Listen;
 pub use process::LogFormat;
@@ -82,6 +82,8 @@ pub struct Settings {
     pub at_rest_passphrase: Option<SecretString>,
     /// Where the Org CA key lives.
     pub custody: Custody,
+    /// When the intermediate and the signing key are rotated.
+    pub key_rotation: KeyRotation,
     /// Refuse to start on an Org CA with path length zero.
     pub strict_pki: bool,
     /// How proofs of possession are judged.
@@ -185,6 +187,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
     let database = database::database(read);
     let at_rest_passphrase = keys::at_rest_passphrase(read);
     let custody = keys::custody(read);
+    let key_rotation = keys::rotation(read);
     let strict_pki = read.boolean(variable!("MCP_PROXY_STRICT_PKI"));
     process::audit_fails_closed(read);
     let dpop = access::dpop(read);
@@ -219,6 +222,7 @@ fn read(read: &mut Reader<'_>) -> Option<Settings> {
         database: database?,
         at_rest_passphrase,
         custody: custody?,
+        key_rotation: key_rotation?,
         strict_pki: strict_pki?,
         dpop: dpop?,
         token_ttl: token_ttl?,

@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod listen;
 pub mod metrics;
 pub mod middleware;
+mod multipart;
 mod plain;
 pub mod routes;
 pub mod telemetry;

@@ -5,6 +5,7 @@
 //!
 //! - [`dpop`]: the proof of possession beside a request (RFC 9449; contract `auth.md` §3),
 //! - [`assertion`]: an agent's certificate-backed login (contract `auth.md` §4),
+//! - [`continuity`]: the word of a signing key for the one that takes its place (contract `pki.md` §1),
 //! - [`token`]: the access token that we mint and check (contract `auth.md` §6).
 //!
 //! Consuming a `jti`, comparing a `jkt` with a registered one and validating certificate paths need state or trust
@@ -12,6 +13,7 @@
 
 pub mod assertion;
 mod base64url;
+pub mod continuity;
 pub mod dpop;
 pub mod envelope;
 pub mod fuzz;
@@ -28,6 +30,7 @@ pub mod token;
 mod verify;
 
 pub use assertion::{Assertion, AssertionClaims, AssertionError};
+pub use continuity::ContinuityProof;
 pub use dpop::{DpopError, Expectation, NonceCheck, Proof, ProofKey, VerifiedProof, Window, ath, replay_key};
 pub use envelope::Envelope;
 pub use htu::{HtuError, HtuSet};

@@ -10,8 +10,23 @@ use serde_json::Value;
 const TEMPLATES: &str = "\
 ca.generate ok: The Org CA of {org_id} was made; it ends {not_after}
 ca.import ok: The Org CA of {org_id} was taken over from {source}; it ends {not_after}
+org_ca.rotation_started ok: {by} began to replace the Org CA {previous_fingerprint_sha256} by {subject} ({mode}, {transition}), {fingerprint_sha256}
+org_ca.rotated ok: {by} replaced the Org CA {previous_fingerprint_sha256} by {fingerprint_sha256} ({mode}, {transition}); {agents_invalidated} agents need new certificates
+org_ca.rotation_failed error: A rotation of the Org CA was given up in the phase {phase}: {error}
+org_ca.rotation_phase ok: {by} took the rotation of the Org CA from {from} to {to}; {agents_left} agents had not followed yet
+org_ca.rotation_paused ok: {by} paused the rotation of the Org CA in the phase {phase}
+org_ca.rotation_resumed ok: {by} lets the rotation of the Org CA go on in the phase {phase}
+ca.export_cert ok: {by} downloaded what clients trust, with the Org CA {fingerprint_sha256}
 pki.intermediate_created ok: The issuing certificate {subject} was made below the root; it ends {not_after}
 admin.mastio_key_created ok: The key {kid} was made, which signs tokens
+mastio_key.rotated ok: {new_kid} signs tokens in the place of {old_kid} ({trigger}, by {by}); tokens of that verify until {grace_expires_at}
+mastio_key.staged_completed ok: {by} ended an interrupted rotation of the signing key: {decision} {kid}
+mastio_key.grace_days_set ok: {by} set for how many days a replaced signing key verifies: {grace_days}
+pki.intermediate_rotated ok: {new_subject} certifies in the place of the intermediate of before ({trigger}, by {by}); it ends {not_after}
+pki.intermediate_ca_auto_rotate ok: The intermediate ends {not_after} and was rotated by itself
+pki.intermediate_ca_expiry_warning ok: The intermediate ends {not_after}: {days_left} days are left
+pki.intermediate_ca_expiry_critical error: The intermediate ends {not_after}: {days_left} days are left
+pki.ca_retired ok: {subject} is believed no more ({reason}); its key is wiped
 pki.keys_sealed ok: {count} private keys that lay readable were sealed
 pki.nginx_server_cert_rotated ok: The TLS server certificate was made anew ({reason}); it ends {not_after}
 pki.csr_signed ok: The root signed a certificate for {subject} from the command line; it ends {not_after}

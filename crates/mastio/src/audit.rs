@@ -94,7 +94,7 @@ fn configured(db: Option<&Path>, dir: &Path) -> Result<PathBuf, String> {
 }
 
 /// Who runs the command, as the log names them.
-fn who() -> String {
+pub(crate) fn who() -> String {
     format!("command line (uid {})", rustix::process::getuid().as_raw())
 }
 

@@ -38,6 +38,9 @@ enum Command {
     /// Certificates.
     #[command(subcommand)]
     Pki(pki::Command),
+    /// As operators call it: `cullis-proxy rotate-org-ca`.
+    #[command(hide = true)]
+    RotateOrgCa(pki::rotate_org_ca::RotateOrgCa),
 }
 
 /// How a command ended.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Pki(command) => pki::run(&command),
+        Command::RotateOrgCa(arguments) => pki::rotate_org_ca::run(&arguments),
     };
     ended.into()
 }

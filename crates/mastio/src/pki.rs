@@ -1,5 +1,13 @@
-//! `mastio pki`: certificates. `sign-csr` is for organisations that bring their own CA.
+//! `mastio pki`: `sign-csr` for organisations that bring their own CA, [`rotate_org_ca`], and rotations of a running
+//! Mastio.
 
+mod doctor;
+mod lineage;
+mod rotate;
+mod rotate_keys;
+pub(crate) mod rotate_org_ca;
+mod rotations;
+mod running;
 mod updates;
 
 use std::{fs, io::Write, path::PathBuf, time::Duration};
@@ -18,6 +26,33 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) enum Command {
     /// Sign a certificate request with the Org CA: a CA of your own (--ca) or the certificate of one agent (--agent).
     SignCsr(SignCsr),
+    /// Look at everything that is stored about certificates, and say what does not hold, what ends when, and what a
+    /// rotation would break. Changes nothing. Exit code 2 if something does not hold.
+    Doctor(doctor::Arguments),
+    /// Show which root took the place of which, and on whose word; export it for auditors, or verify such a file.
+    Lineage(lineage::Arguments),
+    /// Replace the Org CA of a Mastio that is stopped; of a running one, `mastio pki rotate` does.
+    RotateOrgCa(rotate_org_ca::RotateOrgCa),
+    /// Replace the Org CA of a running Mastio: at once, or agent by agent (--transition overlap).
+    Rotate(rotate::Rotate),
+    /// List the rotations of the Org CA, the newest first.
+    Rotations(rotations::List),
+    /// Show one rotation, how far it is and who is left; with --watch until there is nothing more to see.
+    Rotation(rotations::Show),
+    /// Stop a rotation with overlap from going on by itself.
+    Pause(rotations::One),
+    /// Let a rotation that was paused go on by itself.
+    Resume(rotations::One),
+    /// Give up a rotation with overlap: what was before is again.
+    Abort(rotations::One),
+    /// Take the next step of a rotation with overlap, if everybody has followed, or in any case (--force).
+    Advance(rotations::Advance),
+    /// Have another key sign tokens. Tokens of the present one go on to verify.
+    RotateSigningKey(rotate_keys::SigningKey),
+    /// Have the Org CA certify another intermediate, and that another signing key. Agents go on with what they have.
+    RotateIntermediate(rotate_keys::Intermediate),
+    /// End a rotation of the signing key that was interrupted, so that signing goes on.
+    CompleteStaged(rotate_keys::CompleteStaged),
     /// List, apply and roll back framework updates of a running Mastio.
     #[command(subcommand)]
     Updates(updates::Command),
@@ -46,10 +81,40 @@ pub(crate) struct SignCsr {
 }
 
 pub(crate) fn run(command: &Command) -> Ended {
-    let arguments = match command {
-        Command::SignCsr(arguments) => arguments,
-        Command::Updates(command) => return updates::run(command),
-    };
+    match command {
+        Command::SignCsr(arguments) => sign_csr(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Lineage(arguments) => lineage::run(arguments),
+        Command::RotateOrgCa(arguments) => rotate_org_ca::run(arguments),
+        Command::Rotate(arguments) => ended(rotate::run(arguments)),
+        Command::Rotations(arguments) => ended(rotations::list(arguments)),
+        Command::Rotation(arguments) => ended(rotations::show(arguments)),
+        Command::Pause(arguments) => ended(rotations::act(arguments, "pause")),
+        Command::Resume(arguments) => ended(rotations::act(arguments, "resume")),
+        Command::Abort(arguments) => ended(rotations::act(arguments, "abort")),
+        Command::Advance(arguments) => ended(rotations::advance(arguments)),
+        Command::RotateSigningKey(arguments) => ended(rotate_keys::signing_key(arguments)),
+        Command::RotateIntermediate(arguments) => ended(rotate_keys::intermediate(arguments)),
+        Command::CompleteStaged(arguments) => ended(rotate_keys::complete_staged(arguments)),
+        Command::Updates(command) => updates::run(command),
+    }
+}
+
+/// Says what was done, or why not.
+fn ended(done: Result<String, Failure>) -> Ended {
+    match done {
+        Ok(said) => {
+            println!("{said}");
+            Ended::Done
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Ended::Refused
+        }
+    }
+}
+
+fn sign_csr(arguments: &SignCsr) -> Ended {
     match sign(arguments) {
         Ok(certificate) => {
             println!("signed {}, valid until {}", certificate.subject(), certificate.not_after());

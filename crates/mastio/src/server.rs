@@ -97,8 +97,10 @@ impl Server {
             .map_err(|error| ServerError::Metrics(error.to_string()))?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let material = authority.keep_files().await?;
-        if let Some(material) = material.or_else(|| authority.tls_files().serving()) {
+        // An intermediate that ended while nobody was running certifies no server.
+        authority.keep_keys().await;
+        authority.keep_files().await?;
+        if let Some(material) = authority.tls_files().serving() {
             let (chain, key) = der(&material);
             let server_tls = Arc::new(ServerTls::new(chain, key)?);
             tasks.spawn(listen::serve_tls(
@@ -109,7 +111,8 @@ impl Server {
                 metrics.clone(),
                 stopping.clone(),
             ));
-            tasks.spawn(tend(Arc::clone(&authority), server_tls, stopping.clone()));
+            tasks.spawn(serve_newest(authority.tls_files().watch(), server_tls, stopping.clone()));
+            tasks.spawn(tend(Arc::clone(&authority), stopping.clone()));
         }
         if let Some(plain) = plain {
             tasks.spawn(listen::serve_plain(
@@ -151,6 +154,7 @@ fn keep(app: &Arc<App>, tasks: &mut JoinSet<()>, stopping: &watch::Receiver<bool
     let authority = app.ledger().authority();
     tasks.spawn(publish_revocations(Arc::clone(authority), stopping.clone()));
     tasks.spawn(watch_expiry(Arc::clone(authority), stopping.clone()));
+    tasks.spawn(tend_rotation(Arc::clone(authority), stopping.clone()));
     tasks.spawn(watch_clock(Arc::clone(app), stopping.clone()));
     tasks.spawn(app.ledger().clone().keep_anchors(stopping.clone()));
     tasks.spawn(index_audit(Arc::clone(app), stopping.clone()));
@@ -189,20 +193,32 @@ fn der(material: &ServerMaterial) -> (Vec<CertificateDer<'static>>, PrivateKeyDe
     (chain, key.into())
 }
 
-/// Counters, keys and files that age; a server certificate that is made again is served from the next handshake on.
-async fn tend(authority: Arc<Authority>, tls: Arc<ServerTls>, mut stopping: watch::Receiver<bool>) {
+/// Counters, keys and files that age.
+async fn tend(authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
     while !wait(&mut stopping, TEND_EVERY).await {
         authority.tend().await;
-        match authority.keep_files().await {
-            Ok(None) => {}
-            Ok(Some(material)) => {
-                let (chain, key) = der(&material);
-                match tls.swap(chain, key) {
-                    Ok(()) => tracing::info!("a new TLS server certificate is served"),
-                    Err(error) => tracing::error!(%error, "the new TLS server certificate cannot be served"),
-                }
-            }
-            Err(error) => tracing::error!(%error, "the TLS files could not be kept"),
+        if let Err(error) = authority.keep_files().await {
+            tracing::error!(%error, "the TLS files could not be kept");
+        }
+    }
+}
+
+/// A server certificate that is made again is served from the next handshake on.
+async fn serve_newest(
+    mut newest: watch::Receiver<Option<ServerMaterial>>,
+    tls: Arc<ServerTls>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            Ok(()) = newest.changed() => {}
+            _ = stopping.changed() => return,
+        }
+        let Some(material) = newest.borrow_and_update().clone() else { continue };
+        let (chain, key) = der(&material);
+        match tls.swap(chain, key) {
+            Ok(()) => tracing::info!("a new TLS server certificate is served"),
+            Err(error) => tracing::error!(%error, "the new TLS server certificate cannot be served"),
         }
     }
 }
@@ -273,13 +289,21 @@ async fn publish_revocations(authority: Arc<Authority>, mut stopping: watch::Rec
     }
 }
 
-/// The ends of certificates: counted for the gauges, and told when they come near.
+/// The ends of certificates: counted for the gauges, told when they come near, and put off where that is ours to do.
 async fn watch_expiry(authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
     loop {
+        authority.keep_keys().await;
         authority.watch_expiry().await;
         if wait(&mut stopping, TEND_EVERY).await {
             return;
         }
+    }
+}
+
+/// A rotation of the Org CA with overlap, which goes on when all agents have followed.
+async fn tend_rotation(authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
+    while !wait(&mut stopping, TEND_EVERY).await {
+        authority.tend_rotation().await;
     }
 }
 

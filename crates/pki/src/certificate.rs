@@ -10,7 +10,10 @@ use x509_parser::{
     x509::AttributeTypeAndValue,
 };
 
-use crate::{KeyKind, PemError, PublicKey, PublicKeyError, extensions::Extensions, name, pem, public_key};
+use crate::{
+    KeyKind, PemError, PublicKey, PublicKeyError, StrictFault, extensions::Extensions, name, pem, public_key,
+    strict,
+};
 
 /// Longest certificate that is read, in bytes of DER.
 const MAX_DER: usize = 32 * 1024;
@@ -267,6 +270,13 @@ impl Certificate {
     #[must_use]
     pub fn authority_key_id(&self) -> Option<&[u8]> {
         self.0.facts.extensions.authority_key_id.as_deref()
+    }
+
+    /// What clients with strict rules refuse about it, whatever its signature says.
+    #[must_use]
+    pub fn strict_faults(&self) -> Vec<StrictFault> {
+        let facts = &self.0.facts;
+        strict::faults(&facts.extensions, facts.subject.is_empty(), self.is_self_issued())
     }
 
     /// Whether NameConstraints speak of URIs, which the path verifier cannot evaluate.

@@ -13,12 +13,14 @@ use crate::CertificateError;
 #[derive(Default)]
 pub(crate) struct Extensions {
     pub(crate) is_ca: bool,
+    pub(crate) constraints_critical: bool,
     pub(crate) path_len: Option<u32>,
     pub(crate) key_usage: Option<KeyUsage>,
     pub(crate) extended_usage: Option<ExtendedUsage>,
     pub(crate) uris: Vec<String>,
     pub(crate) dns_names: Vec<String>,
     pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) names_critical: bool,
     pub(crate) key_id: Option<Vec<u8>>,
     pub(crate) authority_key_id: Option<Vec<u8>>,
     pub(crate) uri_constraints: bool,
@@ -47,6 +49,7 @@ impl Extensions {
             match extension.parsed_extension() {
                 ParsedExtension::BasicConstraints(constraints) => {
                     read.is_ca = constraints.ca;
+                    read.constraints_critical = extension.critical;
                     read.path_len = constraints.path_len_constraint.filter(|_| constraints.ca);
                 }
                 ParsedExtension::KeyUsage(usage) => {
@@ -64,6 +67,7 @@ impl Extensions {
                     });
                 }
                 ParsedExtension::SubjectAlternativeName(names) => {
+                    read.names_critical = extension.critical;
                     names
                         .general_names
                         .iter()

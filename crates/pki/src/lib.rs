@@ -1,8 +1,8 @@
 //! Certificates: reading, issuing by profile, path validation. Pure.
 //!
 //! [`Certificate`] is what was read; [`KeyPair`] and [`Issuer`] sign; [`profile`] says what every certificate of ours
-//! looks like; [`Anchors`] decide whom to believe. Nothing here does I/O, and time and serial numbers come in as
-//! arguments.
+//! looks like; [`lineage`] joins one root to the next; [`Anchors`] decide whom to believe. Nothing here does I/O, and
+//! time and serial numbers come in as arguments.
 
 mod anchors;
 mod bundle;
@@ -13,6 +13,7 @@ mod extensions;
 pub mod fuzz;
 mod issuer;
 mod key;
+pub mod lineage;
 mod name;
 mod path;
 pub mod pem;
@@ -20,6 +21,7 @@ pub mod profile;
 mod public_key;
 mod server_names;
 mod spire;
+mod strict;
 #[cfg(test)]
 mod testing;
 
@@ -36,3 +38,4 @@ pub use public_key::{KeyKind, PublicKey, PublicKeyError, spki_short_id};
 pub use rcgen::{PublicKeyData, SigningKey};
 pub use server_names::{ServerName, ServerNames, ServerNamesError};
 pub use spire::{BundleError, spire_bundle, trust_domain_of};
+pub use strict::StrictFault;

@@ -54,6 +54,9 @@ pub enum PathError {
     /// ExtendedKeyUsage without clientAuth.
     #[error("the certificate is not for TLS clients: its extended key usage lacks clientAuth")]
     NotForClients,
+    /// ExtendedKeyUsage without serverAuth, where a server is judged.
+    #[error("the certificate is not for TLS servers: its extended key usage lacks serverAuth")]
+    NotForServers,
     /// The leaf's key.
     #[error(
         "the certificate's key is not accepted: use EC P-256, P-384 or P-521, or RSA with at least 2048 bits"
@@ -89,6 +92,7 @@ impl PathError {
             Self::MayNotSign(_) => "ca_may_not_sign",
             Self::PathLength => "path_length_exceeded",
             Self::NotForClients => "not_for_client_auth",
+            Self::NotForServers => "not_for_server_auth",
             Self::WeakKey => "weak_key",
             Self::ForeignTrustDomain(_) => "foreign_trust_domain",
             Self::NameConstraint => "name_constraint",
@@ -123,7 +127,20 @@ impl Anchors {
         presented: &[Certificate],
         now: Stamp,
     ) -> Result<ValidPath, PathError> {
-        self.validate_in(None, leaf, presented, now)
+        self.validate_in(None, Purpose::Client, leaf, presented, now)
+    }
+
+    /// As [`Anchors::validate`], for the certificate of a TLS server: what a client that believes these anchors does.
+    ///
+    /// # Errors
+    /// [`PathError`].
+    pub fn validate_server(
+        &self,
+        leaf: &Certificate,
+        presented: &[Certificate],
+        now: Stamp,
+    ) -> Result<ValidPath, PathError> {
+        self.validate_in(None, Purpose::Server, leaf, presented, now)
     }
 
     /// As [`Anchors::validate`], with the anchors of one group only.
@@ -137,12 +154,13 @@ impl Anchors {
         presented: &[Certificate],
         now: Stamp,
     ) -> Result<ValidPath, PathError> {
-        self.validate_in(Some(group), leaf, presented, now)
+        self.validate_in(Some(group), Purpose::Client, leaf, presented, now)
     }
 
     fn validate_in(
         &self,
         group: Option<&Group>,
+        purpose: Purpose,
         leaf: &Certificate,
         presented: &[Certificate],
         now: Stamp,
@@ -159,8 +177,12 @@ impl Anchors {
         let (anchors, trusted) = self.of(group);
         let leaf_der = CertificateDer::from(leaf.der());
         let end_entity = EndEntityCert::try_from(&leaf_der).map_err(|error| refusal(&error))?;
-        let above: Vec<_> =
-            line::above(leaf, presented).into_iter().map(|ca| CertificateDer::from(ca.der())).collect();
+        let above = match purpose {
+            Purpose::Client => line::above(leaf, presented),
+            // Nobody else chose what our own server sends, and the links of three rotations have one name.
+            Purpose::Server => presented.iter().collect(),
+        };
+        let above: Vec<_> = above.into_iter().map(|ca| CertificateDer::from(ca.der())).collect();
 
         // The verifier goes on to other paths when we refuse one; the first refusal explains a failure best.
         let refused = RefCell::new(None);
@@ -178,15 +200,38 @@ impl Anchors {
             trusted,
             &above,
             unix_time(now),
-            KeyUsage::client_auth(),
+            purpose.usage(),
             None,
             Some(&check),
         );
-        let path =
-            verified.map_err(|error| refused.borrow_mut().take().unwrap_or_else(|| refusal(&error)))?;
+        let path = verified
+            .map_err(|error| refused.borrow_mut().take().unwrap_or_else(|| purpose.refusal(&error)))?;
         Candidate::of(&path, leaf, presented, anchors, trusted)
             .map(Candidate::accept)
             .ok_or(PathError::UnknownIssuer)
+    }
+}
+
+/// What the leaf of a path is used for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Client,
+    Server,
+}
+
+impl Purpose {
+    fn usage(self) -> KeyUsage {
+        match self {
+            Self::Client => KeyUsage::client_auth(),
+            Self::Server => KeyUsage::server_auth(),
+        }
+    }
+
+    fn refusal(self, error: &webpki::Error) -> PathError {
+        match (refusal(error), self) {
+            (PathError::NotForClients, Self::Server) => PathError::NotForServers,
+            (other, _) => other,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use rustls_pki_types::{
     CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
     pem::{Error, PemObject},
 };
+use zeroize::Zeroize;
 
 use crate::{Certificate, CertificateError};
 
@@ -68,6 +69,19 @@ pub fn first_certificate(pem: &str) -> Result<Certificate, PemError> {
 /// [`PemError`].
 pub fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, PemError> {
     first(pem, "unencrypted PRIVATE KEY")
+}
+
+/// How many private keys a text holds, of any form that [`private_key`] reads.
+///
+/// # Errors
+/// [`PemError`].
+pub fn private_keys(pem: &str) -> Result<usize, PemError> {
+    let mut count = 0;
+    for key in sections::<PrivateKeyDer<'_>>(pem)? {
+        key?.zeroize();
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Reads the first `PUBLIC KEY` section: the DER of its SubjectPublicKeyInfo.

@@ -34,6 +34,10 @@ pub const LEAF_LIFETIME: Duration = DAY.saturating_mul(365);
 /// How long the certificate of a user lives: one hour.
 pub const USER_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
+/// The path length of a link: room for the links of later rotations below it, and an intermediate. Some verifiers count
+/// CAs that signed their own name, RFC 5280 §4.2.1.9 notwithstanding. What the link may do is bounded by the root above.
+const LINK_PATH_LEN: u8 = 3;
+
 /// The common name of a root that we mint; the organisation is in `O`.
 const ROOT_NAME: &str = "Cullis Org CA";
 
@@ -87,7 +91,7 @@ pub fn link<K: SigningKey>(
     if old.path_len().is_some_and(|limit| limit < below) {
         return Err(IssueError::PathLength);
     }
-    let draft = ca(name::from_der(new_root.subject_raw())?, 1, new_root.not_after());
+    let draft = ca(name::from_der(new_root.subject_raw())?, LINK_PATH_LEN, new_root.not_after());
     named(superseded.sign(draft, new_root.spki_der(), now, rng)?, new_root.subject_raw())
 }
 

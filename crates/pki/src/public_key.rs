@@ -155,6 +155,17 @@ impl PublicKey {
     pub fn kind(&self) -> KeyKind {
         self.kind
     }
+
+    /// Whether `signature` over `message` is one that a [`crate::KeyPair`] with this public half makes.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Ok((_, spki)) = SubjectPublicKeyInfo::from_der(&self.spki) else {
+            return false;
+        };
+        let key = spki.subject_public_key.data.as_ref();
+        let parsed = self.kind.verification().and_then(|algorithm| ParsedPublicKey::new(algorithm, key).ok());
+        parsed.is_some_and(|key| key.verify_sig(message, signature).is_ok())
+    }
 }
 
 /// The first 16 hex digits of SHA-256 over a SubjectPublicKeyInfo in DER: the organisation id derived from a root key,

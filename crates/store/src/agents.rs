@@ -11,7 +11,8 @@ use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 pub use change::{
     DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, drop_escrow, empty_grace, escrow_key,
     forget_old_revocations, keep_jwk, keep_lifetime, key_name, mark_revoked, note_missing_certificate,
-    raise_epoch, re_describe, re_pin, reactivate, renew_svid, restore_bindings, set_dpop_key, set_federated,
+    raise_epoch, raise_epochs_but_spiffe, re_describe, re_pin, reactivate, renew_svid, restore_bindings,
+    set_dpop_key, set_federated,
 };
 pub use tombstone::{AllEnded, Receipt, Tombstone, all_ended, bury, tombstone, tombstones_like};
 

@@ -1,5 +1,7 @@
 //! The CA registry, table `pki_cas`: every root and intermediate that this organisation had, has, or is about to have.
 
+pub mod leaves;
+
 use mastio_core::{Stamp, Thumbprint};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -119,14 +121,19 @@ pub struct NewCa<'a> {
 }
 
 impl NewCa<'_> {
-    /// Enters it in `state`, rejected by a constraint when another of its kind is in that state.
+    /// Enters it in `state`, rejected by a constraint when another of its kind is in that state. One that was staged
+    /// before and never certified may come back.
     #[must_use]
     pub fn enter(&self, state: CaState, at: Stamp) -> Statement {
         let activated = (state != CaState::Staged).then_some(at);
         let superseded = (state == CaState::Superseded).then_some(at);
         Statement::one(
             "INSERT INTO pki_cas (thumbprint, spki_sha256, kind, state, cert_pem, private_key, created_at, \
-                 activated_at, superseded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 activated_at, superseded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (thumbprint) DO UPDATE SET state = excluded.state, private_key = excluded.private_key, \
+                 created_at = excluded.created_at, activated_at = excluded.activated_at, \
+                 superseded_at = excluded.superseded_at, retired_at = NULL \
+                 WHERE pki_cas.state = 'retired' AND pki_cas.activated_at IS NULL",
             vec![
                 self.thumbprint.into(),
                 self.spki.into(),
@@ -142,12 +149,22 @@ impl NewCa<'_> {
     }
 }
 
+/// Touches no row unless this CA is the active one: for changes that were decided while it was.
+#[must_use]
+pub fn is_active(thumbprint: Thumbprint) -> Statement {
+    Statement::one(
+        "UPDATE pki_cas SET state = 'active' WHERE thumbprint = ?1 AND state = 'active'",
+        vec![thumbprint.into()],
+    )
+}
+
 /// The staged CA becomes the active one. Its key goes to where custody keeps active keys
 /// (`mastio_custody::Custody::replace`). [`supersede`] the active one first.
 #[must_use]
 pub fn activate(thumbprint: Thumbprint, at: Stamp) -> Statement {
     Statement::one(
-        "UPDATE pki_cas SET state = 'active', activated_at = ?2, superseded_at = NULL, private_key = NULL \
+        "UPDATE pki_cas SET state = 'active', activated_at = ?2, superseded_at = NULL, private_key = NULL, \
+             link_pem = NULL, lineage = NULL \
          WHERE thumbprint = ?1 AND state IN ('staged', 'superseded')",
         vec![thumbprint.into(), at.into()],
     )
@@ -186,6 +203,47 @@ pub fn supersede(thumbprint: Thumbprint, how: &Superseded<'_>, at: Stamp) -> Sta
     )
 }
 
+/// Whatever any superseded CA certified does not log in any more; with `compromised` they vouch for nothing either,
+/// because one of them has certified a key that others may know.
+#[must_use]
+pub fn cut_superseded(compromised: bool) -> Statement {
+    Statement::any(
+        "UPDATE pki_cas SET cut = 1, compromised = max(compromised, ?1) WHERE state = 'superseded'",
+        vec![compromised.into()],
+    )
+}
+
+/// Every staged CA is believed no more, and its key is wiped: their rotation was given up.
+#[must_use]
+pub fn retire_staged(at: Stamp) -> Statement {
+    Statement::any(
+        "UPDATE pki_cas SET state = 'retired', retired_at = ?1, private_key = NULL WHERE state = 'staged'",
+        vec![at.into()],
+    )
+}
+
+/// Whatever a superseded CA certified does not log in any more. The key of a root is wiped; that of an intermediate still
+/// signs its revocation list.
+#[must_use]
+pub fn cut(thumbprint: Thumbprint) -> Statement {
+    Statement::one(
+        "UPDATE pki_cas SET cut = 1, private_key = CASE WHEN kind = 'org_ca' THEN NULL ELSE private_key END \
+         WHERE thumbprint = ?1 AND state = 'superseded'",
+        vec![thumbprint.into()],
+    )
+}
+
+/// Staged CAs, of which the intermediate has certified agents already, are given up: they are believed until these have
+/// moved back, and the key of the root is wiped.
+#[must_use]
+pub fn supersede_staged(at: Stamp) -> Statement {
+    Statement::any(
+        "UPDATE pki_cas SET state = 'superseded', activated_at = ?1, superseded_at = ?1, \
+             private_key = CASE WHEN kind = 'org_ca' THEN NULL ELSE private_key END WHERE state = 'staged'",
+        vec![at.into()],
+    )
+}
+
 /// A staged or superseded CA is believed no more, and its key is wiped.
 #[must_use]
 pub fn retire(thumbprint: Thumbprint, at: Stamp) -> Statement {
@@ -193,5 +251,16 @@ pub fn retire(thumbprint: Thumbprint, at: Stamp) -> Statement {
         "UPDATE pki_cas SET state = 'retired', retired_at = ?2, private_key = NULL \
          WHERE thumbprint = ?1 AND state IN ('staged', 'superseded')",
         vec![thumbprint.into(), at.into()],
+    )
+}
+
+/// A CA that had its place taken has it again, as if it had never left. [`supersede`] the active one first; its key goes
+/// to where custody keeps active keys.
+#[must_use]
+pub fn reinstate(thumbprint: Thumbprint) -> Statement {
+    Statement::one(
+        "UPDATE pki_cas SET state = 'active', superseded_at = NULL, retired_at = NULL, private_key = NULL, cut = 0, \
+             link_pem = NULL, lineage = NULL WHERE thumbprint = ?1 AND state IN ('superseded', 'retired')",
+        vec![thumbprint.into()],
     )
 }

@@ -41,14 +41,21 @@ pub struct SigningKeyRow {
     pub certificate: Option<String>,
     /// Where it is in its life.
     pub state: KeyState,
+    /// Since when we have it.
+    pub created_at: Stamp,
+    /// Since when it signs, or signed.
+    pub activated_at: Option<Stamp>,
+    /// Since when another does.
+    pub deprecated_at: Option<Stamp>,
 }
 
-/// All signing keys.
+/// All signing keys, the newest first.
 ///
 /// # Errors
 /// When the database cannot be read or a row is illegal.
 pub fn signing_keys(database: &Database) -> Result<Vec<SigningKeyRow>, ReadError> {
-    let sql = "SELECT kid, pubkey_pem, privkey_pem, cert_pem, activated_at, deprecated_at, expires_at FROM mastio_keys";
+    let sql = "SELECT kid, pubkey_pem, privkey_pem, cert_pem, created_at, activated_at, deprecated_at, expires_at \
+        FROM mastio_keys ORDER BY created_at DESC, kid";
     let rows = database.rows_now(&Query::new("mastio_keys", sql, vec![]))?;
     let read = |row: &Row| {
         Ok(SigningKeyRow {
@@ -57,9 +64,45 @@ pub fn signing_keys(database: &Database) -> Result<Vec<SigningKeyRow>, ReadError
             private: row.text("privkey_pem")?.into(),
             certificate: row.text_or_null("cert_pem")?.map(str::to_owned),
             state: KeyState::read(row)?,
+            created_at: row.stamp("created_at")?,
+            activated_at: row.stamp_or_null("activated_at")?,
+            deprecated_at: row.stamp_or_null("deprecated_at")?,
         })
     };
     rows.iter().map(read).collect::<Result<_, RowError>>().map_err(Into::into)
+}
+
+/// The active signing key leaves its place: what it signed is accepted until `until`, and it signs nothing more, so its
+/// private key is wiped.
+#[must_use]
+pub fn deprecate_signing_key(kid: &Kid, at: Stamp, until: Stamp) -> Statement {
+    Statement::one(
+        "UPDATE mastio_keys SET deprecated_at = ?2, expires_at = ?3, privkey_pem = '' \
+         WHERE kid = ?1 AND activated_at IS NOT NULL AND deprecated_at IS NULL",
+        vec![kid.into(), at.into(), until.into()],
+    )
+}
+
+/// A guard: rejects its unit while a signing key is active or staged. [`deprecate_signing_key`] first.
+#[must_use]
+pub fn no_signing_key_in_place() -> Statement {
+    Statement::none("UPDATE mastio_keys SET kid = kid WHERE deprecated_at IS NULL", vec![])
+}
+
+/// The staged signing key becomes the active one. [`deprecate_signing_key`] first.
+#[must_use]
+pub fn activate_signing_key(kid: &Kid, at: Stamp) -> Statement {
+    Statement::one(
+        "UPDATE mastio_keys SET activated_at = ?2 WHERE kid = ?1 AND activated_at IS NULL AND NOT EXISTS \
+         (SELECT 1 FROM mastio_keys WHERE activated_at IS NOT NULL AND deprecated_at IS NULL)",
+        vec![kid.into(), at.into()],
+    )
+}
+
+/// A staged signing key never was one.
+#[must_use]
+pub fn drop_signing_key(kid: &Kid) -> Statement {
+    Statement::one("DELETE FROM mastio_keys WHERE kid = ?1 AND activated_at IS NULL", vec![kid.into()])
 }
 
 /// A new signing key, active at once.
@@ -75,6 +118,16 @@ pub fn insert_signing_key(
         "INSERT INTO mastio_keys (kid, pubkey_pem, privkey_pem, cert_pem, created_at, activated_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         vec![kid.into(), public_pem.into(), private.expose_secret().into(), certificate.into(), at.into()],
+    )
+}
+
+/// Nothing that replaced keys signed is accepted after `at`.
+#[must_use]
+pub fn end_grace(at: Stamp) -> Statement {
+    Statement::any(
+        "UPDATE mastio_keys SET expires_at = ?1 \
+         WHERE deprecated_at IS NOT NULL AND (expires_at IS NULL OR expires_at > ?1)",
+        vec![at.into()],
     )
 }
 
@@ -167,6 +220,19 @@ pub fn insert_sealed_ca(
             at.into(),
         ],
     )
+}
+
+/// Wipes the CA keys that the existing system parked readable when it began to seal them, if it did: they are of CAs
+/// that are replaced.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn wipe_parked(database: &Database) -> Result<Option<Statement>, ReadError> {
+    const TABLE: &str = "legacy_pki_archive";
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    let found = database.rows_now(&Query::new(TABLE, sql, vec![TABLE.into()]))?;
+    let wipe = "UPDATE legacy_pki_archive SET legacy_pem = '' WHERE legacy_pem <> ''";
+    Ok((!found.is_empty()).then(|| Statement::any(wipe, vec![])))
 }
 
 /// A private key that lies readable in the database.

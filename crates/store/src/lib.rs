@@ -18,6 +18,7 @@ mod clause;
 pub mod config;
 pub mod crl;
 pub mod dashboard;
+pub mod examine;
 pub mod expiry;
 pub mod idempotency;
 pub mod keys;

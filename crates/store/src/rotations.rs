@@ -1,5 +1,7 @@
 //! Rotations of the Org CA, table `pki_rotations`: sagas whose row says which phase they are in. One is open at a time.
 
+pub mod following;
+
 use mastio_core::{Stamp, Thumbprint};
 
 use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
@@ -190,7 +192,7 @@ impl Rotation {
         )
     }
 
-    /// From its phase to another; touches no row when it has moved on since it was read, or is paused.
+    /// From its phase to another; touches no row when it has moved on since it was read.
     #[must_use]
     pub fn enter(&self, phase: Phase, at: Stamp) -> Statement {
         let ended = phase.is_end().then_some(at);
@@ -206,6 +208,22 @@ impl Rotation {
             ],
         )
     }
+
+    /// Gives it up in the phase in which it is; touches no row when it has moved on since it was read.
+    #[must_use]
+    pub fn give_up(&self, error: &str, at: Stamp) -> Statement {
+        Statement::one(
+            "UPDATE pki_rotations SET phase = 'aborted', changed_at = ?3, ended_at = ?3, error = ?4 \
+             WHERE id = ?1 AND phase = ?2 AND ended_at IS NULL",
+            vec![self.id.as_str().into(), self.phase.as_str().into(), at.into(), error.into()],
+        )
+    }
+}
+
+/// A guard: rejects its unit while a rotation is under way.
+#[must_use]
+pub fn none_is_open() -> Statement {
+    Statement::none("UPDATE pki_rotations SET changed_at = changed_at WHERE ended_at IS NULL", vec![])
 }
 
 fn select(condition: &str) -> String {
@@ -234,6 +252,17 @@ pub fn find(database: &Database, id: &str) -> Result<Option<Rotation>, ReadError
 fn first(database: &Database, sql: String, values: Vec<crate::Value>) -> Result<Option<Rotation>, ReadError> {
     let rows = database.rows_now(&Query { table: TABLE, sql: sql.into(), values })?;
     Ok(rows.first().map(Rotation::read).transpose()?)
+}
+
+/// The roots of rotations that were given up.
+///
+/// # Errors
+/// When the database cannot be read or a row is illegal.
+pub fn aborted(database: &Database) -> Result<Vec<Thumbprint>, ReadError> {
+    let sql = "SELECT id, new_root FROM pki_rotations WHERE phase = 'aborted'";
+    let rows = database.rows_now(&Query::new(TABLE, sql, vec![]))?;
+    let root = |row: &Row| row.parse("new_root", Thumbprint::parse);
+    rows.iter().map(root).collect::<Result<_, _>>().map_err(Into::into)
 }
 
 /// The newest rotations, at most `limit`.

@@ -91,6 +91,12 @@ impl Statement {
         Self { sql: sql.into(), values, rows: Some(1) }
     }
 
+    /// A guard: a statement that must touch no row, or the unit is rejected.
+    #[must_use]
+    pub fn none(sql: &'static str, values: Vec<Value>) -> Self {
+        Self { sql: sql.into(), values, rows: Some(0) }
+    }
+
     /// A statement that may touch any number of rows.
     #[must_use]
     pub fn any(sql: &'static str, values: Vec<Value>) -> Self {

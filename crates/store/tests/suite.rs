@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use mastio_core::{
-    AgentId, Event, OrgId, PrincipalKind, SpiffeId, Stamp, SystemClock, SystemRng, Thumbprint, TrustDomain,
-    event::catalogue,
+    AgentId, Event, Kid, OrgId, PrincipalKind, SpiffeId, Stamp, SystemClock, SystemRng, Thumbprint,
+    TrustDomain, event::catalogue,
 };
 use mastio_store::{
     Committed, OpenError, OpenOptions, Rejection, Statement, Store, Touch, Unavailable, Unit, WriteError,
@@ -17,10 +17,12 @@ use mastio_store::{
     audit, config, crl,
     dashboard::{self, SessionRow},
     idempotency::{self, Remembered},
+    keys::{self, KeyState},
     pending,
     spiffe::{self, Bundle},
     sqlite::Database,
 };
+use secrecy::ExposeSecret;
 
 struct Place {
     dir: tempfile::TempDir,
@@ -647,4 +649,38 @@ async fn entries_about_an_agent_come_newest_first() {
     assert_eq!(said, [(Some(5), Some(r#"{"by":"three"}"#)), (Some(3), Some(r#"{"by":"two"}"#))]);
     let head = audit::head(&store, &org).await.unwrap().unwrap();
     assert!(head.chain_seq == 6 && entries[0].entry_hash.is_some(), "{head:?}");
+}
+
+#[tokio::test]
+async fn one_signing_key_is_in_place_at_a_time() {
+    let place = Place::new();
+    let store = place.store();
+    let (now, later) = (Stamp::from_unix(10), Stamp::from_unix(20));
+    let [one, two, staged] = ["one", "two", "staged"].map(Kid::from_text);
+    let insert = |kid: &Kid| keys::insert_signing_key(kid, "PUBLIC", &"PRIVATE".into(), "LEAF", now);
+    let submit =
+        async |statements: Vec<Statement>| store.submit(Unit::default().write_all(statements)).await.is_ok();
+    assert!(submit(vec![keys::no_signing_key_in_place(), insert(&one)]).await);
+    assert!(!submit(vec![keys::no_signing_key_in_place(), insert(&two)]).await, "one is active");
+    let succeed = |old: &Kid, new: &Kid| {
+        vec![keys::deprecate_signing_key(old, now, later), keys::no_signing_key_in_place(), insert(new)]
+    };
+    assert!(submit(succeed(&one, &two)).await);
+    assert!(!submit(succeed(&one, &Kid::from_text("three"))).await, "one left its place already");
+    let stage =
+        "INSERT INTO mastio_keys (kid, pubkey_pem, privkey_pem, created_at) VALUES ('staged', '', 'S', ?1)";
+    assert!(submit(vec![Statement::one(stage, vec![now.into()])]).await);
+    assert!(!submit(succeed(&two, &one)).await, "another is staged");
+    assert!(!submit(vec![keys::activate_signing_key(&staged, now)]).await, "two is active");
+    assert!(!submit(vec![keys::drop_signing_key(&two)]).await, "two is not staged");
+    let activate =
+        || vec![keys::deprecate_signing_key(&two, now, later), keys::activate_signing_key(&staged, now)];
+    assert!(submit(activate()).await && !submit(activate()).await);
+    assert!(!submit(vec![keys::drop_signing_key(&staged)]).await, "it is active");
+    let mut rows = keys::signing_keys(store.database()).unwrap();
+    rows.sort_by(|one, other| one.kid.cmp(&other.kid));
+    let found: Vec<_> =
+        rows.iter().map(|row| (row.kid.as_str(), row.state, row.private.expose_secret())).collect();
+    let grace = KeyState::Grace(Some(later));
+    assert_eq!(found, [("one", grace, ""), ("staged", KeyState::Active, "S"), ("two", grace, "")]);
 }

@@ -91,15 +91,7 @@ impl Boot<'_> {
         issuer: &Issuer<KeyPair>,
     ) -> Result<(), BootError> {
         let fresh = self.maker(org).signing_key(issuer).map_err(mint)?;
-        let leaf = fresh.leaf.pem();
-        let now = self.clock.now();
-        unit.statements.push(keys::insert_signing_key(
-            &fresh.kid,
-            &fresh.public_pem,
-            &fresh.private,
-            &leaf,
-            now,
-        ));
+        unit.statements.push(fresh.insert(self.clock.now()));
         unit.events.push(fresh.event());
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! The CAs of the organisation at one moment: the registry, with everything parsed that certifying and believing need.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use mastio_core::Stamp;
+use mastio_core::{Stamp, Thumbprint};
 use mastio_custody::Custody;
 use mastio_pki::{Certificate, Issuer, KeyPair};
 use mastio_store::{
@@ -17,6 +17,10 @@ use super::{TrustError, unusable};
 
 /// The most links that the server sends along: a client that is further behind fetches the trust file.
 const MOST_LINKS: usize = 3;
+
+/// The most superseded CAs of a kind that the trust file shows: its readers bound what they read
+/// ([`mastio_pki::pem::MAX_CERTIFICATES`]).
+const MOST_SHOWN: usize = 4;
 
 /// A CA of the organisation.
 #[derive(Debug, Clone)]
@@ -33,6 +37,12 @@ pub struct Ca {
     pub compromised: bool,
     /// A superseded root's certificate for its successor.
     pub link: Option<Certificate>,
+    /// Since when we have it.
+    pub created_at: Stamp,
+    /// Since when it certified, if it ever did.
+    pub activated_at: Option<Stamp>,
+    /// Since when another does.
+    pub superseded_at: Option<Stamp>,
     /// It with its key, if it is an intermediate whose key we hold.
     pub issuer: Option<Arc<Issuer<KeyPair>>>,
 }
@@ -63,6 +73,9 @@ impl Ca {
             state: row.state,
             cut: row.cut,
             compromised: row.compromised,
+            created_at: row.created_at,
+            activated_at: row.activated_at,
+            superseded_at: row.superseded_at,
             certificate,
             issuer,
         })
@@ -72,7 +85,14 @@ impl Ca {
         (self.kind, self.state) == (kind, state)
     }
 
-    fn has_ended(&self, now: Stamp) -> bool {
+    /// Whether it ever certified: a staged one whose rotation was given up did not.
+    #[must_use]
+    pub fn was_in_use(&self) -> bool {
+        self.activated_at.is_some() || matches!(self.state, CaState::Active | CaState::Superseded)
+    }
+
+    /// Whether it is past its end.
+    pub(crate) fn has_ended(&self, now: Stamp) -> bool {
         self.certificate.not_after() <= now
     }
 }
@@ -85,6 +105,10 @@ pub struct Cas {
     shows_staged: bool,
     /// Whether the staged intermediate certifies agents already.
     issues_staged: bool,
+    /// Believed intermediates under another root than the one that certifies agents.
+    outgoing: HashSet<Thumbprint>,
+    /// The root that a rotation with overlap brings, and what hangs under it.
+    incoming: HashSet<Thumbprint>,
     now: Stamp,
 }
 
@@ -97,15 +121,65 @@ impl Cas {
         rotation: Option<&Rotation>,
         now: Stamp,
     ) -> Result<Self, TrustError> {
-        let rows = cas::all(database)?;
+        Self::from_rows(&cas::all(database)?, custody, active, rotation, now)
+    }
+
+    /// The CAs in these rows of the registry.
+    pub(crate) fn from_rows(
+        rows: &[CaRow],
+        custody: &dyn Custody,
+        active: Option<&Arc<Issuer<KeyPair>>>,
+        rotation: Option<&Rotation>,
+        now: Stamp,
+    ) -> Result<Self, TrustError> {
         let all = rows.iter().map(|row| Ca::read(row, active, custody)).collect::<Result<_, _>>()?;
         let overlap = rotation.filter(|rotation| rotation.transition == Transition::Overlap);
-        Ok(Self {
+        let mut cas = Self {
             all,
             shows_staged: overlap.is_some_and(|rotation| rotation.phase >= Phase::Distribute),
             issues_staged: overlap.is_some_and(|rotation| rotation.phase == Phase::Reissue),
+            outgoing: HashSet::new(),
+            incoming: HashSet::new(),
             now,
-        })
+        };
+        cas.outgoing = cas.find_outgoing();
+        cas.incoming = overlap.map(|rotation| cas.find_incoming(rotation)).unwrap_or_default();
+        Ok(cas)
+    }
+
+    fn find_outgoing(&self) -> HashSet<Thumbprint> {
+        let Some(issuing) = self.issuing() else { return HashSet::new() };
+        let mut roots = self.all.iter().filter(|ca| ca.kind == CaKind::Root);
+        let Some(root) = roots.find(|root| issuing.certificate().is_signed_by(&root.certificate)) else {
+            return HashSet::new();
+        };
+        let believed = self.all.iter().filter(|ca| ca.kind == CaKind::Intermediate && self.believes(ca));
+        let elsewhere = believed.filter(|ca| !ca.certificate.is_signed_by(&root.certificate));
+        elsewhere.map(|ca| ca.certificate.thumbprint()).collect()
+    }
+
+    fn find_incoming(&self, rotation: &Rotation) -> HashSet<Thumbprint> {
+        let Some(root) = self.all.iter().find(|ca| ca.certificate.thumbprint() == rotation.new_root) else {
+            return HashSet::new();
+        };
+        let below = self.all.iter().filter(|ca| ca.certificate.is_signed_by(&root.certificate));
+        below.map(|ca| ca.certificate.thumbprint()).collect()
+    }
+
+    /// Whether agents with certificates of this intermediate should move: it is believed, and what certifies agents now
+    /// hangs under another root.
+    pub(crate) fn is_outgoing(&self, intermediate: &Thumbprint) -> bool {
+        self.outgoing.contains(intermediate)
+    }
+
+    /// Whether this is a CA that the rotation with overlap brings, to which agents are to move.
+    pub(crate) fn is_incoming(&self, ca: &Thumbprint) -> bool {
+        self.incoming.contains(ca)
+    }
+
+    /// Whether there is such an intermediate at all.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
     }
 
     /// Every CA of the registry, the newest first.
@@ -136,18 +210,31 @@ impl Cas {
 
     /// Whose certificates log in: what is in use, and what another took the place of without ending it.
     pub fn believed(&self) -> impl Iterator<Item = &Certificate> {
-        let believed = |ca: &&Ca| match ca.state {
+        self.all.iter().filter(|ca| self.believes(ca)).map(|ca| &ca.certificate)
+    }
+
+    fn believes(&self, ca: &Ca) -> bool {
+        match ca.state {
             CaState::Active => true,
             CaState::Staged => self.shows_staged,
             CaState::Superseded => !ca.cut && self.is_worth_showing(ca),
             CaState::Retired => false,
+        }
+    }
+
+    /// Whose certificates do not log in any more, although they once did.
+    pub(super) fn cut(&self) -> impl Iterator<Item = &Certificate> {
+        let cut = |ca: &&Ca| match ca.state {
+            CaState::Active | CaState::Staged => false,
+            CaState::Superseded => ca.cut || ca.compromised,
+            CaState::Retired => ca.was_in_use(),
         };
-        self.all.iter().filter(believed).map(|ca| &ca.certificate)
+        self.all.iter().filter(cut).map(|ca| &ca.certificate)
     }
 
     /// What the trust file holds beside the active root and in this order: intermediates, since the clients' check of
     /// senders goes one level deep, then roots (contract `pki.md` §4).
-    pub(super) fn shown(&self) -> impl Iterator<Item = &Certificate> {
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Certificate> {
         use CaState::{Active, Staged, Superseded};
         let order = [CaKind::Intermediate, CaKind::Root]
             .into_iter()
@@ -157,7 +244,8 @@ impl Cas {
             Superseded => self.is_worth_showing(ca),
             _ => true,
         };
-        order.flat_map(|(kind, state)| self.of(kind, state)).filter(shown).map(|ca| &ca.certificate)
+        let newest = move |(kind, state)| self.of(kind, state).filter(shown).take(MOST_SHOWN);
+        order.flat_map(newest).map(|ca| &ca.certificate)
     }
 
     /// The way from superseded roots to the active one, the newest first: who knows only an old root believes the server
@@ -171,6 +259,11 @@ impl Cas {
     /// Every intermediate whose key we hold: each signs the revocation list of its leaves.
     pub(super) fn issuers(&self) -> impl Iterator<Item = &Issuer<KeyPair>> {
         self.all.iter().filter_map(|ca| ca.issuer.as_deref())
+    }
+
+    /// Every intermediate that there was.
+    pub(super) fn intermediates(&self) -> impl Iterator<Item = &Certificate> {
+        self.all.iter().filter(|ca| ca.kind == CaKind::Intermediate).map(|ca| &ca.certificate)
     }
 
     /// All that are not history.

@@ -58,7 +58,8 @@ impl SigningKeys {
     }
 }
 
-fn signer(custody: &dyn Custody, row: SigningKeyRow) -> Result<Signer, TrustError> {
+/// The key of a row with its private half.
+pub(crate) fn signer(custody: &dyn Custody, row: SigningKeyRow) -> Result<Signer, TrustError> {
     let what = format!("signing key {}", row.kid);
     let pem = custody.unwrap(&what, &row.private)?;
     let pair = KeyPair::from_pem(pem.expose_secret()).map_err(|error| unusable(&what, error))?;

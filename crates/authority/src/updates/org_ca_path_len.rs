@@ -221,7 +221,7 @@ fn step_back(
     let mut statements = vec![
         cas::supersede(new.thumbprint(), &Superseded::default(), scene.now),
         cas::retire(new.thumbprint(), scene.now),
-        cas::activate(old.certificate.thumbprint(), scene.now),
+        cas::reinstate(old.certificate.thumbprint()),
     ];
     statements.extend(scene.custody.replace(kind, old, scene.now)?);
     Ok(statements)

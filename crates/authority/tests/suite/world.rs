@@ -65,6 +65,11 @@ impl World {
         self.database().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
+    /// The text that `sql` asks the database for.
+    pub(crate) fn text(&self, sql: &str) -> String {
+        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
     /// How often the audit log tells of `event`.
     pub(crate) fn events(&self, event: &str) -> i64 {
         self.count(&format!("SELECT count(*) FROM local_audit WHERE event_type = '{event}'"))

@@ -1,5 +1,7 @@
 //! Secrets, and where private keys live.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -12,6 +14,15 @@ use crate::{
 pub enum Custody {
     /// In the database, sealed when there is a passphrase.
     Local,
+}
+
+/// When the intermediate and the key that signs tokens are rotated (contract `pki.md` §6, §7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyRotation {
+    /// How old the signing key must be before an operator may rotate it.
+    pub min_interval: Duration,
+    /// Whether both are rotated without an operator before they end.
+    pub automatic: bool,
 }
 
 /// The secret of old examples: everybody knows it.
@@ -65,6 +76,12 @@ pub(super) fn at_rest_passphrase(read: &mut Reader<'_>) -> Option<SecretString> 
     read.required_in_production(variable, "set it to a passphrase of at least 32 characters, and back it up");
     let min = if read.in_production() { MIN_PASSPHRASE_IN_PRODUCTION } else { MIN_PASSPHRASE };
     read.secret(variable, min)
+}
+
+pub(super) fn rotation(read: &mut Reader<'_>) -> Option<KeyRotation> {
+    let min_interval = read.duration(variable!("CULLIS_MASTIO_ROTATION_MIN_INTERVAL_SECONDS"), 1);
+    let automatic = read.boolean(variable!("MCP_PROXY_PKI_AUTO_ROTATE_ENABLED"));
+    Some(KeyRotation { min_interval: min_interval?, automatic: automatic? })
 }
 
 /// `local` is allowed in production: the passphrase, which is required there, protects it (contract `operations.md`

@@ -164,6 +164,18 @@ pub(crate) const STORAGE: &[Variable] = &[
         "where the Org CA key lives; `filesystem` is another name of `local`; others are refused, not built yet",
     ),
     Variable::built(
+        "CULLIS_MASTIO_ROTATION_MIN_INTERVAL_SECONDS",
+        Kind::Integer { min: 0, max: 31_536_000 },
+        "30",
+        "how old the key that signs tokens must be before an operator may rotate it; 0: it need not be",
+    ),
+    Variable::built(
+        "MCP_PROXY_PKI_AUTO_ROTATE_ENABLED",
+        Kind::Boolean,
+        "true",
+        "rotate the intermediate and the key that signs tokens when 30 days are left; `false`: that is left to you",
+    ),
+    Variable::built(
         "MCP_PROXY_STRICT_PKI",
         Kind::Boolean,
         "false",

@@ -39,7 +39,6 @@ const GATEWAY: Stage = warns("the AI gateway is not built yet");
 const GUARDIAN: Stage = warns("the guardian is not built yet");
 const FRONTDESK: Stage = warns("the Frontdesk's user lifecycle is not built yet");
 const DEVICES: Stage = warns("device management and attestation are not built yet");
-const ROTATION: Stage = warns("rotation of the signing key is not built yet");
 const SESSIONS: Stage = warns("sessions between agents are not built yet");
 const EXPORT: Stage = warns("audit export to other services is not built yet");
 const LICENCE: Stage = warns("there are no licensed features yet");
@@ -99,7 +98,6 @@ pub(crate) const UNBUILT: &[Variable] = &[
     row("CULLIS_CLOUD_KMS_AZURE_SECRET_NAME", TEXT, "", CLOUD),
     row("CULLIS_CLOUD_KMS_GCP_PROJECT_ID", TEXT, "", CLOUD),
     row("CULLIS_CLOUD_KMS_GCP_SECRET_ID", TEXT, "", CLOUD),
-    row("CULLIS_MASTIO_ROTATION_MIN_INTERVAL_SECONDS", NUMBER, "30", ROTATION),
     row("PROXY_SKIP_MIGRATIONS", Boolean, "false", moot("the schema is brought up to date at start, always")),
     // operators
     row("MCP_PROXY_OIDC_REDIRECT_URI_BASE", Url, "", DASHBOARD),

@@ -11,11 +11,56 @@ events! {
     /// The organisation's root certificate was taken over from the key pair found beside the TLS files.
     "ca.import" Ok RootImported { org_id: String, fingerprint_sha256: Thumbprint, not_after: Stamp, source: String }
 
+    /// A rotation of the Org CA began: the new root and its intermediate are stored, and nothing else has changed.
+    "org_ca.rotation_started" Ok RotationStarted { rotation_id: String, mode: &'static str, transition: &'static str, compromise: bool, fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp, previous_fingerprint_sha256: Thumbprint, by: String }
+
+    /// Another root is the organisation's from now on. After a cut every certificate and token of before is refused, except for SPIFFE agents.
+    "org_ca.rotated" Ok RootRotated { rotation_id: String, mode: &'static str, transition: &'static str, compromise: bool, fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp, previous_fingerprint_sha256: Thumbprint, tls_continuity: bool, agents_invalidated: u64, by: String }
+
+    /// A rotation of the Org CA was given up; what was before it is again.
+    "org_ca.rotation_failed" Error RotationFailed { rotation_id: String, phase: &'static str, error: String }
+
+    /// A rotation of the Org CA with overlap went on to another phase, or was aborted. Agents left are those that had not followed yet.
+    "org_ca.rotation_phase" Ok RotationPhase { rotation_id: String, from: &'static str, to: &'static str, forced: bool, agents_left: u64, by: String }
+
+    /// A rotation of the Org CA with overlap does not go on by itself any more.
+    "org_ca.rotation_paused" Ok RotationPaused { rotation_id: String, phase: &'static str, by: String }
+
+    /// A rotation of the Org CA with overlap that was paused goes on by itself again.
+    "org_ca.rotation_resumed" Ok RotationResumed { rotation_id: String, phase: &'static str, by: String }
+
+    /// An operator downloaded what clients trust from the dashboard.
+    "ca.export_cert" Ok RootExported { fingerprint_sha256: Thumbprint, by: String }
+
     /// An issuing certificate was made below the root.
     "pki.intermediate_created" Ok IntermediateMinted { fingerprint_sha256: Thumbprint, subject: String, not_after: Stamp }
 
     /// A key that signs tokens was made and is active.
     "admin.mastio_key_created" Ok SigningKeyMinted { kid: Kid, not_after: Stamp }
+
+    /// Another key signs tokens. `old_key_signature` is the word of the key of before: over this time, both kids and the new public key.
+    "mastio_key.rotated" Ok SigningKeyRotated { old_kid: Kid, new_kid: Kid, new_public_key: String, issued_at: String, old_key_signature: String, grace_expires_at: Stamp, trigger: &'static str, by: String }
+
+    /// A signing key that an interrupted rotation had left was put in place (`activate`) or thrown away (`drop`); signing goes on.
+    "mastio_key.staged_completed" Ok StagedKeyCompleted { kid: Kid, decision: &'static str, by: String }
+
+    /// How long a replaced signing key verifies tokens was set, for later rotations.
+    "mastio_key.grace_days_set" Ok SigningKeyGraceSet { grace_days: u64, by: String }
+
+    /// Another intermediate certifies from now on; what the one of before certified goes on until it ends. `old_key_signature` is that of the key of before over the new certificate.
+    "pki.intermediate_rotated" Ok IntermediateRotated { old_fingerprint_sha256: Thumbprint, new_fingerprint_sha256: Thumbprint, new_subject: String, not_after: Stamp, old_key_signature: String, trigger: &'static str, by: String }
+
+    /// The intermediate was rotated without an operator, because its end came near.
+    "pki.intermediate_ca_auto_rotate" Ok IntermediateAutoRotated { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, grace_days: u64 }
+
+    /// The intermediate ends in half a year. It is rotated by itself when 30 days are left, unless that is switched off.
+    "pki.intermediate_ca_expiry_warning" Ok IntermediateEndsWarning { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, threshold_days: u32 }
+
+    /// The intermediate ends in two months.
+    "pki.intermediate_ca_expiry_critical" Error IntermediateEndsCritical { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, threshold_days: u32 }
+
+    /// A CA that another took the place of is believed no more, because everything that it certified has ended or it has itself; its private key is wiped.
+    "pki.ca_retired" Ok CaRetired { kind: &'static str, fingerprint_sha256: Thumbprint, subject: String, reason: &'static str }
 
     /// Private keys that lay readable in the database were sealed with the passphrase that is set now.
     "pki.keys_sealed" Ok KeysSealed { count: u64 }

@@ -13,8 +13,10 @@ mod enroll;
 mod enrollments;
 mod history;
 mod login;
+mod mastio_key;
 mod overview;
 mod page;
+mod pki;
 mod replace;
 pub(crate) mod session;
 mod sessions;
@@ -68,6 +70,13 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/badge/audit", get(audit::badge))
         .route("/proxy/updates", get(updates::list))
         .route("/proxy/badge/updates", get(updates::badge))
+        .route("/proxy/pki", get(pki::show))
+        .route("/proxy/pki/rotate-ca", get(pki::ask).post(pki::rotate))
+        .route("/proxy/pki/export-ca", post(pki::export))
+        .route("/proxy/mastio-key", get(mastio_key::show))
+        .route("/proxy/mastio-key/grace-days", post(mastio_key::set_grace_days))
+        .route("/proxy/mastio-key/rotate", post(mastio_key::rotate))
+        .route("/proxy/mastio-key/complete-staged", post(mastio_key::complete_staged))
         .route("/proxy/sessions", get(sessions::list))
         .route("/proxy/sessions/end", post(sessions::end))
         .route("/proxy/sessions/end-others", post(sessions::end_others))

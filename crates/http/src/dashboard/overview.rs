@@ -81,7 +81,7 @@ fn explained(code: &'static str) -> Warning {
     let text = match code {
         "org_ca_legacy_pathlen_zero" => {
             "The Org CA was made with path length zero, so nothing below its intermediate verifies. Nothing is issued \
-             until it is replaced: see Updates."
+             until it is repaired on the page Updates, or rotated on the page PKI."
         }
         _ => "See the log.",
     };

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::{cookie, page::PageError};
 use crate::{
     answer::{ApiError, Invalid, read_body},
+    multipart,
     routes::App,
 };
 
@@ -122,7 +123,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Submitted<T> {
         }
         let (mut parts, body) = request.into_parts();
         let Session(session) = Session::from_request_parts(&mut parts, app).await?;
-        let body = read_body(body).await?;
+        let mut body = read_body(body).await?;
+        if multipart::is_sent(&parts.headers) {
+            let fields = multipart::fields(&parts.headers, body).await?;
+            body = serde_urlencoded::to_string(fields).unwrap_or_default().into();
+        }
         let header = parts.headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok());
         let field = form::<Token>(&body)?.csrf_token;
         check_token(&session, field.as_deref().or(header))?;

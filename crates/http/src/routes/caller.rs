@@ -121,6 +121,20 @@ impl FromRequestParts<Arc<App>> for Certified {
     }
 }
 
+/// An agent by its token, or by its client certificate alone: for what is no secret.
+pub(crate) struct Recognised(pub(crate) Arc<registry::Agent>);
+
+impl FromRequestParts<Arc<App>> for Recognised {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self(match token(&parts.headers) {
+            Some(_) => Agent::from_request_parts(parts, app).await?.0.agent,
+            None => Certified::from_request_parts(parts, app).await?.0.agent,
+        }))
+    }
+}
+
 /// An agent by its client certificate and a proof by its registered key: what changes its own credentials.
 pub(crate) struct Holder(pub(crate) KeyHolder);
 

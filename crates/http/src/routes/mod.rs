@@ -11,14 +11,18 @@ pub(crate) mod enrollment;
 mod fleet;
 pub(crate) mod health;
 mod incidents;
+pub(crate) mod keys;
 pub(crate) mod lifecycle;
 mod once;
+pub(crate) mod pki;
 mod public;
 mod refuse;
 mod renew;
 mod revocations;
+mod rotations;
 mod search;
 mod spiffe;
+mod trust_bundle;
 pub(crate) mod updates;
 
 use std::sync::{
@@ -128,7 +132,14 @@ fn routes() -> Router<Arc<App>> {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/pki/ca.crt", get(public::trust_file))
+        .route("/pki/rotate-ca", post(pki::rotate_ca))
         .route("/pki/crl.pem", get(revocations::lists))
+        .route("/pki/rotations", get(rotations::list))
+        .route("/pki/rotations/{id}", get(rotations::one))
+        .route("/pki/rotations/{id}/advance", post(rotations::advance))
+        .route("/pki/rotations/{id}/pause", post(rotations::pause))
+        .route("/pki/rotations/{id}/resume", post(rotations::resume))
+        .route("/pki/rotations/{id}/abort", post(rotations::abort))
         .route("/pki/revoked.json", get(revocations::revoked))
         .route("/.well-known/cullis/connector-bootstrap", get(public::bootstrap))
         .route("/.well-known/jwks-local.json", get(public::jwks))
@@ -161,6 +172,11 @@ fn routes() -> Router<Arc<App>> {
         .route("/registry/agents/{id}/revoke", post(lifecycle::revoke))
         .route("/registry/agents/{id}/rotate-cert", post(lifecycle::rotate))
         .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
+        .route("/v1/admin/mastio-key", get(keys::show))
+        .route("/v1/admin/mastio-key/rotate", post(keys::rotate))
+        .route("/v1/admin/mastio-key/grace-days", post(keys::set_grace_days))
+        .route("/v1/admin/mastio-key/complete-staged", post(keys::complete_staged))
+        .route("/v1/admin/mastio-ca/rotate", post(keys::rotate_intermediate))
         .route("/proxy/admin/agents", get(fleet::list_in_full))
         .route("/proxy/updates/api", get(updates::list))
         .route("/proxy/updates/{id}/apply", post(updates::apply))
@@ -168,6 +184,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/proxy/updates/{id}/snapshot", delete(updates::wipe))
         .route("/v1/agents/search", get(search::search))
         .route("/v1/agents/self/renew", post(renew::renew))
+        .route("/v1/agents/self/trust-bundle", get(trust_bundle::show))
         .route("/v1/egress/peers", get(egress::peers))
         .route("/v1/egress/resolve", post(egress::resolve))
         .route("/v1/egress/agents/{id}/public-key", get(egress::certificate))
@@ -216,8 +233,11 @@ impl Acting {
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// Tells an agent that two thirds of its certificate's life are over, and since when (RFC 3339).
 const RENEW_AFTER: HeaderName = HeaderName::from_static("x-cullis-cert-renew-after");
+/// Tells an agent the SHA-256 of the trust file that it should have, while a rotation of the Org CA counts on that.
+const TRUST_BUNDLE: HeaderName = HeaderName::from_static("x-cullis-trust-bundle");
 
-/// A fresh nonce on every answer to an agent, a hint when its certificate is due, and who acted for the access log.
+/// A fresh nonce on every answer to an agent, hints when its trust file or its certificate is due, and who acted for
+/// the access log.
 async fn finish(State(app): Shared, mut request: Request, next: Next) -> Response {
     let acting = Acting::default();
     request.extensions_mut().insert(acting.clone());
@@ -225,6 +245,9 @@ async fn finish(State(app): Shared, mut request: Request, next: Next) -> Respons
     let mut response = next.run(request).await;
     if for_agents && let Ok(nonce) = HeaderValue::from_str(&app.authority.proofs().nonce()) {
         response.headers_mut().insert(DPOP_NONCE, nonce);
+        let trust = app.authority.trust();
+        let bundle = trust.followed().and_then(|_| HeaderValue::try_from(trust.bundle.to_string()).ok());
+        response.headers_mut().extend(bundle.map(|bundle| (TRUST_BUNDLE, bundle)));
     }
     if let Some(actor) = acting.0.get() {
         response.extensions_mut().insert(Principal(actor.principal.clone()));

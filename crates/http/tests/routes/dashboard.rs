@@ -14,17 +14,17 @@ use serde_json::json;
 
 use crate::world::{Answer, SECRET, World, nobody};
 
-const PAGE: &str = "text/html,application/xhtml+xml";
+pub(crate) const PAGE: &str = "text/html,application/xhtml+xml";
 
 /// An operator's browser.
-struct Operator<'a> {
+pub(crate) struct Operator<'a> {
     world: &'a World,
     cookie: String,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl<'a> Operator<'a> {
-    async fn log_in(world: &'a World) -> Self {
+    pub(crate) async fn log_in(world: &'a World) -> Self {
         let answer = log_in(world, SECRET).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
         let set = answer.header("set-cookie").unwrap();
@@ -34,26 +34,26 @@ impl<'a> Operator<'a> {
         Self { world, cookie, token }
     }
 
-    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(path).header("cookie", &self.cookie)
     }
 
-    async fn ask(&self, request: http::request::Builder, body: String) -> Answer {
+    pub(crate) async fn ask(&self, request: http::request::Builder, body: String) -> Answer {
         self.world.ask(nobody(), request.body(Body::from(body)).unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask(self.request(Method::GET, path), String::new()).await
     }
 
     /// Sends a form with its token.
-    async fn submit(&self, path: &str, fields: &str) -> Answer {
+    pub(crate) async fn submit(&self, path: &str, fields: &str) -> Answer {
         let request = self.request(Method::POST, path).header("accept", PAGE);
         self.ask(request, format!("csrf_token={}&{fields}", self.token)).await
     }
 
     /// Where a form leads.
-    async fn is_sent_to(&self, path: &str, fields: &str) -> String {
+    pub(crate) async fn is_sent_to(&self, path: &str, fields: &str) -> String {
         let answer = self.submit(path, fields).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
         answer.header("location").unwrap().to_owned()

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 /// A Mastio whose root permits no CA below it: signing is halted.
-async fn halted() -> World {
+pub(crate) async fn halted() -> World {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/pki-vectors.json");
     let vectors: Value = serde_json::from_slice(&fs::read(vectors).unwrap()).unwrap();
     let legacy = |name: &str| vectors["legacy_pathlen_zero"][name].as_str().unwrap().to_owned();

@@ -5,5 +5,7 @@ mod agents;
 mod audit;
 mod dashboard;
 mod health;
+mod keys;
+mod pki;
 mod witness;
 mod world;

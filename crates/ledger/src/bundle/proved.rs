@@ -82,7 +82,7 @@ impl Ledger {
             checkpoint: checkpoint.note,
             log_key,
             signing_cert: beside.signing_cert,
-            ca_chain: self.authority.trust().trust_file.clone(),
+            ca_chain: self.authority.trust().evidence_chain(),
             stamped,
         })
     }

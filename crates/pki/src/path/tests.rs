@@ -3,6 +3,7 @@
 mod anchors;
 mod chains;
 mod deck;
+mod servers;
 
 use mastio_core::{AgentId, OrgId, SpiffeId, SystemRng, TrustDomain};
 use secrecy::ExposeSecret;

@@ -236,6 +236,17 @@ pub fn raise_epoch(unit: Unit, agent: &AgentRow) -> Unit {
     .touch(Touch::Epoch(agent.id.clone(), agent.epoch + 1))
 }
 
+/// Ends every token of every agent, except of those whose certificates SPIRE makes.
+#[must_use]
+pub fn raise_epochs_but_spiffe() -> Statement {
+    Statement::any(
+        "INSERT INTO agent_epochs (agent_id, epoch) \
+         SELECT agent_id, 1 FROM internal_agents WHERE coalesce(enrollment_method, '') <> 'spiffe' \
+         ON CONFLICT (agent_id) DO UPDATE SET epoch = agent_epochs.epoch + 1",
+        vec![],
+    )
+}
+
 /// Ends what hangs on `agent` when it is revoked: user sessions of its certificates, its bindings, and enrolments that
 /// wait for a decision with its key. What is ended so carries `at`, exactly.
 #[must_use]

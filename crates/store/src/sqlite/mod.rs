@@ -180,6 +180,17 @@ impl Store {
         self.queue.on_commit(hook);
     }
 
+    /// Moves what is committed into the database file and empties the write-ahead log, where pages of before may be
+    /// read still. What was deleted is overwritten in the file when it is (`secure_delete`).
+    ///
+    /// # Errors
+    /// When somebody reads all the while.
+    pub async fn forget_deleted(&self) -> Result<(), Unavailable> {
+        let file = self.database.file.clone();
+        let emptied = tokio::task::spawn_blocking(move || session::empty_log(&file)).await;
+        emptied.unwrap_or_else(|join| Err(Unavailable::Broken(join.to_string())))
+    }
+
     /// Why writing fails now, if it does.
     #[must_use]
     pub fn trouble(&self) -> Option<Arc<Unavailable>> {

@@ -53,8 +53,21 @@ pub(super) fn open_for_writing(path: &std::path::Path) -> rusqlite::Result<Conne
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // A key that was replaced must not stay readable in its page.
+    connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
+}
+
+/// Copies the whole log into the database and cuts it to nothing.
+pub(super) fn empty_log(file: &WatchedFile) -> Result<(), Unavailable> {
+    file.check()?;
+    let empty =
+        || open_for_writing(file.path())?.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    match empty().map_err(|error| fault(&error))? {
+        0_i64 => Ok(()),
+        _ => Err(Unavailable::Locked("somebody reads the write-ahead log".into())),
+    }
 }
 
 /// A number that changes when another connection commits.

@@ -1,0 +1,165 @@
+//! What follows for clients: who believes the server now, and what a rotation would break.
+
+use std::collections::BTreeMap;
+
+use mastio_core::{Stamp, Thumbprint};
+use mastio_pki::Certificate;
+use mastio_store::{cas::CaState, keys::CaKind};
+
+use super::{
+    Fleet, Kind, Notes, Patient,
+    agents::SPIFFE,
+    cas::{KnownCa, Registry},
+    files::believes,
+};
+
+/// What follows for clients.
+#[derive(Debug, serde::Serialize)]
+pub struct Outlook {
+    /// Every CA that is not history.
+    pub cas: Vec<CaOutlook>,
+    /// What each kind of rotation would mean today.
+    pub rotations: Vec<Rotation>,
+}
+
+/// A CA, and who depends on it.
+#[derive(Debug, serde::Serialize)]
+pub struct CaOutlook {
+    /// `root` or `intermediate`.
+    pub kind: &'static str,
+    /// Where it is in its life.
+    pub state: CaState,
+    /// Its subject.
+    pub subject: String,
+    /// SHA-256 of the certificate.
+    pub thumbprint: Thumbprint,
+    /// Its last second.
+    pub not_after: Stamp,
+    /// What it certified does not log in any more.
+    pub cut: bool,
+    /// Its key may be known to others.
+    pub compromised: bool,
+    /// How many active agents log in by it.
+    pub agents: u64,
+    /// Of a root: whether a client that trusts nothing else believes the server now.
+    pub connects: Option<bool>,
+}
+
+/// What a rotation would mean.
+#[derive(Debug, serde::Serialize)]
+pub struct Rotation {
+    /// `cut`, `overlap` or `intermediate`.
+    pub of: &'static str,
+    /// Whether clients that trust only the root of today believe the server afterwards; `None`: the root's key could not
+    /// be looked at.
+    pub tls_continuity: Option<bool>,
+    /// How many active agents are refused until they get another certificate, by how they came in.
+    pub refused_until_reissued: BTreeMap<String, u64>,
+    /// How many active agents an operator has to see to, because their certificates come from elsewhere.
+    pub by_hand: u64,
+    /// The same in words.
+    pub means: String,
+}
+
+pub(super) fn of(
+    patient: &Patient<'_>,
+    registry: &Registry,
+    served: &[Certificate],
+    fleet: &Fleet,
+    root_key: Option<bool>,
+    notes: &mut Notes,
+) -> Outlook {
+    let every = [CaKind::Root, CaKind::Intermediate].into_iter().flat_map(|kind| registry.of(kind));
+    let known = every.filter(|ca| ca.row.state != CaState::Retired);
+    let cas = known.map(|ca| look(patient, ca, served, fleet, notes)).collect();
+    let rotations = registry.active(CaKind::Root).map(|root| rotations(root, fleet, root_key));
+    Outlook { cas, rotations: rotations.unwrap_or_default() }
+}
+
+fn look(
+    patient: &Patient<'_>,
+    ca: &KnownCa,
+    served: &[Certificate],
+    fleet: &Fleet,
+    notes: &mut Notes,
+) -> CaOutlook {
+    let certificate = &ca.certificate;
+    let connects = match served.split_first() {
+        Some((leaf, above)) if ca.row.kind == CaKind::Root => {
+            Some(believes(certificate, leaf, above, patient).is_ok())
+        }
+        _ => None,
+    };
+    // Before its activation nobody trusts a root alone, and nobody should trust a compromised one.
+    let expected = ca.row.state == CaState::Superseded && !ca.row.compromised;
+    if connects == Some(false) && expected && certificate.not_after() > patient.now {
+        notes.find(
+            Kind::LinkMissing,
+            format!("root {} ({})", certificate.subject(), certificate.thumbprint()),
+        );
+    }
+    CaOutlook {
+        kind: ca.word(),
+        state: ca.row.state,
+        subject: certificate.subject().to_owned(),
+        thumbprint: certificate.thumbprint(),
+        not_after: certificate.not_after(),
+        cut: ca.row.cut,
+        compromised: ca.row.compromised,
+        agents: fleet.by_ca.get(&certificate.thumbprint()).copied().unwrap_or(0),
+        connects,
+    }
+}
+
+fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotation> {
+    // The new root keeps the name, so a link certificate needs room for one CA below it.
+    let tls_continuity = root_key.map(|usable| usable && root.certificate.path_len() != Some(0));
+    let elsewhere = fleet.by_enrollment.get("byoca").copied().unwrap_or(0);
+    let mut refused = fleet.by_enrollment.clone();
+    let spiffe = refused.remove(SPIFFE).unwrap_or(0);
+    let count: u64 = refused.values().sum();
+    let clients = match tls_continuity {
+        Some(true) => "clients that trust only the root of today connect on, by a link certificate",
+        Some(false) => {
+            "clients that trust only the root of today get a handshake error until they have the new trust file"
+        }
+        None => {
+            "whether clients that trust only the root of today connect on depends on its key, which was not looked at"
+        }
+    };
+    let rotation = |of, tls_continuity, refused_until_reissued, by_hand, means| Rotation {
+        of,
+        tls_continuity,
+        refused_until_reissued,
+        by_hand,
+        means,
+    };
+    vec![
+        rotation(
+            "cut",
+            tls_continuity,
+            refused,
+            elsewhere,
+            format!(
+                "every certificate of before ends: {count} active agents are refused until they get another; {spiffe} SPIFFE agents go on; {clients}"
+            ),
+        ),
+        rotation(
+            "overlap",
+            Some(true),
+            BTreeMap::new(),
+            elsewhere,
+            format!(
+                "agents move one after the other, both roots being believed; {elsewhere} that brought their certificates need another by hand; {spiffe} SPIFFE agents go on"
+            ),
+        ),
+        rotation(
+            "intermediate",
+            Some(true),
+            BTreeMap::new(),
+            0,
+            "agents' certificates go on until they end; clients that trust the root notice nothing"
+                .to_owned(),
+        ),
+    ]
+}

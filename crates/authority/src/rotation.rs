@@ -1,0 +1,211 @@
+//! Another root for the organisation (contract `pki.md` §5, design §4).
+//!
+//! A rotation is a saga of units. The first one, [`stage`](Authority::stage), stores the new root with its intermediate
+//! and opens the row that says so; nothing else has changed then. How it goes on is the [`Transition`]: [`cut`] ends
+//! every certificate of before in one more unit; with [`overlap`] agents move one after the other. Whoever finds a
+//! rotation that was left after the first unit [undoes](undo) it.
+
+pub mod candidate;
+mod cut;
+mod error;
+mod held;
+pub mod overlap;
+pub mod preflight;
+mod undo;
+
+use std::sync::Arc;
+
+use mastio_core::{Event, Thumbprint, event::catalogue};
+use mastio_custody::CaKey;
+use mastio_pki::Issuer;
+use mastio_store::{
+    Rejection, Statement, Touch, Unit, WriteError,
+    cas::{self, CaState, NewCa},
+    keys::CaKind,
+    rotations::{Phase, Rotation, Transition},
+};
+
+pub use self::{
+    candidate::{Candidate, CandidateError, Upload},
+    cut::Rotated,
+    error::RotationError,
+    preflight::{Affected, NoContinuity, Preflight},
+};
+pub(crate) use self::{held::Rotations, undo::undone};
+use crate::{Authority, Outage, admin::Operator};
+
+/// Where the new root comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// It is made here.
+    Mint,
+    /// The operator brings it.
+    Upload(Upload),
+    /// It was prepared and looked at before, and is kept under this name.
+    Prepared(String),
+}
+
+/// How to rotate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// How agents get to the new root.
+    pub transition: Transition,
+    /// The old key may be known to others: nothing that it signs counts any more.
+    pub compromise: bool,
+}
+
+/// A rotation whose first unit is to be written.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    /// Its row.
+    pub(crate) rotation: Rotation,
+    /// The new root.
+    pub(crate) root: CaKey,
+    /// The intermediate below it.
+    pub(crate) intermediate: CaKey,
+}
+
+impl Authority {
+    /// A root that could take the place of the active one.
+    ///
+    /// # Errors
+    /// What speaks against it.
+    pub fn candidate(&self, source: &Source) -> Result<Arc<Candidate>, RotationError> {
+        let (trust, now) = (self.trust(), self.clock.now());
+        Ok(match source {
+            Source::Mint => Arc::new(Candidate::minted(&trust, &trust.org, now, self.rng.as_ref())?),
+            Source::Upload(upload) => Arc::new(Candidate::uploaded(upload, &trust, now)?),
+            Source::Prepared(name) => {
+                let held = self.rotations.take(name, self.clock.elapsed());
+                held.ok_or(RotationError::NotPrepared)?
+            }
+        })
+    }
+
+    /// Keeps a root that was looked at for 10 minutes and returns its name for [`Source::Prepared`].
+    #[must_use]
+    pub fn prepare(&self, candidate: Arc<Candidate>) -> String {
+        let name = self.rng.uuid().to_string();
+        self.rotations.hold(name.clone(), candidate, self.clock.elapsed());
+        name
+    }
+
+    /// Replaces the Org CA. Once begun it goes on to its end even if nobody waits for it.
+    ///
+    /// # Errors
+    /// When another rotation is open, or something speaks against this one. Then what was before is still so.
+    pub async fn rotate_root(
+        self: &Arc<Self>,
+        source: Source,
+        plan: Plan,
+        operator: &Operator,
+    ) -> Result<Rotated, RotationError> {
+        let (authority, operator) = (Arc::clone(self), operator.clone());
+        let run = async move {
+            let _one_at_a_time = authority.rotations.begin().ok_or(RotationError::InProgress)?;
+            authority.undo_leftover().await?;
+            let candidate = authority.candidate(&source)?;
+            match plan.transition {
+                Transition::Cut => authority.cut(&candidate, plan, &operator).await,
+                Transition::Overlap => Err(Outage::internal("an overlap is begun by begin_overlap").into()),
+            }
+        };
+        let ended = tokio::spawn(run).await.unwrap_or_else(|error| Err(Outage::internal(error).into()));
+        ended.inspect_err(|error| tracing::error!(%error, "pki.rotate: the Org CA was not rotated"))
+    }
+
+    /// Tells that an operator took the trust file with them.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub async fn tell_export(&self, operator: &Operator) -> Result<(), Outage> {
+        let fingerprint_sha256 = self.trust().root.thumbprint();
+        let event = catalogue::RootExported { fingerprint_sha256, by: operator.fingerprint.clone() };
+        self.commit(Unit::of(Event::new(&event))).await?;
+        Ok(())
+    }
+
+    /// The first unit: the new root and an intermediate below it are stored with their keys, and the rotation is open.
+    ///
+    /// # Errors
+    /// When another rotation is open, the active root is another one, or the keys cannot be made or sealed.
+    pub(crate) async fn stage(
+        &self,
+        candidate: &Candidate,
+        plan: Plan,
+        operator: &Operator,
+    ) -> Result<Staged, RotationError> {
+        let (trust, now) = (self.trust(), self.clock.now());
+        candidate.still_good(&trust, now)?;
+        let root = copy(candidate.ca())?;
+        let issuer = Issuer::new(root.certificate.clone(), &root.key).map_err(Outage::internal)?;
+        let (intermediate, made) = self.maker(&trust).intermediate(&issuer)?;
+        let (old_root, new_root) = (trust.root.thumbprint(), root.certificate.thumbprint());
+        let rotation = Rotation {
+            id: self.rng.uuid().to_string(),
+            mode: candidate.mode(),
+            transition: plan.transition,
+            phase: Phase::Staged,
+            paused: false,
+            compromise: plan.compromise,
+            old_root,
+            new_root,
+            started_by: operator.fingerprint.clone(),
+            started_at: now,
+            changed_at: now,
+            ended_at: None,
+            error: None,
+        };
+        let started = catalogue::RotationStarted {
+            rotation_id: rotation.id.clone(),
+            mode: rotation.mode.as_str(),
+            transition: rotation.transition.as_str(),
+            compromise: rotation.compromise,
+            fingerprint_sha256: new_root,
+            subject: root.certificate.subject().to_owned(),
+            not_after: root.certificate.not_after(),
+            previous_fingerprint_sha256: old_root,
+            by: operator.fingerprint.clone(),
+        };
+        let unit = Unit::of(Event::new(&started))
+            .tell(made)
+            .write(cas::is_active(old_root))
+            .write(rotation.begin())
+            .write(self.enter(CaKind::Root, &root)?)
+            .write(self.enter(CaKind::Intermediate, &intermediate)?)
+            .touch(Touch::Trust);
+        match self.commit(unit).await {
+            Ok(_) => Ok(Staged { rotation, root, intermediate }),
+            Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => {
+                Err(RotationError::OtherRoot(old_root))
+            }
+            Err(WriteError::Rejected(_)) => Err(RotationError::InProgress),
+            Err(error) => Err(Outage::from(error).into()),
+        }
+    }
+
+    fn enter(&self, kind: CaKind, ca: &CaKey) -> Result<Statement, RotationError> {
+        let thumbprint = ca.certificate.thumbprint();
+        let private = self.custody.wrap(&format!("pki_cas {thumbprint}"), &ca.key.to_pkcs8_pem())?;
+        let new = NewCa {
+            thumbprint,
+            spki: Thumbprint::of(ca.certificate.spki_der()),
+            kind,
+            certificate: &ca.certificate.pem(),
+            private: Some(&private),
+        };
+        Ok(new.enter(CaState::Staged, self.clock.now()))
+    }
+
+    /// The active root with its key.
+    pub(crate) fn active_root(&self) -> Result<CaKey, RotationError> {
+        let root = self.custody.load(CaKind::Root)?;
+        root.ok_or_else(|| Outage::internal("there is no Org CA").into())
+    }
+}
+
+/// A prepared root is kept for a second try; what goes on has a copy of its own.
+fn copy(ca: &CaKey) -> Result<CaKey, Outage> {
+    let key = mastio_pki::KeyPair::from_pkcs8_der(&ca.key.to_pkcs8_der()).map_err(Outage::internal)?;
+    Ok(CaKey { certificate: ca.certificate.clone(), key })
+}

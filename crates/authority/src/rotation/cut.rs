@@ -1,0 +1,215 @@
+//! The hard cut: from one unit to the next another root is the organisation's, and nothing that the old one certified
+//! logs in any more.
+
+use std::{sync::Arc, time::Duration};
+
+use mastio_core::{Event, Stamp, Thumbprint, event::catalogue};
+use mastio_custody::CaKey;
+use mastio_pki::Issuer;
+use mastio_store::{
+    Touch, Unit, agents,
+    cas::{self, CaState, Superseded},
+    config,
+    keys::{self, CaKind},
+    rotations::{Mode, Phase, Transition},
+};
+
+use super::{Affected, Candidate, Plan, RotationError, Staged, preflight::Vouched, undone};
+use crate::{Authority, Outage, admin::Operator, evidence::Identity};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// For how long what a replaced signing key signed is accepted, in days, unless `rotation_grace_days` says otherwise.
+const GRACE_DAYS: u32 = 7;
+
+/// A rotation that has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// Its name.
+    pub id: String,
+    /// Where the new root came from.
+    pub mode: Mode,
+    /// How agents get to it.
+    pub transition: Transition,
+    /// SHA-256 of the new root.
+    pub fingerprint: Thumbprint,
+    /// Its subject.
+    pub subject: String,
+    /// When it ends.
+    pub not_after: Stamp,
+    /// SHA-256 of the root of before.
+    pub previous: Thumbprint,
+    /// SHA-256 of every root that is superseded now, the newest first.
+    pub superseded: Vec<Thumbprint>,
+    /// Whether clients that know only the old root believe this server still.
+    pub tls_continuity: bool,
+    /// Whose certificates ended.
+    pub agents: Affected,
+    /// When.
+    pub at: Stamp,
+}
+
+impl Authority {
+    /// Both units of the cut. When the second one fails, the first one is undone.
+    pub(super) async fn cut(
+        self: &Arc<Self>,
+        candidate: &Candidate,
+        plan: Plan,
+        operator: &Operator,
+    ) -> Result<Rotated, RotationError> {
+        let staged = self.stage(candidate, plan, operator).await?;
+        match self.switch(&staged, operator).await {
+            Ok(rotated) => {
+                self.settle().await;
+                Ok(Rotated { superseded: self.superseded_roots(), ..rotated })
+            }
+            Err(error) => {
+                self.give_up(&staged, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The second unit: everything that makes the new root the organisation's, or nothing of it.
+    async fn switch(&self, staged: &Staged, operator: &Operator) -> Result<Rotated, RotationError> {
+        let (trust, now, agents) = (self.trust(), self.clock.now(), self.affected().await?);
+        let (rotation, root) = (&staged.rotation, &staged.root.certificate);
+        let old_root = self.active_root()?;
+        let vouched = self.vouched(&old_root, root, rotation.compromise)?;
+        let tls_continuity = vouched.link.is_ok();
+        let rotated = catalogue::RootRotated {
+            rotation_id: rotation.id.clone(),
+            mode: rotation.mode.as_str(),
+            transition: rotation.transition.as_str(),
+            compromise: rotation.compromise,
+            fingerprint_sha256: rotation.new_root,
+            subject: root.subject().to_owned(),
+            not_after: root.not_after(),
+            previous_fingerprint_sha256: rotation.old_root,
+            tls_continuity,
+            agents_invalidated: agents.total(),
+            by: operator.fingerprint.clone(),
+        };
+        let unit = Unit::of(Event::new(&rotated)).write(rotation.enter(Phase::Done, now));
+        let unit = self.succeed(unit, staged, &vouched, now)?;
+        let unit = self.replace_signing_key(unit, &staged.intermediate, rotation.compromise, now)?;
+        let unit = unit.write(agents::raise_epochs_but_spiffe()).touch(Touch::Trust);
+        self.commit(unit).await.map_err(Outage::from)?;
+        tracing::info!(
+            fingerprint = %rotation.new_root, agents = agents.total(),
+            "pki.rotate: the Org CA was rotated"
+        );
+        Ok(Rotated {
+            id: rotation.id.clone(),
+            mode: rotation.mode,
+            transition: rotation.transition,
+            fingerprint: rotation.new_root,
+            subject: root.subject().to_owned(),
+            not_after: root.not_after(),
+            previous: trust.root.thumbprint(),
+            superseded: vec![],
+            tls_continuity,
+            agents,
+            at: now,
+        })
+    }
+
+    /// The new root and intermediate take the place of the old ones, and whatever was superseded is cut. The old root's
+    /// key is kept nowhere; the old intermediate's signs the revocation lists of its leaves until they have ended.
+    fn succeed(
+        &self,
+        mut unit: Unit,
+        staged: &Staged,
+        vouched: &Vouched,
+        now: Stamp,
+    ) -> Result<Unit, RotationError> {
+        let compromised = staged.rotation.compromise;
+        let link = vouched.link.as_ref().ok().map(mastio_pki::Certificate::pem);
+        let left = Superseded {
+            cut: true,
+            compromised,
+            link: link.as_deref(),
+            lineage: vouched.lineage.as_deref(),
+            ..Superseded::default()
+        };
+        unit = unit.write(cas::supersede(staged.rotation.old_root, &left, now));
+        if let Some(old) = self.custody.load(CaKind::Intermediate)? {
+            let thumbprint = old.certificate.thumbprint();
+            let key = self.custody.wrap(&format!("pki_cas {thumbprint}"), &old.key.to_pkcs8_pem())?;
+            let left = Superseded { private: Some(&key), cut: true, compromised, ..Superseded::default() };
+            unit = unit.write(cas::supersede(thumbprint, &left, now));
+        }
+        unit = unit.write(cas::cut_superseded(compromised));
+        for (kind, next) in [(CaKind::Root, &staged.root), (CaKind::Intermediate, &staged.intermediate)] {
+            unit = unit
+                .write(cas::activate(next.certificate.thumbprint(), now))
+                .write_all(self.custody.replace(kind, next, now)?);
+        }
+        let parked = keys::wipe_parked(self.store.database()).map_err(Outage::from)?;
+        Ok(unit.write_all(parked))
+    }
+
+    /// A signing key under the new intermediate. What the old one signed for SPIFFE agents is accepted for the usual
+    /// time; after a compromise nothing of before is.
+    pub(super) fn replace_signing_key(
+        &self,
+        unit: Unit,
+        intermediate: &CaKey,
+        compromise: bool,
+        now: Stamp,
+    ) -> Result<Unit, RotationError> {
+        let trust = self.trust();
+        let issuer =
+            Issuer::new(intermediate.certificate.clone(), &intermediate.key).map_err(Outage::internal)?;
+        let fresh = self.maker(&trust).signing_key(&issuer)?;
+        let until = if compromise { now } else { now.plus(self.signing_key_grace()?) };
+        let deprecate = trust.signer.as_ref().map(|old| keys::deprecate_signing_key(&old.kid, now, until));
+        let end_grace = compromise.then(|| keys::end_grace(now));
+        let leaf = fresh.leaf.pem();
+        Ok(unit
+            .write_all(deprecate)
+            .write_all(end_grace)
+            .tell(fresh.event())
+            .write(keys::insert_signing_key(&fresh.kid, &fresh.public_pem, &fresh.private, &leaf, now)))
+    }
+
+    /// `proxy_config.rotation_grace_days`, 1 to 90 (contract `pki.md` §3).
+    fn signing_key_grace(&self) -> Result<Duration, Outage> {
+        let stored = config::get(self.store.database(), "rotation_grace_days")?;
+        let days = stored.and_then(|days| days.trim().parse().ok()).filter(|days| (1..=90).contains(days));
+        Ok((DAY * days.unwrap_or(GRACE_DAYS)).max(self.settings.token_ttl))
+    }
+
+    /// After the commit: what is in memory and in files follows. Whatever fails here is made good by the server's round
+    /// or the next start.
+    pub(super) async fn settle(self: &Arc<Self>) {
+        self.reload_now().await;
+        let trust = self.trust();
+        let identity = Identity::of(&trust.org, &trust.root);
+        if let Err(error) = identity.write(self.store.database().path()) {
+            tracing::error!(%error, "pki.rotate: the identity file could not be written; the next start does it");
+        }
+        if let Err(error) = self.keep_files().await {
+            tracing::error!(%error, "pki.rotate: the TLS files could not be kept; it is tried again");
+        }
+        if let Err(error) = self.write_copies() {
+            tracing::error!(%error, "pki.rotate: the copies for operators could not be written; the next start does it");
+        }
+        if let Err(error) = self.store.forget_deleted().await {
+            tracing::warn!(%error, "pki.rotate: the old key may be readable in the write-ahead log until the next stop");
+        }
+    }
+
+    fn superseded_roots(&self) -> Vec<Thumbprint> {
+        let trust = self.trust();
+        let superseded = |ca: &&crate::trust::Ca| (ca.kind, ca.state) == (CaKind::Root, CaState::Superseded);
+        trust.cas.iter().filter(superseded).map(|ca| ca.certificate.thumbprint()).collect()
+    }
+
+    pub(super) async fn give_up(self: &Arc<Self>, staged: &Staged, why: &RotationError) {
+        let Some(unit) = undone(&staged.rotation, &why.to_string(), self.clock.now()) else { return };
+        if let Err(error) = self.commit(unit).await {
+            tracing::error!(%error, "pki.rotate: the rotation could not be undone; the next one, or the next start, does it");
+        }
+        self.reload_now().await;
+    }
+}

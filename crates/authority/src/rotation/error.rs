@@ -1,0 +1,62 @@
+//! Why the Org CA was not rotated.
+
+use mastio_core::Thumbprint;
+use mastio_custody::CustodyError;
+
+use super::CandidateError;
+use crate::{Outage, Refusal};
+
+/// Why the Org CA was not rotated. What was before is still so.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// The new root.
+    #[error(transparent)]
+    Candidate(#[from] CandidateError),
+    /// One is under way.
+    #[error(
+        "another rotation of the Org CA is in progress; wait until it is over, or look at the PKI page of the dashboard"
+    )]
+    InProgress,
+    /// The prepared root that the operator named was used, or its time is over.
+    #[error("the prepared CA is not here any more; prepare it again and confirm within 10 minutes")]
+    NotPrepared,
+    /// The active root changed since the plan was made.
+    #[error("the active Org CA is not {0} any more: somebody else rotated it; look before you rotate again")]
+    OtherRoot(Thumbprint),
+    /// The keys.
+    #[error("the key store failed, and nothing was changed: {0}")]
+    Custody(#[from] CustodyError),
+    /// Something of ours.
+    #[error("{0}")]
+    Outage(#[from] Outage),
+}
+
+impl Refusal for RotationError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Candidate(error) => error.status(),
+            Self::InProgress | Self::OtherRoot(_) => 409,
+            Self::NotPrepared => 404,
+            Self::Custody(_) => 503,
+            Self::Outage(outage) => outage.status(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Candidate(error) => error.reason(),
+            Self::InProgress => "rotation_in_progress",
+            Self::OtherRoot(_) => "root_changed",
+            Self::NotPrepared => "candidate_gone",
+            Self::Custody(_) => "custody_unavailable",
+            Self::Outage(outage) => outage.reason(),
+        }
+    }
+
+    fn detail(&self) -> serde_json::Value {
+        match self {
+            Self::Candidate(error) => error.detail(),
+            other => other.to_string().into(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Why a rotation with overlap did not begin, go on, or stop.
+
+use mastio_core::Stamp;
+use mastio_custody::CustodyError;
+use mastio_store::rotations::Phase;
+
+use crate::{Outage, Refusal, rotation::RotationError, trust::Halt};
+
+/// Why a rotation with overlap did not begin, go on, or stop. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OverlapError {
+    /// No rotation of this name.
+    #[error("there is no such rotation; GET /pki/rotations lists them")]
+    NotFound,
+    /// It is one that has no phases to act upon.
+    #[error(
+        "this rotation is a hard cut, which is over as soon as it is begun; there is nothing to go on with, pause or abort"
+    )]
+    Cut,
+    /// It is over.
+    #[error("the rotation is over ({})", .0.as_str())]
+    Over(Phase),
+    /// Somebody has not followed yet.
+    #[error(
+        "{left} of {agents} agents {}; wait for them, see who they are with GET /pki/rotations/{{id}}, or go on without them with force=true",
+        if *.fetched { "have not fetched the new trust file" } else { "have not presented a certificate of the new root" }
+    )]
+    Waiting {
+        /// How many have not.
+        left: u64,
+        /// Of how many.
+        agents: u64,
+        /// What they have not done: fetched the trust file, or moved.
+        fetched: bool,
+    },
+    /// The old root is believed for a while yet.
+    #[error("the old root is believed until {0}; wait, or end it now with force=true")]
+    Grace(Stamp),
+    /// It does not go on by itself already.
+    #[error("the rotation is paused already")]
+    Paused,
+    /// It goes on by itself already.
+    #[error("the rotation is not paused")]
+    NotPaused,
+    /// Somebody else took a step meanwhile.
+    #[error("the rotation has changed meanwhile; look at it, then decide again")]
+    Moved,
+    /// Agents could not get certificates.
+    #[error(
+        "agents cannot move while nothing is signed: {0}; rotate with transition=cut, or apply the migration first"
+    )]
+    Halted(#[from] Halt),
+    /// Agents could not go on meanwhile.
+    #[error(
+        "the Org CA expired at {0}, so agents cannot go on under it meanwhile; rotate with transition=cut"
+    )]
+    Expired(Stamp),
+    /// A CA whose key should be in the registry is not there, or without it.
+    #[error(
+        "the key of the {0} root, or of its intermediate, is not held any more; the rotation can only go on"
+    )]
+    KeyGone(&'static str),
+    /// The keys.
+    #[error("the key store failed, and nothing was changed: {0}")]
+    Custody(#[from] CustodyError),
+    /// The new root, or another rotation.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    /// Something of ours.
+    #[error("{0}")]
+    Outage(#[from] Outage),
+}
+
+impl Refusal for OverlapError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::NotFound => 404,
+            Self::Cut
+            | Self::Over(_)
+            | Self::Waiting { .. }
+            | Self::Grace(_)
+            | Self::Paused
+            | Self::NotPaused
+            | Self::Moved
+            | Self::Halted(_)
+            | Self::Expired(_)
+            | Self::KeyGone(_) => 409,
+            Self::Custody(_) => 503,
+            Self::Rotation(error) => error.status(),
+            Self::Outage(outage) => outage.status(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Cut => "rotation_is_a_cut",
+            Self::Over(_) => "rotation_over",
+            Self::Waiting { .. } => "agents_left",
+            Self::Grace(_) => "grace_not_over",
+            Self::Paused => "already_paused",
+            Self::NotPaused => "not_paused",
+            Self::Moved => "rotation_changed",
+            Self::Halted(_) => "signing_halted",
+            Self::Expired(_) => "root_expired",
+            Self::KeyGone(_) => "key_gone",
+            Self::Custody(_) => "custody_unavailable",
+            Self::Rotation(error) => error.reason(),
+            Self::Outage(outage) => outage.reason(),
+        }
+    }
+
+    fn detail(&self) -> serde_json::Value {
+        match self {
+            Self::Rotation(error) => error.detail(),
+            other => other.to_string().into(),
+        }
+    }
+}

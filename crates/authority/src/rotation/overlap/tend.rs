@@ -1,0 +1,94 @@
+//! What goes on by itself: steps, once everybody has followed, and the end of roots that were given up.
+
+use std::{sync::Arc, time::Duration};
+
+use mastio_core::Thumbprint;
+use mastio_pki::Certificate;
+use mastio_store::{
+    Touch, Unit,
+    cas::{self, CaState},
+    keys::CaKind,
+    rotations::{self, Phase, Rotation, following},
+};
+
+use super::{By, OverlapError, RotationError, next};
+use crate::{
+    Authority, Outage,
+    trust::{Ca, Trust},
+};
+
+/// How often is looked whether everybody has followed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often a step that fails is told, and roots that were given up are looked at.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+impl Authority {
+    /// Writes down who has moved, and goes on when everybody has followed. Call it every second or so.
+    pub async fn tend_rotation(self: &Arc<Self>) {
+        if let Err(error) = self.keep_moves().await {
+            tracing::warn!(%error, "who has moved to the new root could not be written down; it is tried again");
+        }
+        let (trust, elapsed) = (self.trust(), self.clock.elapsed());
+        let kept = match trust.followed() {
+            Some(rotation) if !rotation.paused && self.rounds.rotation.is_due(elapsed, LOOK_EVERY) => {
+                self.step_if_followed(rotation).await
+            }
+            None if self.rounds.given_up.is_due(elapsed, TELL_EVERY) => self.retire_given_up(&trust).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = kept
+            && self.rounds.rotation_trouble.is_due(elapsed, TELL_EVERY)
+        {
+            tracing::error!(%error, "pki.rotate: the rotation with overlap does not go on; it is tried again");
+        }
+    }
+
+    async fn step_if_followed(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
+        let trust = self.trust();
+        let Some((next, left)) = next(rotation, &trust) else { return Ok(()) };
+        if next == Phase::Done && self.clock.now() < self.old_root_until(rotation)? {
+            return Ok(());
+        }
+        if following::anybody_left(&self.store, &trust.org, left).await.map_err(Outage::from)? {
+            return Ok(());
+        }
+        match self.step(rotation, By::Itself).await {
+            // An operator was faster, or somebody was enrolled meanwhile.
+            Err(
+                OverlapError::Waiting { .. }
+                | OverlapError::Moved
+                | OverlapError::Rotation(RotationError::InProgress),
+            ) => Ok(()),
+            stepped => stepped,
+        }
+    }
+
+    /// A root that was given up after it had certified agents, once none of them is left: its intermediates are gone.
+    async fn retire_given_up(&self, trust: &Trust) -> Result<(), OverlapError> {
+        let ended = self.ended_roots(trust)?;
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let retired = ended.into_iter().map(|root| cas::retire(root, now)).collect::<Vec<_>>();
+        self.commit(Unit::default().write_all(retired).touch(Touch::Trust)).await.map_err(Outage::from)?;
+        Ok(())
+    }
+
+    fn ended_roots(&self, trust: &Trust) -> Result<Vec<Thumbprint>, OverlapError> {
+        let is = |ca: &&Ca| (ca.kind, ca.state, ca.cut) == (CaKind::Root, CaState::Superseded, false);
+        let superseded: Vec<_> = trust.cas.iter().filter(is).map(|ca| &ca.certificate).collect();
+        if superseded.is_empty() {
+            return Ok(vec![]);
+        }
+        let aborted = rotations::aborted(self.store.database()).map_err(Outage::from)?;
+        let holds = |root: &Certificate, ca: &Ca| {
+            (ca.kind == CaKind::Intermediate && ca.state != CaState::Retired)
+                && ca.certificate.is_signed_by(root)
+        };
+        let ended = |root: &&Certificate| {
+            aborted.contains(&root.thumbprint()) && !trust.cas.iter().any(|ca| holds(root, ca))
+        };
+        Ok(superseded.into_iter().filter(ended).map(Certificate::thumbprint).collect())
+    }
+}

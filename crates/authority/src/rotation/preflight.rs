@@ -1,0 +1,196 @@
+//! What a rotation of the Org CA would do, before anybody does it.
+
+use mastio_core::{Stamp, Thumbprint};
+use mastio_custody::CaKey;
+use mastio_pki::{Certificate, IssueError, Issuer, lineage, profile};
+use mastio_store::{
+    agents::{
+        Method,
+        fleet::{self, Filter, Status},
+    },
+    rotations::{Mode, Transition},
+};
+
+use super::{Candidate, Plan, RotationError};
+use crate::{Authority, Outage, trust::Trust};
+
+/// What a rotation would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preflight {
+    /// Where the new root comes from.
+    pub mode: Mode,
+    /// How agents get to it.
+    pub transition: Transition,
+    /// Whether the old key may be known to others.
+    pub compromise: bool,
+    /// SHA-256 of the new root.
+    pub fingerprint: Thumbprint,
+    /// Its subject.
+    pub subject: String,
+    /// When it ends.
+    pub not_after: Stamp,
+    /// SHA-256 of the root that it takes the place of.
+    pub previous: Thumbprint,
+    /// Whether clients that know only the old root believe this server afterwards, or why they do not.
+    pub continuity: Result<(), NoContinuity>,
+    /// Active agents by what the rotation means for them.
+    pub agents: Affected,
+    /// What happens, in sentences.
+    pub consequences: Vec<String>,
+}
+
+/// Active agents by what a new root means for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Affected {
+    /// Their certificates are made here.
+    pub managed: u64,
+    /// The organisation's own CA makes them, below the root.
+    pub byoca: u64,
+    /// SPIRE makes them: the root means nothing to them.
+    pub spiffe_unaffected: u64,
+}
+
+impl Affected {
+    /// Those that need another certificate.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.managed + self.byoca
+    }
+}
+
+/// Why the old root cannot vouch for the new one in TLS.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoContinuity {
+    /// It must not.
+    #[error("the old root's key may be known to others, so nothing that it signs counts")]
+    Compromise,
+    /// It has ended.
+    #[error("the old root expired at {0}")]
+    Expired(Stamp),
+    /// Its path length leaves no room for another root below it.
+    #[error(
+        "the old root's path length leaves no room for a link certificate; a new root with the same subject needs less"
+    )]
+    PathLength,
+    /// Anything else.
+    #[error("the old root cannot sign a link certificate: {0}")]
+    Unable(String),
+}
+
+/// What the old root says of the new one.
+#[derive(Debug)]
+pub(crate) struct Vouched {
+    /// Its certificate for the new root's key, in which TLS clients believe.
+    pub(crate) link: Result<Certificate, NoContinuity>,
+    /// Its signed statement; `None` after a compromise, where the break is recorded.
+    pub(crate) lineage: Option<String>,
+}
+
+impl Authority {
+    /// What rotating to `candidate` as planned would do now.
+    ///
+    /// # Errors
+    /// When something has come to speak against it, or the old root or the agents cannot be read.
+    pub async fn preflight(&self, candidate: &Candidate, plan: &Plan) -> Result<Preflight, RotationError> {
+        let (trust, now) = (self.trust(), self.clock.now());
+        candidate.still_good(&trust, now)?;
+        let vouched = self.vouched(&self.active_root()?, candidate.certificate(), plan.compromise)?;
+        let continuity = vouched.link.map(drop);
+        let agents = self.affected().await?;
+        let root = candidate.certificate();
+        Ok(Preflight {
+            mode: candidate.mode(),
+            transition: plan.transition,
+            compromise: plan.compromise,
+            fingerprint: root.thumbprint(),
+            subject: root.subject().to_owned(),
+            not_after: root.not_after(),
+            previous: trust.root.thumbprint(),
+            consequences: consequences(plan, &trust, root, &continuity, &agents),
+            continuity,
+            agents,
+        })
+    }
+
+    /// Active agents by what a new root means for them.
+    pub(crate) async fn affected(&self) -> Result<Affected, Outage> {
+        let active = |method| Filter { status: Some(Status::Active), method, ..Filter::default() };
+        let count = async |method| fleet::count(&self.store, &active(method)).await;
+        let (all, byoca) = (count(None).await?, count(Some(Method::Byoca)).await?);
+        let spiffe_unaffected = count(Some(Method::Spiffe)).await?;
+        Ok(Affected { managed: all.saturating_sub(byoca + spiffe_unaffected), byoca, spiffe_unaffected })
+    }
+
+    /// What `old` says of `new`: the way on for who knows only the old root.
+    ///
+    /// # Errors
+    /// When its key does not sign at all.
+    pub(crate) fn vouched(
+        &self,
+        old: &CaKey,
+        new: &Certificate,
+        compromise: bool,
+    ) -> Result<Vouched, Outage> {
+        if compromise {
+            return Ok(Vouched { link: Err(NoContinuity::Compromise), lineage: None });
+        }
+        let now = self.clock.now();
+        let issuer = match Issuer::new(old.certificate.clone(), &old.key) {
+            Ok(issuer) => issuer,
+            Err(error) => {
+                return Ok(Vouched { link: Err(NoContinuity::Unable(error.to_string())), lineage: None });
+            }
+        };
+        let link = profile::link(&issuer, new, now, self.rng.as_ref()).map_err(|error| match error {
+            IssueError::IssuerExpired(at) => NoContinuity::Expired(at),
+            IssueError::PathLength => NoContinuity::PathLength,
+            other => NoContinuity::Unable(other.to_string()),
+        });
+        let lineage = lineage::vouch(&issuer, new, now).map_err(Outage::internal)?;
+        Ok(Vouched { link, lineage: Some(lineage) })
+    }
+}
+
+fn consequences(
+    plan: &Plan,
+    trust: &Trust,
+    new: &Certificate,
+    continuity: &Result<(), NoContinuity>,
+    agents: &Affected,
+) -> Vec<String> {
+    let mut told = vec![match plan.transition {
+        Transition::Cut => format!(
+            "{} agents with certificates of this Mastio and {} with certificates of the organisation's own CA get \
+             401 ca_rotated, and their tokens end, until each has a new certificate (rotate-cert, or another enrolment)",
+            agents.managed, agents.byoca
+        ),
+        Transition::Overlap => format!(
+            "{} agents move to new certificates one after the other and {} must bring one of their own CA; nobody is \
+             refused meanwhile",
+            agents.managed, agents.byoca
+        ),
+    }];
+    told.push(format!(
+        "{} SPIFFE agents go on: their certificates come from SPIRE",
+        agents.spiffe_unaffected
+    ));
+    told.push(match continuity {
+        Ok(()) => "Clients that know only the old root go on to believe this server by a link certificate, except \
+                   those that check paths as Go's crypto/x509 does: give these the new trust file"
+            .to_owned(),
+        Err(why) => format!(
+            "Clients that know only the old root do not believe this server any more and need the new trust file first: {why}"
+        ),
+    });
+    if let Some(halt) = &trust.halt {
+        told.push(format!("Signing is halted now ({halt})"));
+    }
+    if new.key_id().is_none() {
+        told.push(
+            "The new root has no subject key identifier, which strict verifiers (Python 3.13, openssl -x509_strict) \
+             demand: better make it again with one"
+                .to_owned(),
+        );
+    }
+    told
+}

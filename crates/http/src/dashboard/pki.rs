@@ -1,0 +1,246 @@
+//! `/proxy/pki`: the CAs of the organisation; and `/proxy/pki/rotate-ca`: another Org CA, looked at before it counts.
+
+use askama::Template;
+use axum::{
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+};
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use mastio_authority::{
+    Refusal, dashboard,
+    rotation::{
+        Preflight,
+        overlap::{self, OverlapError},
+    },
+    trust::Ca,
+};
+use mastio_core::Stamp;
+use mastio_store::{cas::CaState, keys::CaKind, rotations::Transition};
+use serde::Deserialize;
+
+use super::{
+    login::Nothing,
+    page::{Frame, PageError, Said, go, render},
+    session::{Session, Submitted},
+    text,
+};
+use crate::routes::{App, Shared, pki};
+
+const HERE: &str = "/proxy/pki";
+const ROTATE: &str = "/proxy/pki/rotate-ca";
+
+#[derive(Template)]
+#[template(path = "pki.html")]
+struct PkiPage {
+    frame: Frame,
+    cas: Vec<Row>,
+    rotation: Option<UnderWay>,
+    halt: Option<String>,
+}
+
+/// A CA in words.
+struct Row {
+    kind: &'static str,
+    state: &'static str,
+    /// It signs what is made from now on.
+    is_current: bool,
+    /// What it certified does not log in any more.
+    cut: bool,
+    compromised: bool,
+    has_link: bool,
+    fingerprint: String,
+    subject: String,
+    until: String,
+    since: String,
+}
+
+/// A rotation that is not over.
+struct UnderWay {
+    id: String,
+    phase: &'static str,
+    /// How far the agents are, if it is one that they follow.
+    progress: Option<String>,
+    since: String,
+    by: String,
+}
+
+impl Row {
+    fn new(ca: &Ca, now: Stamp) -> Self {
+        Self {
+            kind: match ca.kind {
+                CaKind::Root => "Org CA",
+                CaKind::Intermediate => "Intermediate",
+            },
+            state: ca.state.as_str(),
+            is_current: ca.state == CaState::Active,
+            cut: ca.cut && ca.state == CaState::Superseded,
+            compromised: ca.compromised,
+            has_link: ca.link.is_some(),
+            fingerprint: text::grouped(&ca.certificate.thumbprint().to_string()),
+            subject: ca.certificate.subject().to_owned(),
+            until: text::moment(ca.certificate.not_after()),
+            since: text::distance(ca.superseded_at.or(ca.activated_at).unwrap_or(ca.created_at), now),
+        }
+    }
+}
+
+pub(super) async fn show(
+    State(app): Shared,
+    Session(session): Session,
+    RawQuery(query): RawQuery,
+) -> Result<Response, PageError> {
+    let (trust, now) = (app.authority.trust(), app.authority.clock().now());
+    let mut cas: Vec<&Ca> = trust.cas.iter().collect();
+    cas.sort_by_key(|ca| (ca.state != CaState::Active, ca.kind == CaKind::Intermediate));
+    let progress = match trust.followed() {
+        Some(rotation) => Some(app.authority.rotation(&rotation.id).await?.summary()),
+        None => None,
+    };
+    render(&PkiPage {
+        frame: Frame::new(&app, &session, "pki", Said::read(query.as_deref(), &session)).await?,
+        cas: cas.into_iter().map(|ca| Row::new(ca, now)).collect(),
+        rotation: trust.rotation.as_ref().map(|rotation| UnderWay {
+            id: rotation.id.clone(),
+            phase: rotation.phase.as_str(),
+            progress: progress.clone(),
+            since: text::distance(rotation.started_at, now),
+            by: rotation.started_by.clone(),
+        }),
+        halt: trust.halt.as_ref().map(ToString::to_string),
+    })
+}
+
+/// The trust file as a download.
+pub(super) async fn export(
+    State(app): Shared,
+    Submitted { session, .. }: Submitted<Nothing>,
+) -> Result<Response, PageError> {
+    app.authority.tell_export(&session.operator).await?;
+    let headers = [
+        (CONTENT_TYPE, "application/x-pem-file"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"org-ca.pem\""),
+    ];
+    Ok((headers, app.authority.trust().trust_file.clone()).into_response())
+}
+
+#[derive(Template)]
+#[template(path = "rotate-ca.html")]
+struct AskPage {
+    frame: Frame,
+    fingerprint: String,
+    until: String,
+}
+
+pub(super) async fn ask(
+    State(app): Shared,
+    Session(session): Session,
+    RawQuery(query): RawQuery,
+) -> Result<Response, PageError> {
+    let trust = app.authority.trust();
+    render(&AskPage {
+        frame: Frame::new(&app, &session, "pki", Said::read(query.as_deref(), &session)).await?,
+        fingerprint: text::grouped(&trust.root.thumbprint().to_string()),
+        until: text::moment(trust.root.not_after()),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "rotate-ca-confirm.html")]
+struct ConfirmPage {
+    frame: Frame,
+    origin: &'static str,
+    fingerprint: String,
+    subject: String,
+    until: String,
+    previous: String,
+    /// Why clients that know only the old root do not believe this server any more, if so.
+    break_of_trust: Option<String>,
+    overlap: bool,
+    compromise: bool,
+    consequences: Vec<String>,
+    candidate: String,
+}
+
+/// Either of the two forms: what should be the new root, or that the one that was shown should be it.
+#[derive(Deserialize)]
+pub(super) struct Form {
+    #[serde(flatten)]
+    asked: pki::Asked,
+    #[serde(default)]
+    ca_cert: String,
+    #[serde(default)]
+    ca_key: String,
+}
+
+pub(super) async fn rotate(
+    State(app): Shared,
+    Submitted { session, fields }: Submitted<Form>,
+) -> Result<Response, PageError> {
+    let plan = fields.asked.plan()?;
+    if fields.asked.candidate.is_empty() {
+        let sent = vec![("ca_cert".to_owned(), fields.ca_cert), ("ca_key".to_owned(), fields.ca_key)];
+        let source = fields.asked.source(|| pki::uploaded(sent))?;
+        let shown = async || {
+            if plan.transition == Transition::Overlap {
+                app.authority.may_overlap()?;
+            }
+            let candidate = app.authority.candidate(&source)?;
+            let preflight = app.authority.preflight(&candidate, &plan).await?;
+            Ok::<_, OverlapError>((preflight, app.authority.prepare(candidate)))
+        };
+        return match shown().await {
+            Ok((preflight, candidate)) => confirm(&app, &session, preflight, candidate).await,
+            Err(error) => refused(&session, error),
+        };
+    }
+    let source = fields.asked.source(|| pki::uploaded(vec![]))?;
+    if plan.transition == Transition::Overlap {
+        let begun = app.authority.begin_overlap(source, overlap::GRACE_DAYS, &session.operator).await;
+        return match begun {
+            Ok(_) => Ok(go(&session, HERE, "flash", "The rotation with overlap began.")),
+            Err(error) => refused(&session, error),
+        };
+    }
+    match app.authority.rotate_root(source, plan, &session.operator).await {
+        Ok(rotated) => {
+            let text = format!(
+                "The Org CA was rotated to {}. {} agents need new certificates.",
+                text::grouped(&rotated.fingerprint.to_string()),
+                rotated.agents.total()
+            );
+            Ok(go(&session, HERE, "flash", &text))
+        }
+        Err(error) => refused(&session, error),
+    }
+}
+
+async fn confirm(
+    app: &App,
+    session: &dashboard::Session,
+    preflight: Preflight,
+    candidate: String,
+) -> Result<Response, PageError> {
+    render(&ConfirmPage {
+        frame: Frame::new(app, session, "pki", Said::default()).await?,
+        origin: pki::origin(preflight.mode),
+        fingerprint: text::grouped(&preflight.fingerprint.to_string()),
+        subject: preflight.subject,
+        until: text::moment(preflight.not_after),
+        previous: text::grouped(&preflight.previous.to_string()),
+        break_of_trust: preflight.continuity.err().map(|why| why.to_string()),
+        overlap: preflight.transition == Transition::Overlap,
+        compromise: preflight.compromise,
+        consequences: preflight.consequences,
+        candidate,
+    })
+}
+
+fn refused<R: Refusal>(session: &dashboard::Session, error: R) -> Result<Response, PageError>
+where
+    PageError: From<R>,
+{
+    match error.status() {
+        500.. => Err(error.into()),
+        _ => Ok(go(session, ROTATE, "error", &error.to_string())),
+    }
+}

@@ -1,0 +1,194 @@
+//! `POST /pki/rotate-ca`: another Org CA (contract `pki.md` §5, seed 003 §2).
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use http::HeaderMap;
+use mastio_authority::rotation::{
+    Plan, Preflight, Rotated, Source, Upload,
+    overlap::{self, RotationStatus},
+};
+use mastio_store::rotations::{Mode, Transition};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Shared, caller::Admin, rotations};
+use crate::{
+    answer::{ApiError, Invalid, StrictQuery, read_body},
+    multipart,
+};
+
+/// How to rotate, in the words of a query or of a form.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Asked {
+    /// `mint` or `upload`.
+    mode: String,
+    /// `cut`, as it is when left out, or `overlap`.
+    transition: String,
+    /// `compromise`, or left out.
+    reason: String,
+    /// The name of a root that a dry run prepared.
+    pub(crate) candidate: String,
+}
+
+impl Asked {
+    pub(crate) fn plan(&self) -> Result<Plan, ApiError> {
+        let transition = match self.transition.as_str() {
+            "" | "cut" => Transition::Cut,
+            "overlap" => Transition::Overlap,
+            _ => return Err(unknown("transition", "must be cut or overlap")),
+        };
+        match self.reason.as_str() {
+            "" => Ok(Plan { transition, compromise: false }),
+            "compromise" if transition == Transition::Overlap => Err(unknown(
+                "transition",
+                "must be cut: a key that others may know must not be believed any longer",
+            )),
+            "compromise" => Ok(Plan { transition, compromise: true }),
+            _ => Err(unknown("reason", "must be compromise, or left out")),
+        }
+    }
+
+    /// Where the new root comes from; `upload` is asked for what was sent if it is wanted.
+    pub(crate) fn source(
+        &self,
+        upload: impl FnOnce() -> Result<Upload, ApiError>,
+    ) -> Result<Source, ApiError> {
+        match (self.candidate.as_str(), self.mode.as_str()) {
+            ("", "mint") => Ok(Source::Mint),
+            ("", "upload") => upload().map(Source::Upload),
+            ("", _) => Err(unknown("mode", "must be mint or upload")),
+            (name, _) => Ok(Source::Prepared(name.to_owned())),
+        }
+    }
+}
+
+fn unknown(name: &str, msg: &str) -> ApiError {
+    ApiError::unprocessable(vec![Invalid::query(name, msg)])
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Query {
+    #[serde(default)]
+    dry_run: bool,
+    /// How many days the old root is believed after the new one became the active one, with `transition=overlap`.
+    #[serde(default)]
+    grace_days: String,
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+pub(crate) async fn rotate_ca(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictQuery(query): StrictQuery<Query>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let plan = query.asked.plan()?;
+    let grace_days = grace_days(plan.transition, &query.grace_days)?;
+    let sent = match multipart::is_sent(&headers) {
+        true => multipart::fields(&headers, read_body(request.into_body()).await?).await?,
+        false => vec![],
+    };
+    let source = query.asked.source(|| uploaded(sent))?;
+    if query.dry_run {
+        let candidate = app.authority.candidate(&source)?;
+        if plan.transition == Transition::Overlap {
+            app.authority.may_overlap()?;
+        }
+        let preflight = app.authority.preflight(&candidate, &plan).await?;
+        return Ok(Json(what_would_be(&preflight, &app.authority.prepare(candidate))));
+    }
+    match plan.transition {
+        Transition::Cut => Ok(Json(what_is(&app.authority.rotate_root(source, plan, &operator).await?))),
+        Transition::Overlap => {
+            let begun = app.authority.begin_overlap(source, grace_days, &operator).await?;
+            Ok(Json(what_began(&app.authority.rotation(&begun.id).await?)))
+        }
+    }
+}
+
+/// Only an overlap has a grace.
+fn grace_days(transition: Transition, text: &str) -> Result<u32, ApiError> {
+    match (transition, text) {
+        (_, "") => Ok(overlap::GRACE_DAYS),
+        (Transition::Cut, _) => Err(unknown("grace_days", "goes with transition=overlap only")),
+        (Transition::Overlap, text) => text
+            .parse()
+            .ok()
+            .filter(|days| *days <= overlap::MOST_GRACE_DAYS)
+            .ok_or_else(|| unknown("grace_days", "must be a number of days, at most 365")),
+    }
+}
+
+/// The parts `ca_cert` and `ca_key`.
+pub(crate) fn uploaded(fields: Vec<(String, String)>) -> Result<Upload, ApiError> {
+    let mut fields = std::collections::HashMap::<_, _>::from_iter(fields);
+    let mut part = |name: &str| {
+        let missing = || {
+            let text = "Field required: a part of a multipart/form-data body, in PEM";
+            ApiError::unprocessable(vec![Invalid::member(name, "missing", text)])
+        };
+        fields.remove(name).filter(|text: &String| !text.trim().is_empty()).ok_or_else(missing)
+    };
+    Ok(Upload { certificates: part("ca_cert")?, key: part("ca_key")?.into() })
+}
+
+fn what_would_be(preflight: &Preflight, candidate: &str) -> Value {
+    let agents = preflight.agents;
+    json!({
+        "status": "dry_run",
+        "mode": preflight.mode,
+        "transition": preflight.transition,
+        "compromise": preflight.compromise,
+        "fingerprint_sha256": preflight.fingerprint,
+        "subject": preflight.subject,
+        "not_after": preflight.not_after,
+        "previous_fingerprint_sha256": preflight.previous,
+        "tls_continuity": preflight.continuity.is_ok(),
+        "no_tls_continuity_because": preflight.continuity.as_ref().err().map(ToString::to_string),
+        "agents_affected": agents.total(),
+        "agents": agents,
+        "consequences": preflight.consequences,
+        "candidate": candidate,
+    })
+}
+
+fn what_is(rotated: &Rotated) -> Value {
+    json!({
+        "status": "rotated",
+        "rotation_id": rotated.id,
+        "mode": rotated.mode,
+        "transition": rotated.transition,
+        "fingerprint_sha256": rotated.fingerprint,
+        "subject": rotated.subject,
+        "not_after": rotated.not_after,
+        "previous_fingerprint_sha256": rotated.previous,
+        "superseded": rotated.superseded,
+        "agents_invalidated": rotated.agents.total(),
+        "agents": rotated.agents,
+        "tls_continuity": rotated.tls_continuity,
+        "rotated_at": rotated.at,
+    })
+}
+
+/// The shape of a rotation, with what all answers of this route have.
+fn what_began(status: &RotationStatus) -> Value {
+    let mut body = rotations::shape(status);
+    body["status"] = "begun".into();
+    body["rotation_id"] = body["id"].clone();
+    body["fingerprint_sha256"] = body["new_root"].clone();
+    body["previous_fingerprint_sha256"] = body["old_root"].clone();
+    body
+}
+
+/// The mode in words.
+pub(crate) fn origin(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Mint => "made by this Mastio",
+        Mode::Upload => "brought by you",
+    }
+}

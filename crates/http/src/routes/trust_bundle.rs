@@ -1,0 +1,24 @@
+//! An agent fetches whom to trust (contract `pki.md`, "better than both" 7).
+
+use axum::{extract::State, response::Response};
+use http::{HeaderMap, HeaderValue, header::CACHE_CONTROL};
+use mastio_authority::Outage;
+
+use super::{Shared, caller::Recognised, refuse};
+use crate::{answer::ApiError, etag};
+
+pub(crate) async fn show(
+    State(app): Shared,
+    Recognised(agent): Recognised,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let (authority, id) = (&app.authority, agent.id());
+    authority.limits.by_fetching_agent(id).map_err(|over| refuse::over_limit(authority, over))?;
+    let bundle = authority.trust_bundle(id).await?;
+    let body = serde_json::to_string(&bundle).map_err(Outage::internal)?;
+    // Of the trust file, not of the answer: the generation means nothing to whoever has the file.
+    let tag = format!("\"{}\"", &bundle.sha256.to_string()[..32]);
+    let mut response = etag::tagged_as(&headers, HeaderValue::from_static("application/json"), body, &tag);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    Ok(response)
+}

@@ -1,0 +1,201 @@
+//! Rotating the Org CA by the API and at the dashboard.
+
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use mastio_core::{Clock, OrgId, SystemRng};
+use mastio_pki::{KeyPair, profile};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::{
+    dashboard::{Operator, PAGE},
+    health::halted,
+    world::{Answer, SECRET, World, nobody},
+};
+
+const ROTATE: &str = "/pki/rotate-ca";
+const FORM: &str = "multipart/form-data; boundary=frontier";
+
+/// A form with these parts.
+fn form(parts: &[(&str, &str)]) -> String {
+    let part = |(name, text): &(&str, &str)| {
+        format!("--frontier\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+    };
+    format!("{}--frontier--\r\n", parts.iter().map(part).collect::<String>())
+}
+
+async fn upload(world: &World, query: &str, parts: &[(&str, &str)]) -> Answer {
+    let request = Request::post(format!("{ROTATE}?{query}")).header("x-admin-secret", SECRET);
+    let request = request.header("content-type", FORM).body(Body::from(form(parts))).unwrap();
+    world.ask(nobody(), request).await
+}
+
+async fn rotate(world: &World, query: &str) -> Answer {
+    world.operate(SECRET, &format!("{ROTATE}?{query}"), &Value::Null).await
+}
+
+/// An organisation's own root and its key, in PEM.
+fn own_root(world: &World) -> (String, String) {
+    let (key, org) = (KeyPair::generate_p256().unwrap(), OrgId::parse("acme").unwrap());
+    let root = profile::root(&org, &key, world.clock.now(), &SystemRng).unwrap();
+    (root.pem(), key.to_pkcs8_pem().expose_secret().to_owned())
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_is_then_committed() {
+    let world = World::new().await;
+    let member = world.member("alice").await;
+    assert_eq!(world.operate("wrong", &format!("{ROTATE}?mode=mint"), &Value::Null).await.status, 403);
+    let before = world.authority.trust().root.thumbprint();
+    let shown = rotate(&world, "mode=mint&dry_run=true").await;
+    assert_eq!(shown.status, StatusCode::OK, "{shown:?}");
+    let shown = shown.body;
+    assert_eq!(
+        (&shown["status"], &shown["mode"], &shown["transition"]),
+        (&json!("dry_run"), &json!("mint"), &json!("cut"))
+    );
+    assert_eq!((&shown["tls_continuity"], &shown["agents_affected"]), (&json!(true), &json!(1)));
+    assert_eq!(shown["agents"], json!({ "managed": 1, "byoca": 0, "spiffe_unaffected": 0 }));
+    assert_eq!(world.authority.trust().root.thumbprint(), before);
+
+    let done = rotate(&world, &format!("mode=mint&candidate={}", shown["candidate"].as_str().unwrap())).await;
+    assert_eq!(done.status, StatusCode::OK, "{done:?}");
+    let done = done.body;
+    for name in ["fingerprint_sha256", "subject", "not_after", "previous_fingerprint_sha256", "mode"] {
+        assert_eq!(done[name], shown[name], "{name}");
+    }
+    assert_eq!((&done["status"], &done["agents_invalidated"]), (&json!("rotated"), &json!(1)));
+    assert_eq!(done["superseded"], json!([before]));
+    assert_eq!(done["previous_fingerprint_sha256"], json!(before));
+    assert_eq!(done["rotated_at"], json!(world.clock.now()));
+
+    for (method, path) in
+        [("POST", "/v1/auth/token"), ("GET", "/v1/auth/whoami"), ("POST", "/v1/auth/login-challenge")]
+    {
+        let request = Request::builder().method(method).uri(path).body(Body::from("{}")).unwrap();
+        let refused = world.ask(member.peer(), request).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}: {refused:?}");
+        assert_eq!(refused.body["detail"]["reason"], "ca_rotated", "{path}: {refused:?}");
+        assert_eq!(refused.body["detail"]["agent_id"], "acme::alice");
+        assert!(refused.body["detail"]["hint"].as_str().unwrap().contains("rotate-cert"));
+    }
+    let again =
+        rotate(&world, &format!("mode=mint&candidate={}", shown["candidate"].as_str().unwrap())).await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND, "{again:?}");
+}
+
+#[tokio::test]
+async fn an_upload_is_taken_or_refused_with_its_reason() {
+    let world = World::new().await;
+    let (certificate, key) = own_root(&world);
+    let other = KeyPair::generate_p256().unwrap();
+    let other = other.to_pkcs8_pem().expose_secret().to_owned();
+    let refused = upload(&world, "mode=upload", &[("ca_cert", &certificate), ("ca_key", &other)]).await;
+    assert_eq!(
+        (refused.status, &refused.body["detail"]["reason"]),
+        (StatusCode::BAD_REQUEST, &json!("key_mismatch"))
+    );
+    for parts in [
+        &[("ca_cert", certificate.as_str())][..],
+        &[("ca_key", &key)],
+        &[("ca_cert", ""), ("ca_key", &key)],
+        &[],
+    ] {
+        let refused = upload(&world, "mode=upload", parts).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+        assert!(!refused.text.contains("PRIVATE"), "{refused:?}");
+    }
+    let too_long = "x".repeat(200_000);
+    let refused = upload(&world, "mode=upload", &[("ca_cert", &too_long), ("ca_key", &key)]).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let done = upload(&world, "mode=upload", &[("ca_cert", &certificate), ("ca_key", &key)]).await;
+    assert_eq!((done.status, &done.body["mode"]), (StatusCode::OK, &json!("upload")), "{done:?}");
+    assert_eq!(world.authority.trust().root.pem(), certificate);
+    assert!(!done.text.contains("PRIVATE"));
+    let refused =
+        upload(&world, "mode=upload&dry_run=true", &[("ca_cert", &certificate), ("ca_key", &key)]).await;
+    assert_eq!(refused.body["detail"]["reason"], "key_reused");
+}
+
+#[tokio::test]
+async fn words_that_are_not_known_rotate_nothing() {
+    let world = World::new().await;
+    let before = world.authority.trust().root.clone();
+    for query in [
+        "",
+        "mode=reissue",
+        "mode=mint&reason=boredom",
+        "mode=mint&transition=never",
+        "mode=mint&dry_run=perhaps",
+    ] {
+        assert_eq!(rotate(&world, query).await.status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+    }
+    assert_eq!(world.authority.trust().root, before);
+}
+
+#[tokio::test]
+async fn a_legacy_root_is_replaced_and_both_health_endpoints_stop_to_warn() {
+    let world = halted().await;
+    assert_eq!(world.get("/healthz").await.body["warnings"], json!(["org_ca_legacy_pathlen_zero"]));
+    let done = rotate(&world, "mode=mint").await;
+    assert_eq!((done.status, &done.body["tls_continuity"]), (StatusCode::OK, &json!(false)), "{done:?}");
+    for route in ["/healthz", "/health"] {
+        assert_eq!(world.get(route).await.body.get("warnings"), None, "{route}");
+    }
+    let alice = world.member("alice").await;
+    world.token(&alice).await;
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_a_new_root_before_it_counts() {
+    let world = World::new().await;
+    world.member("alice").await;
+    let operator = Operator::log_in(&world).await;
+    let before = world.authority.trust().root.thumbprint();
+    for page in ["/proxy/pki", "/proxy/pki/rotate-ca"] {
+        let page = operator.get(page).await;
+        assert!(page.status == 200 && page.text.contains(&grouped(&before.to_string())), "{page:?}");
+    }
+    let send = async |parts: &[(&str, &str)]| {
+        let request = operator.request(Method::POST, "/proxy/pki/rotate-ca").header("accept", PAGE);
+        operator.ask(request.header("content-type", FORM), form(parts)).await
+    };
+    let token = operator.token.as_str();
+    assert_eq!(send(&[("mode", "mint")]).await.status, StatusCode::FORBIDDEN, "without its token");
+    let (certificate, key) = own_root(&world);
+    let form = [("csrf_token", token), ("mode", "upload"), ("ca_cert", &certificate), ("ca_key", &key)];
+    let shown = send(&form).await;
+    assert_eq!(shown.status, StatusCode::OK, "{shown:?}");
+    let new = mastio_pki::Certificate::from_pem(&certificate).unwrap().thumbprint();
+    assert!(
+        shown.text.contains(&grouped(&new.to_string())) && shown.text.contains("1 agents"),
+        "{}",
+        shown.text
+    );
+    assert!(!shown.text.contains("PRIVATE KEY"), "the key does not come back");
+    assert_eq!(world.authority.trust().root.thumbprint(), before, "nothing has happened yet");
+
+    let candidate =
+        shown.text.split_once("name=\"candidate\" value=\"").unwrap().1.split('"').next().unwrap();
+    let gone = operator.is_sent_to("/proxy/pki/rotate-ca", &format!("candidate={candidate}")).await;
+    assert!(gone.starts_with("/proxy/pki?flash="), "{gone}");
+    assert_eq!(world.authority.trust().root.thumbprint(), new);
+    let page = operator.get(&gone).await.text;
+    for part in
+        ["was rotated to", "superseded", "cut off", &grouped(&before.to_string()), &grouped(&new.to_string())]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let again = operator.is_sent_to("/proxy/pki/rotate-ca", &format!("candidate={candidate}")).await;
+    assert!(again.starts_with("/proxy/pki/rotate-ca?error="), "{again}");
+    let refused = send(&form).await;
+    assert!(refused.header("location").unwrap().contains("error="), "the same key again: {refused:?}");
+
+    let file = operator.submit("/proxy/pki/export-ca", "").await;
+    assert_eq!(file.header("content-disposition"), Some("attachment; filename=\"org-ca.pem\""));
+    assert!(file.text.starts_with(&certificate));
+}
+
+fn grouped(hex: &str) -> String {
+    hex.as_bytes().chunks(4).map(|four| std::str::from_utf8(four).unwrap()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,142 @@
+//! `mastio pki rotate`: asks a running Mastio for another Org CA.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+use http::Method;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::{
+    Failure,
+    rotations::{self, text},
+    running::{Form, Running},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// The Mastio makes it.
+    Mint,
+    /// You bring it, with --cert and --key.
+    Upload,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Transition {
+    /// Every certificate of before ends at once.
+    Cut,
+    /// Agents move one after the other, and nobody is refused.
+    Overlap,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Reason {
+    /// The old key may be known to others.
+    Compromise,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// Where the new Org CA comes from.
+    #[arg(long, value_enum, default_value = "mint")]
+    mode: Mode,
+    /// Your own: its certificate in PEM.
+    #[arg(long, requires = "key", required_if_eq("mode", "upload"))]
+    cert: Option<PathBuf>,
+    /// Its private key in PEM, unencrypted.
+    #[arg(long, requires = "cert", required_if_eq("mode", "upload"))]
+    key: Option<PathBuf>,
+    /// How agents get to it.
+    #[arg(long, value_enum, default_value = "cut")]
+    transition: Transition,
+    /// With --transition overlap: for how many days the old root is believed after the new one became the active one, 14
+    /// unless set.
+    #[arg(long)]
+    grace_days: Option<u32>,
+    /// Why, if nothing that the old key signed may count any more.
+    #[arg(long, value_enum)]
+    reason: Option<Reason>,
+    /// Say what would happen, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// With --transition overlap: stay, and show how far it is.
+    #[arg(long)]
+    watch: bool,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    running: Running,
+}
+
+impl Rotate {
+    fn path(&self) -> String {
+        let mode = if self.mode == Mode::Mint { "mint" } else { "upload" };
+        let transition = if self.transition == Transition::Cut { "cut" } else { "overlap" };
+        let mut path = format!("/pki/rotate-ca?mode={mode}&transition={transition}");
+        if let Some(days) = self.grace_days {
+            path += &format!("&grace_days={days}");
+        }
+        if self.reason.is_some() {
+            path += "&reason=compromise";
+        }
+        if self.dry_run {
+            path += "&dry_run=true";
+        }
+        path
+    }
+}
+
+/// What to print.
+pub(crate) fn run(arguments: &Rotate) -> Result<String, Failure> {
+    let path = arguments.path();
+    let done = match (&arguments.cert, &arguments.key) {
+        (Some(cert), Some(key)) => {
+            let form = Form::of([("ca_cert", read(cert)?), ("ca_key", read(key)?)]);
+            arguments.running.upload(&path, &form)?
+        }
+        _ => arguments.running.ask(Method::POST, &path, None)?,
+    };
+    if arguments.json {
+        return Ok(done.to_string());
+    }
+    let said = told(&done);
+    if arguments.watch && done["status"] == "begun" {
+        println!("{said}");
+        return rotations::watch(&arguments.running, text(&done, "rotation_id"));
+    }
+    Ok(said)
+}
+
+fn read(path: &Path) -> Result<SecretString, Failure> {
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    Ok(text.into())
+}
+
+fn told(done: &Value) -> String {
+    let new = text(done, "fingerprint_sha256");
+    match text(done, "status") {
+        "dry_run" => {
+            let consequences =
+                done["consequences"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let consequences: String = consequences.map(|told| format!("\n- {told}")).collect();
+            format!(
+                "this would be the Org CA, until {}: {new}{consequences}\nnothing was changed",
+                text(done, "not_after")
+            )
+        }
+        "begun" => format!(
+            "rotation {} began: {new} will be the Org CA\nagents that follow by themselves fetch the new trust file now; who is left: mastio pki rotation",
+            text(done, "rotation_id")
+        ),
+        _ => format!(
+            "{new} is the Org CA, until {}\n{} agents need new certificates",
+            text(done, "not_after"),
+            done["agents_invalidated"]
+        ),
+    }
+}

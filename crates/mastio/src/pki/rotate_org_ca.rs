@@ -1,0 +1,111 @@
+//! `mastio pki rotate-org-ca`, as `cullis-proxy rotate-org-ca` too: another Org CA for a Mastio that is stopped, or
+//! refuses to start because of the one that it has.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use clap::Args;
+use mastio_authority::{
+    boot,
+    rotation::{Plan, Preflight, Rotated, Source as NewRoot, Upload},
+};
+use mastio_config::{Database as DatabaseSetting, Settings, Source};
+use mastio_core::{SystemClock, SystemRng};
+use mastio_store::{Unit, rotations::Transition, sqlite::Database};
+
+use crate::{Ended, audit::who, serve::runtime};
+
+#[derive(Args)]
+pub(crate) struct RotateOrgCa {
+    /// Make the new Org CA here: P-256, with the name of the present one.
+    #[arg(long, conflicts_with_all = ["cert", "key"], required_unless_present = "cert")]
+    mint: bool,
+    /// Your own: its certificate in PEM.
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its private key in PEM, unencrypted.
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+    /// The old key may be known to others: nothing that it signed counts any more.
+    #[arg(long)]
+    compromise: bool,
+    /// Say what would happen, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// The folder with proxy.env and data.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+pub(crate) fn run(arguments: &RotateOrgCa) -> Ended {
+    match rotate(arguments) {
+        Ok(()) => Ended::Done,
+        Err(error) => {
+            eprintln!("{error}");
+            Ended::Refused
+        }
+    }
+}
+
+fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
+    let mut settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
+    let DatabaseSetting::Sqlite(path) = &settings.database;
+    if !path.exists() {
+        return Err(format!("there is no database at {}; start the Mastio once", path.display()).into());
+    }
+    if Database::is_served(path)? {
+        return Err(
+            "a Mastio is running on this database: rotate with POST /pki/rotate-ca or at the dashboard's \
+                    PKI page, or stop it first"
+                .into(),
+        );
+    }
+    let source = source(arguments)?;
+    let plan = Plan { transition: Transition::Cut, compromise: arguments.compromise };
+    // What the server refuses to start on is what is replaced here.
+    settings.strict_pki = false;
+    let runtime = runtime(&settings)?;
+    runtime.block_on(async {
+        let authority = boot::start(settings, Arc::new(SystemClock::default()), Arc::new(SystemRng)).await?;
+        let candidate = authority.candidate(&source)?;
+        show(&authority.preflight(&candidate, &plan).await?);
+        if arguments.dry_run {
+            println!("nothing was changed");
+            return Ok(());
+        }
+        let prepared = NewRoot::Prepared(authority.prepare(candidate));
+        let operator = mastio_authority::admin::Operator { fingerprint: who() };
+        let rotated = authority.rotate_root(prepared, plan, &operator).await?;
+        authority.store().submit(Unit::default()).await?;
+        tell(&rotated);
+        Ok(())
+    })
+}
+
+fn source(arguments: &RotateOrgCa) -> Result<NewRoot, Failure> {
+    let read = |path: &PathBuf| {
+        fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    };
+    match (&arguments.cert, &arguments.key) {
+        (Some(cert), Some(key)) => {
+            Ok(NewRoot::Upload(Upload { certificates: read(cert)?, key: read(key)?.into() }))
+        }
+        _ => Ok(NewRoot::Mint),
+    }
+}
+
+fn show(preflight: &Preflight) {
+    println!("the new Org CA: {}", preflight.subject);
+    println!("  SHA-256   {}", preflight.fingerprint);
+    println!("  until     {}", preflight.not_after);
+    println!("  replaces  {}", preflight.previous);
+    for told in &preflight.consequences {
+        println!("- {told}");
+    }
+}
+
+fn tell(rotated: &Rotated) {
+    println!("rotated: {} is the Org CA now", rotated.fingerprint);
+    println!("start the Mastio, then give {} agents new certificates (rotate-cert)", rotated.agents.total());
+}

@@ -1,0 +1,192 @@
+//! `mastio pki rotations`, `rotation`, `pause`, `resume`, `abort` and `advance`: rotations of a running Mastio.
+
+use std::{io::IsTerminal, time::Duration};
+
+use clap::Args;
+use http::Method;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::{Failure, running::Running};
+
+/// How often it looks how far a rotation is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After how many looks without an answer it gives up. A server may be restarted meanwhile.
+const PATIENCE: u32 = 60;
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    running: Running,
+}
+
+#[derive(Args)]
+pub(crate) struct One {
+    /// Which; the one that is open, unless set.
+    id: Option<String>,
+    #[command(flatten)]
+    running: Running,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// Stay until it is over, or waits for its grace only.
+    #[arg(long)]
+    watch: bool,
+    /// Name the agents that are the operator's work (BYOCA, SPIFFE), not those that follow by themselves.
+    #[arg(long)]
+    operators: bool,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    one: One,
+}
+
+#[derive(Args)]
+pub(crate) struct Advance {
+    /// Go on without those that have not followed, and before the grace is over.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    one: One,
+}
+
+pub(crate) fn list(arguments: &List) -> Result<String, Failure> {
+    let all = arguments.running.ask(Method::GET, "/pki/rotations", None)?;
+    if arguments.json {
+        return Ok(all.to_string());
+    }
+    let lines: Vec<String> = all.as_array().into_iter().flatten().map(line).collect();
+    Ok(if lines.is_empty() { "the Org CA was never rotated".to_owned() } else { lines.join("\n") })
+}
+
+fn line(rotation: &Value) -> String {
+    let (id, transition, phase) =
+        (text(rotation, "id"), text(rotation, "transition"), text(rotation, "phase"));
+    let paused = if rotation["paused"] == true && rotation["ended_at"].is_null() { ", paused" } else { "" };
+    let more = if rotation["progress"].is_object() { text(rotation, "summary") } else { "" };
+    let since = text(rotation, "started_at");
+    format!("{id}  {transition:<7}  {:<11}  since {since}  {more}", format!("{phase}{paused}"))
+        .trim_end()
+        .to_owned()
+}
+
+impl One {
+    /// The id that was given, or that of the rotation that is open.
+    fn id(&self) -> Result<String, Failure> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let all = self.running.ask(Method::GET, "/pki/rotations", None)?;
+        let mut all = all.as_array().into_iter().flatten();
+        let open = all.find(|rotation| rotation["ended_at"].is_null());
+        let id = open.and_then(|rotation| rotation["id"].as_str());
+        Ok(id.ok_or("no rotation is open; name one that is over by its id")?.to_owned())
+    }
+}
+
+pub(crate) fn show(arguments: &Show) -> Result<String, Failure> {
+    let (id, running) = (arguments.one.id()?, &arguments.one.running);
+    if arguments.watch {
+        return watch(running, &id);
+    }
+    let who = if arguments.operators { "operators" } else { "agents" };
+    let now = running.ask(Method::GET, &format!("/pki/rotations/{id}?who={who}"), None)?;
+    if arguments.json {
+        return Ok(now.to_string());
+    }
+    let left = now["left"].as_array().into_iter().flatten();
+    let left: String = left.map(|agent| format!("\n  {}", text(agent, "agent_id"))).collect();
+    Ok(format!("{}{}{left}", line(&now), operators_work(&now)))
+}
+
+/// What the operator must see to, if there is anything.
+fn operators_work(now: &Value) -> String {
+    let work = &now["operators_work"];
+    let number = |kind: &str, member: &str| work[kind][member].as_u64().unwrap_or(0);
+    let byoca = number("byoca", "agents") - number("byoca", "moved");
+    let spiffe = number("spiffe", "agents") - number("spiffe", "fetched");
+    match (byoca, spiffe) {
+        (0, 0) => String::new(),
+        _ => format!(
+            "\nyour work: {byoca} BYOCA agents need certificates of the new root, {spiffe} SPIFFE agents its trust file"
+        ),
+    }
+}
+
+pub(crate) fn act(arguments: &One, action: &str) -> Result<String, Failure> {
+    let path = format!("/pki/rotations/{}/{action}", arguments.id()?);
+    Ok(line(&arguments.running.ask(Method::POST, &path, None)?))
+}
+
+pub(crate) fn advance(arguments: &Advance) -> Result<String, Failure> {
+    let path = format!("/pki/rotations/{}/advance?force={}", arguments.one.id()?, arguments.force);
+    Ok(line(&arguments.one.running.ask(Method::POST, &path, None)?))
+}
+
+/// Shows a rotation until there is nothing more to see: it is over, or waits for its grace only. What to print then.
+pub(crate) fn watch(running: &Running, id: &str) -> Result<String, Failure> {
+    let plain = !std::io::stderr().is_terminal();
+    let (bar, mut last, mut silent) = (ProgressBar::new(0).with_style(style()), String::new(), 0);
+    loop {
+        match running.ask(Method::GET, &format!("/pki/rotations/{id}?limit=1"), None) {
+            Ok(now) => {
+                silent = 0;
+                if let Some(end) = end(&now) {
+                    bar.finish_and_clear();
+                    return end;
+                }
+                let said = said(&now);
+                let progress = &now["progress"];
+                let done = if now["phase"] == "distribute" { "fetched" } else { "moved" };
+                bar.set_length(progress["agents"].as_u64().unwrap_or(0));
+                bar.set_position(progress[done].as_u64().unwrap_or(0));
+                bar.set_message(said.clone());
+                if plain && said != last {
+                    println!("{said}");
+                }
+                last = said;
+            }
+            Err(error) => {
+                silent += 1;
+                if silent >= PATIENCE {
+                    return Err(error);
+                }
+                bar.set_message(format!("no answer: {error}"));
+            }
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn said(now: &Value) -> String {
+    let paused = if now["paused"] == true { ", paused" } else { "" };
+    format!("{}{paused}: {}", text(now, "phase"), text(now, "summary"))
+}
+
+/// How the watch ends, if it does now.
+fn end(now: &Value) -> Option<Result<String, Failure>> {
+    let grace = text(now, "grace_until");
+    match text(now, "phase") {
+        "done" => Some(Ok(format!("done: {} is the Org CA", text(now, "new_root")))),
+        "aborted" => Some(Err(format!("aborted: {}", text(now, "error")).into())),
+        "activated" if now["progress"]["left"] == 0 && now["grace_days"] != 0 => Some(Ok(format!(
+            "activated: all agents have moved; the old root is believed until {grace}{}",
+            operators_work(now)
+        ))),
+        _ => None,
+    }
+}
+
+pub(super) fn text<'a>(answer: &'a Value, member: &str) -> &'a str {
+    answer[member].as_str().unwrap_or("?")
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg} {bar:30} {pos}/{len}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+}

@@ -1,0 +1,96 @@
+//! A running Mastio, as the command line of its operator reaches it: over its API, with the secret of its `proxy.env`.
+
+use std::{fs, path::PathBuf};
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
+use mastio_client::{Admin, Client};
+use mastio_config::{Settings, Source};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::Failure;
+
+const ADMIN_SECRET: HeaderName = HeaderName::from_static("x-admin-secret");
+const BOUNDARY: &str = "----mastio-pki-rotate";
+
+/// Where it is.
+#[derive(Args)]
+pub(crate) struct Running {
+    /// Its address; unless set, https://localhost and the port that is configured.
+    #[arg(long)]
+    url: Option<String>,
+    /// The folder with proxy.env and data.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+impl Running {
+    /// Asks it, and returns its answer.
+    pub(crate) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let (client, secret) = self.reach()?;
+        let answer =
+            runtime()?.block_on(async { Admin::new(&client, secret).send(method, path, body).await });
+        Ok(answer?.json()?)
+    }
+
+    /// Sends it a form with files, and returns its answer.
+    pub(crate) fn upload(&self, path: &str, form: &Form) -> Result<Value, Failure> {
+        let (client, secret) = self.reach()?;
+        let mut secret = HeaderValue::try_from(secret.expose_secret())?;
+        secret.set_sensitive(true);
+        let kind = HeaderValue::try_from(form.content_type())?;
+        let headers = HeaderMap::from_iter([(ADMIN_SECRET, secret), (CONTENT_TYPE, kind)]);
+        let body = form.body();
+        let answer =
+            runtime()?.block_on(async { client.connect().request(Method::POST, path, headers, body).await });
+        Ok(answer?.success()?.json()?)
+    }
+
+    fn reach(&self) -> Result<(Client, SecretString), Failure> {
+        let settings = Settings::load(&Source::from_process(&self.dir), &self.dir)?.settings;
+        let url = match &self.url {
+            Some(url) => url.clone(),
+            None => format!("https://localhost:{}", settings.listen.tls.port()),
+        };
+        let client = Client::builder(&url);
+        let client = match url.starts_with("https:") {
+            false => client.build()?,
+            true => {
+                let path = settings.tls_dir.join("org-ca.crt");
+                let ca = fs::read_to_string(&path)
+                    .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+                client.ca_pem(&ca).build()?
+            }
+        };
+        Ok((client, settings.admin_secret))
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Fields of a form (RFC 7578), kept from Debug: one is a private key.
+pub(crate) struct Form(Vec<(&'static str, SecretString)>);
+
+impl Form {
+    /// These fields. PEM does not hold the boundary.
+    pub(crate) fn of(fields: impl IntoIterator<Item = (&'static str, SecretString)>) -> Self {
+        Self(fields.into_iter().collect())
+    }
+
+    fn content_type(&self) -> String {
+        format!("multipart/form-data; boundary={BOUNDARY}")
+    }
+
+    fn body(&self) -> String {
+        let part = |(name, text): &(&str, SecretString)| {
+            format!(
+                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}.pem\"\r\n\r\n{}\r\n",
+                text.expose_secret()
+            )
+        };
+        self.0.iter().map(part).chain([format!("--{BOUNDARY}--\r\n")]).collect()
+    }
+}

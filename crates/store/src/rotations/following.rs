@@ -1,0 +1,277 @@
+//! Who follows a rotation: which trust file an agent fetched last (table `agent_trust_bundles`), and who has presented a
+//! certificate of the new root (table `rotation_moves`).
+//!
+//! Agents whose certificates are made elsewhere (BYOCA, SPIFFE) cannot follow by themselves: they are the operator's
+//! work, counted apart, and hold nothing up.
+
+use mastio_core::{AgentId, OrgId, Stamp, Thumbprint};
+
+use super::{Phase, Rotation};
+use crate::{
+    Query, ReadError, Row, RowError, Statement, Store, Value, agents::Method, clause::Clause,
+    sqlite::Database,
+};
+
+const OURS: &str = "a.is_active <> 0 AND coalesce(a.enrollment_method, '') NOT IN ('byoca', 'spiffe')";
+const FETCHED: &str = "EXISTS (SELECT 1 FROM agent_trust_bundles b \
+    WHERE b.agent_id = a.agent_id AND b.bundle_sha256 = ?)";
+const MOVED: &str =
+    "EXISTS (SELECT 1 FROM rotation_moves m WHERE m.agent_id = a.agent_id AND m.rotation_id = ?)";
+const OF_ORG: &str = "substr(a.agent_id, 1, length(?)) = ?";
+
+/// The agents that have not followed yet.
+#[derive(Debug, Clone, Copy)]
+pub enum Left<'a> {
+    /// Those of ours that lack this trust file.
+    Unfetched(Thumbprint),
+    /// Those of ours that never presented a certificate of what this rotation brings.
+    Unmoved(&'a Rotation),
+    /// Those that the operator must see to: BYOCA agents without a certificate of the new root, SPIFFE agents without
+    /// this trust file.
+    Operators(&'a Rotation, Thumbprint),
+}
+
+impl Left<'_> {
+    /// The WHERE clause, over `internal_agents a`.
+    fn clause(self, org: &OrgId, mut clause: Clause) -> Clause {
+        // An adopted database may hold rows of others, who never call here.
+        clause.and(OF_ORG, format!("{org}::"));
+        match self {
+            Self::Unfetched(bundle) => {
+                clause.and_always(OURS);
+                clause.and(&format!("NOT {FETCHED}"), bundle);
+            }
+            Self::Unmoved(rotation) => {
+                clause.and_always(OURS);
+                clause.and(&format!("NOT {MOVED}"), rotation.id.as_str());
+            }
+            Self::Operators(rotation, bundle) => {
+                clause.and_always("a.is_active <> 0");
+                let (moved, fetched) = (clause.bind(rotation.id.as_str()), clause.bind(bundle));
+                clause.and_always(&format!(
+                    "((a.enrollment_method = 'byoca' AND NOT {}) OR (a.enrollment_method = 'spiffe' AND NOT {}))",
+                    MOVED.replace('?', &moved),
+                    FETCHED.replace('?', &fetched)
+                ));
+            }
+        }
+        clause
+    }
+}
+
+/// How far the agents are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Progress {
+    /// Active agents that this Mastio certifies.
+    pub agents: u64,
+    /// How many of them have the trust file of now.
+    pub fetched: u64,
+    /// How many of them presented a certificate of the new root.
+    pub moved: u64,
+    /// Active agents with certificates of the organisation's own CA, and how many of these are of the new root.
+    pub byoca: u64,
+    /// How many of them presented a certificate of the new root.
+    pub byoca_moved: u64,
+    /// Active agents with SVIDs.
+    pub spiffe: u64,
+    /// How many of them have the trust file of now.
+    pub spiffe_fetched: u64,
+}
+
+impl Progress {
+    /// How many of our agents hold up the step out of `phase`.
+    #[must_use]
+    pub fn left(&self, phase: Phase) -> u64 {
+        let followed = if phase < Phase::Reissue { self.fetched } else { self.moved };
+        self.agents.saturating_sub(followed)
+    }
+}
+
+/// Counts them.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn progress(
+    store: &Store,
+    org: &OrgId,
+    rotation: &Rotation,
+    bundle: Thumbprint,
+) -> Result<Progress, ReadError> {
+    let (fetched, moved) = (FETCHED.replace('?', "?2"), MOVED.replace('?', "?1"));
+    let sql = format!(
+        "SELECT CASE WHEN a.enrollment_method IN ('byoca', 'spiffe') THEN a.enrollment_method ELSE '' END AS method, \
+         count(*) AS agents, sum({fetched}) AS fetched, sum({moved}) AS moved FROM internal_agents a \
+         WHERE a.is_active <> 0 AND {} GROUP BY 1",
+        OF_ORG.replace('?', "?3")
+    );
+    let values = vec![rotation.id.as_str().into(), bundle.into(), format!("{org}::").into()];
+    let rows = store.rows(Query { table: "internal_agents", sql: sql.into(), values }).await?;
+    let mut progress = Progress::default();
+    for row in &rows {
+        let number = |column| row.int(column).map(i64::unsigned_abs);
+        let (agents, fetched, moved) = (number("agents")?, number("fetched")?, number("moved")?);
+        match row.text("method")? {
+            "byoca" => (progress.byoca, progress.byoca_moved) = (agents, moved),
+            "spiffe" => (progress.spiffe, progress.spiffe_fetched) = (agents, fetched),
+            _ => (progress.agents, progress.fetched, progress.moved) = (agents, fetched, moved),
+        }
+    }
+    Ok(progress)
+}
+
+/// An agent that has not followed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Who.
+    pub agent: AgentId,
+    /// What people call it.
+    pub display_name: String,
+    /// How it came in; old rows do not say.
+    pub method: Option<Method>,
+    /// When its certificate ends.
+    pub not_after: Option<Stamp>,
+    /// When it fetched a trust file last, this one or another.
+    pub fetched_at: Option<Stamp>,
+}
+
+impl Waiting {
+    fn read(row: &Row) -> Result<Self, RowError> {
+        let method = row.text_or_null("enrollment_method")?;
+        Ok(Self {
+            agent: row.parse("agent_id", AgentId::parse)?,
+            display_name: row.text("display_name")?.to_owned(),
+            method: Method::ALL.into_iter().find(|known| Some(known.as_str()) == method),
+            not_after: row.stamp_or_null("not_after")?,
+            fetched_at: row.stamp_or_null("fetched_at")?,
+        })
+    }
+}
+
+/// At most `limit` of them behind `after`, in the order of ids.
+///
+/// # Errors
+/// When the database cannot be read or a row is illegal.
+pub async fn left(
+    store: &Store,
+    org: &OrgId,
+    left: Left<'_>,
+    after: Option<&AgentId>,
+    limit: u32,
+) -> Result<Vec<Waiting>, ReadError> {
+    let mut clause = left.clause(org, Clause::default());
+    if let Some(after) = after {
+        clause.and("a.agent_id > ?", after);
+    }
+    let limit = clause.bind(i64::from(limit));
+    let sql = format!(
+        "SELECT a.agent_id, a.display_name, a.enrollment_method, c.not_after, f.fetched_at FROM internal_agents a \
+         LEFT JOIN agent_certs c ON c.agent_id = a.agent_id \
+         LEFT JOIN agent_trust_bundles f ON f.agent_id = a.agent_id{} ORDER BY a.agent_id LIMIT {limit}",
+        clause.sql
+    );
+    let query = Query { table: "internal_agents", sql: sql.into(), values: clause.values };
+    store.rows(query).await?.iter().map(Waiting::read).collect::<Result<_, _>>().map_err(Into::into)
+}
+
+/// Whether anybody is left.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn anybody_left(store: &Store, org: &OrgId, left: Left<'_>) -> Result<bool, ReadError> {
+    let Clause { sql, values } = left.clause(org, Clause::default());
+    let sql = format!("SELECT a.agent_id FROM internal_agents a{sql} LIMIT 1");
+    Ok(!store.rows(Query { table: "internal_agents", sql: sql.into(), values }).await?.is_empty())
+}
+
+/// The tokens of agents that have not moved end: their certificates do too. Everybody's epochs must be read again then.
+#[must_use]
+pub fn end_tokens_of_unmoved(rotation: &Rotation, org: &OrgId) -> Statement {
+    let sql = format!(
+        "INSERT INTO agent_epochs (agent_id, epoch) SELECT a.agent_id, 1 FROM internal_agents a \
+         WHERE {} AND coalesce(a.enrollment_method, '') <> 'spiffe' AND NOT {} \
+         ON CONFLICT (agent_id) DO UPDATE SET epoch = agent_epochs.epoch + 1",
+        OF_ORG.replace('?', "?2"),
+        MOVED.replace('?', "?1")
+    );
+    let values = vec![rotation.id.as_str().into(), format!("{org}::").into()];
+    Statement { sql: sql.into(), values, rows: None }
+}
+
+/// Which trust file `agent` fetched last.
+///
+/// # Errors
+/// When the database cannot be read or the row is illegal.
+pub async fn fetched_by(store: &Store, agent: &AgentId) -> Result<Option<Thumbprint>, ReadError> {
+    let sql = "SELECT agent_id, bundle_sha256 FROM agent_trust_bundles WHERE agent_id = ?1";
+    let rows = store.rows(Query::new("agent_trust_bundles", sql, vec![agent.into()])).await?;
+    Ok(rows.first().map(|row| row.parse("bundle_sha256", Thumbprint::parse)).transpose()?)
+}
+
+/// Remembers that `agent` fetched a trust file.
+#[must_use]
+pub fn note_fetched(agent: &AgentId, bundle: Thumbprint, at: Stamp) -> Statement {
+    Statement::one(
+        "INSERT INTO agent_trust_bundles (agent_id, bundle_sha256, fetched_at) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (agent_id) DO UPDATE SET bundle_sha256 = excluded.bundle_sha256, fetched_at = excluded.fetched_at",
+        vec![agent.into(), bundle.into(), at.into()],
+    )
+}
+
+/// Remembers that `agents` have moved; those of which it is known stay as they are. At most a few hundred at a time:
+/// each is a value of the statement.
+#[must_use]
+pub fn note_moved(rotation: &str, agents: &[AgentId], at: Stamp) -> Statement {
+    let rows: Vec<String> = (3..agents.len() + 3).map(|place| format!("(?1, ?{place}, ?2)")).collect();
+    let sql = format!(
+        "INSERT OR IGNORE INTO rotation_moves (rotation_id, agent_id, moved_at) VALUES {}",
+        rows.join(", ")
+    );
+    let values = [rotation.into(), at.into()].into_iter().chain(agents.iter().map(Value::from)).collect();
+    Statement { sql: sql.into(), values, rows: None }
+}
+
+/// [`Rotation::enter`] as it applies only while the rotation is not paused.
+#[must_use]
+pub fn unless_paused(mut enter: Statement) -> Statement {
+    enter.sql.to_mut().push_str(" AND paused = 0");
+    enter
+}
+
+/// [`Rotation::enter`] as it applies only when nobody is `left`.
+#[must_use]
+pub fn unless_left(enter: Statement, org: &OrgId, left: Left<'_>) -> Statement {
+    let clause = left.clause(org, Clause { sql: String::new(), values: enter.values });
+    let sql = format!("{} AND NOT EXISTS (SELECT 1 FROM internal_agents a{})", enter.sql, clause.sql);
+    Statement { sql: sql.into(), values: clause.values, rows: enter.rows }
+}
+
+impl Rotation {
+    /// Stops it from going on by itself, or lets it; touches no row when it is so already, or over.
+    #[must_use]
+    pub fn set_paused(&self, paused: bool) -> Statement {
+        Statement::one(
+            "UPDATE pki_rotations SET paused = ?2 WHERE id = ?1 AND paused <> ?2 AND ended_at IS NULL",
+            vec![self.id.as_str().into(), paused.into()],
+        )
+    }
+}
+
+/// How long the old root is believed after the new one became the active one, in days.
+///
+/// # Errors
+/// When the database cannot be read or the row is illegal.
+pub fn grace_days(database: &Database, rotation: &Rotation) -> Result<Option<u32>, ReadError> {
+    let sql = "SELECT rotation_id, days FROM rotation_grace WHERE rotation_id = ?1";
+    let rows = database.rows_now(&Query::new("rotation_grace", sql, vec![rotation.id.as_str().into()]))?;
+    let days = |row: &Row| u32::try_from(row.int("days")?).map_err(|error| row.bad("days", error));
+    Ok(rows.first().map(days).transpose()?)
+}
+
+/// Keeps them.
+#[must_use]
+pub fn keep_grace_days(rotation: &str, days: u32) -> Statement {
+    Statement::one(
+        "INSERT INTO rotation_grace (rotation_id, days) VALUES (?1, ?2)",
+        vec![rotation.into(), i64::from(days).into()],
+    )
+}

@@ -1,0 +1,362 @@
+//! Proof from outside: what the verifiers of real clients make of our chains before, during and after every kind of
+//! rotation, by what the client pinned.
+//!
+//! Every cell of the tables is a promise of `docs/rotate-ca.md` and `docs/pki-doctor.md`, or a limit that they tell of.
+
+mod real;
+mod situations;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use http::{HeaderMap, Method};
+use mastio_client::{Client, ClientError};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use self::{
+    real::{Real, real},
+    situations::{Situation, situation},
+};
+use crate::harness::{Mastio, PATIENCE, Place, Process, both, repository};
+
+/// Which verifiers believe the server (`+`) or refuse it (`-`). openssl stands for `s_client` and `verify`, both with
+/// `-x509_strict`; python for the default context with the flags of 3.13; webpki for rustls in our client; go for
+/// crypto/x509, which counts a link as a further CA below the old root.
+const SERVER: &str = "
+situation            | pinned          | openssl python webpki go
+fresh                | new root        | + + + +
+fresh                | file            | + + + +
+intermediate rotated | new root        | + + + +
+intermediate rotated | file of before  | + + + +
+intermediate rotated | file            | + + + +
+cut                  | old root        | + + + -
+cut                  | file of before  | + + + -
+cut                  | new root        | + + + +
+cut                  | file            | + + + +
+compromise           | old root        | - - - -
+compromise           | file of before  | - - - -
+compromise           | new root        | + + + +
+compromise           | file            | + + + +
+two cuts behind      | oldest root     | + + + -
+two cuts behind      | old root        | + + + -
+two cuts behind      | file of before  | + + + -
+two cuts behind      | new root        | + + + +
+two cuts behind      | file            | + + + +
+three cuts behind    | oldest root     | + + + -
+three cuts behind    | old root        | + + + -
+three cuts behind    | file of before  | + + + -
+three cuts behind    | file            | + + + +
+overlap, distribute  | old root        | + + + +
+overlap, distribute  | file of before  | + + + +
+overlap, distribute  | new root        | - - - -
+overlap, distribute  | file            | + + + +
+overlap, reissue     | old root        | + + + +
+overlap, reissue     | new root        | - - - -
+overlap, reissue     | file            | + + + +
+overlap, activated   | old root        | + + + -
+overlap, activated   | new root        | + + + +
+overlap, activated   | file            | + + + +
+overlap, done        | old root        | + + + -
+overlap, done        | new root        | + + + +
+overlap, done        | file            | + + + +
+root reissued        | old root        | - - + -
+root reissued        | new root        | + + + +
+root reissued        | file            | + + + +
+root reissued        | file with both  | + + + +
+root rekeyed         | old root        | - - - -
+root rekeyed         | new root        | + + + +
+root rekeyed         | file            | + + + +
+";
+
+/// Which chains of agents lead to the trust file, as a TLS sidecar sees it: `openssl verify -x509_strict`.
+const AGENTS: &str = "
+situation            | agent     | openssl
+fresh                | new agent | +
+intermediate rotated | old agent | +
+intermediate rotated | new agent | +
+cut                  | old agent | +
+cut                  | new agent | +
+compromise           | old agent | -
+compromise           | new agent | +
+two cuts behind      | new agent | +
+three cuts behind    | new agent | +
+overlap, distribute  | old agent | +
+overlap, distribute  | new agent | +
+overlap, reissue     | old agent | +
+overlap, reissue     | new agent | +
+overlap, activated   | old agent | +
+overlap, activated   | new agent | +
+overlap, done        | new agent | +
+root reissued        | old agent | +
+root rekeyed         | new agent | +
+";
+
+/// Situation, row, and the cells behind it.
+fn rows(table: &'static str) -> impl Iterator<Item = (&'static str, &'static str, Vec<bool>)> {
+    table.trim().lines().skip(1).map(|line| {
+        let [situation, row, cells] = line.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("three columns: {line}");
+        };
+        (situation, row, cells.split(' ').map(|cell| cell == "+").collect())
+    })
+}
+
+/// A situation on disk, with a server in it.
+struct Scene {
+    situation: Situation,
+    folder: TempDir,
+    port: u16,
+    _server: Server,
+}
+
+/// Who serves it.
+#[expect(dead_code, reason = "they are held until the test is over")]
+enum Server {
+    Openssl(Process),
+    Mastio(Mastio, Place),
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let (situation, folder) = (situation(name), tempfile::tempdir().unwrap());
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("chain.pem", &situation.chain);
+        write("key.pem", &situation.key);
+        let mut child = serve(folder.path());
+        let port = announced(&mut child);
+        Self { situation, folder, port, _server: Server::Openssl(Process(child)) }
+    }
+
+    fn real(real: Real) -> Self {
+        let Real { place, server, situation, .. } = real;
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("chain.pem"), &situation.chain).unwrap();
+        Self { port: server.tls, situation, folder, _server: Server::Mastio(server, place) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The file with what is pinned under a name.
+    fn pinned(&self, name: &str) -> PathBuf {
+        let path = self.path("pinned.pem");
+        fs::write(&path, self.situation.pin(name)).unwrap();
+        path
+    }
+}
+
+/// An openssl server that answers every request with a page.
+fn serve(folder: &Path) -> Child {
+    let mut server = Command::new("openssl");
+    server.args([
+        "s_server",
+        "-accept",
+        "127.0.0.1:0",
+        "-www",
+        "-cert",
+        "chain.pem",
+        "-cert_chain",
+        "chain.pem",
+    ]);
+    server.args(["-key", "key.pem"]).current_dir(folder);
+    server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The port that it says it listens on.
+fn announced(server: &mut Child) -> u16 {
+    let lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let accepting = lines.map(Result::unwrap).find(|line| line.starts_with("ACCEPT")).unwrap();
+    accepting.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// Whether a verifier believed, or its words about a refusal. Anything else than a refused certificate is no answer.
+type Verdict = Result<(), String>;
+
+/// A program that ends with success if it believes, and says one of `words` if it does not.
+fn judged(command: &mut Command, words: &[&str]) -> Verdict {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = both(&output);
+    if output.status.success() {
+        return Ok(());
+    }
+    assert!(words.iter().any(|word| said.contains(word)), "{command:?} did not judge: {said}");
+    Err(said)
+}
+
+fn openssl_client(scene: &Scene, pinned: &Path) -> Verdict {
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-connect", &format!("127.0.0.1:{}", scene.port), "-servername", "localhost"]);
+    client
+        .args(["-verify_hostname", "localhost", "-verify_return_error", "-x509_strict", "-CAfile"])
+        .arg(pinned);
+    judged(&mut client, &["certificate verify failed"])
+}
+
+/// `openssl verify` of the first certificate of a file, with the others as help.
+fn openssl_verify(chain: &Path, purpose: &str, pinned: &Path) -> Verdict {
+    let mut verify = Command::new("openssl");
+    verify.args(["verify", "-x509_strict", "-purpose", purpose, "-CAfile"]).arg(pinned);
+    verify.arg("-untrusted").arg(chain).arg(chain);
+    judged(&mut verify, &["verification failed"])
+}
+
+/// One of our scripts, which says `believed` or `refused`.
+fn script(command: &mut Command, scene: &Scene, pinned: &Path) -> Verdict {
+    let output = command.arg(scene.port.to_string()).arg(pinned).output().unwrap();
+    let said = both(&output);
+    match said.trim() {
+        "believed" => Ok(()),
+        said if said.starts_with("refused: ") => Err(said.to_owned()),
+        _ => panic!("{command:?} did not judge: {said}"),
+    }
+}
+
+async fn webpki(scene: &Scene, pinned: &Path) -> Verdict {
+    let url = format!("https://localhost:{}", scene.port);
+    let trusted = fs::read_to_string(pinned).unwrap();
+    let client = Client::builder(&url).ca_pem(&trusted).timeout(PATIENCE).build().unwrap();
+    match client.connect().request(Method::GET, "/", HeaderMap::new(), String::new()).await {
+        Ok(_) => Ok(()),
+        Err(ClientError::Handshake { source, .. }) => {
+            assert!(source.to_string().contains("invalid peer certificate"), "{source}");
+            Err(source.to_string())
+        }
+        Err(error) => panic!("the client did not judge: {error}"),
+    }
+}
+
+/// Go's verifier, made once, where there is a Go.
+fn go(folder: &Path) -> Option<PathBuf> {
+    let program = folder.join("strict");
+    let mut build = Command::new("go");
+    build
+        .arg("build")
+        .arg("-o")
+        .arg(&program)
+        .arg(repository("tests/verifiers/strict.go").canonicalize().unwrap());
+    build.env("GOFLAGS", "-mod=mod").env("GOCACHE", folder.join("cache"));
+    let built = build.output().ok()?;
+    assert!(built.status.success(), "{}", both(&built));
+    Some(program)
+}
+
+fn compare(wrong: &mut Vec<String>, cell: &str, expected: bool, verdict: &Verdict) {
+    if verdict.is_ok() != expected {
+        let found = verdict.as_ref().map_or_else(String::as_str, |()| "believed");
+        wrong.push(format!("{cell}: expected {expected}, and it is {}", found.trim()));
+    }
+}
+
+/// What all verifiers make of one row, as far as it is not what its cells say.
+async fn judge(
+    scene: &Scene,
+    (name, pin, cells): (&str, &str, &[bool]),
+    go: Option<&Path>,
+    wrong: &mut Vec<String>,
+) {
+    let pinned = scene.pinned(pin);
+    let mut python = Command::new("python3");
+    python.arg(repository("tests/verifiers/strict.py").canonicalize().unwrap());
+    let mut verdicts = vec![
+        ("openssl s_client", cells[0], openssl_client(scene, &pinned)),
+        ("openssl verify", cells[0], openssl_verify(&scene.path("chain.pem"), "sslserver", &pinned)),
+        ("python", cells[1], script(&mut python, scene, &pinned)),
+        ("webpki", cells[2], webpki(scene, &pinned).await),
+    ];
+    if let Some(go) = go {
+        verdicts.push(("go", cells[3], script(&mut Command::new(go), scene, &pinned)));
+    }
+    for (verifier, expected, verdict) in &verdicts {
+        compare(wrong, &format!("{name}, {pin}, {verifier}"), *expected, verdict);
+    }
+}
+
+fn judge_agent(situation: &Situation, (name, agent, cells): (&str, &str, &[bool]), wrong: &mut Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let [pinned, leaf] = ["pinned.pem", "chain.pem"].map(|name| folder.path().join(name));
+    fs::write(&pinned, situation.pin("file")).unwrap();
+    fs::write(&leaf, situation.chain_of(agent)).unwrap();
+    compare(wrong, &format!("{name}, {agent}"), cells[0], &openssl_verify(&leaf, "sslclient", &pinned));
+}
+
+#[tokio::test]
+async fn every_verifier_judges_every_situation_as_the_table_says() {
+    let workshop = tempfile::tempdir().unwrap();
+    let go = go(workshop.path());
+    let mut scenes = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (name, pin, cells) in rows(SERVER) {
+        let scene = scenes.entry(name).or_insert_with(|| Scene::new(name));
+        judge(scene, (name, pin, &cells), go.as_deref(), &mut wrong).await;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn chains_of_agents_lead_to_the_trust_file_as_the_table_says() {
+    let mut wrong = Vec::new();
+    for (name, agent, cells) in rows(AGENTS) {
+        judge_agent(&situation(name), (name, agent, &cells), &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The situations that a Mastio is brought into by its own operations.
+const REAL: &[&str] = &[
+    "fresh",
+    "intermediate rotated",
+    "cut",
+    "compromise",
+    "two cuts behind",
+    "three cuts behind",
+    "overlap, distribute",
+    "overlap, reissue",
+    "overlap, activated",
+    "overlap, done",
+];
+
+#[tokio::test]
+async fn a_running_mastio_keeps_what_the_table_promises_and_its_doctor_agrees() {
+    let workshop = tempfile::tempdir().unwrap();
+    let go = go(workshop.path());
+    let mut wrong = Vec::new();
+    for name in REAL {
+        let real = real(name).await;
+        let problems = problems(&real.place);
+        if problems != real.problems {
+            wrong.push(format!("{name}: the doctor finds {problems:?} instead of {:?}", real.problems));
+        }
+        let known = |(situation, row, _): &(&str, &str, Vec<bool>)| {
+            situation == name
+                && (real.situation.pins.iter().any(|(pin, _)| pin == row)
+                    || real.situation.agents.iter().any(|(agent, _)| agent == row))
+        };
+        let (servers, agents): (Vec<_>, Vec<_>) =
+            (rows(SERVER).filter(known).collect(), rows(AGENTS).filter(known).collect());
+        assert!(!servers.is_empty() && !agents.is_empty(), "{name}: not in the tables");
+        for (name, agent, cells) in &agents {
+            judge_agent(&real.situation, (name, agent, cells), &mut wrong);
+        }
+        let scene = Scene::real(real);
+        for (name, pin, cells) in &servers {
+            judge(&scene, (name, pin, cells), go.as_deref(), &mut wrong).await;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `mastio pki doctor` calls a problem, beside the running server.
+fn problems(place: &Place) -> Vec<String> {
+    let output = place.command(&["pki", "doctor", "--json"]).output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", both(&output)));
+    let found = said["findings"].as_array().unwrap().iter();
+    let problems = found.filter(|found| found["level"] == "problem");
+    problems.map(|found| found["code"].as_str().unwrap().to_owned()).collect()
+}
