@@ -44,6 +44,7 @@ mod spiffe;
 mod time_stamps;
 mod trail;
 mod tree;
+mod updates;
 mod verifiers;
 mod walk;
 mod webdriver;

@@ -127,7 +127,7 @@ impl Authority {
         };
         let Ok(id) = id else { return Ok(vec![]) };
         let agent = self.registry.find(&id).await.map_err(Outage::from)?;
-        let kept = agent.filter(|agent| agent.is_spiffe() || agent.certificates.first() == Some(leaf));
+        let kept = agent.filter(|agent| agent.is_spiffe() || agent.is_pinned_to(&leaf.thumbprint()));
         Ok(kept.map(|agent| agent.above().to_vec()).unwrap_or_default())
     }
 
@@ -144,10 +144,12 @@ impl Authority {
 
     fn check_pin(&self, agent: &Agent, leaf: &Certificate) -> Result<(), AuthError> {
         let presented = leaf.thumbprint();
-        let pin = agent.pin.ok_or_else(|| AuthError::NoPin { agent_id: agent.id().to_string() })?;
+        if agent.pin.is_none() {
+            return Err(AuthError::NoPin { agent_id: agent.id().to_string() });
+        }
         // What the organisation's CA says of a SPIFFE agent counts for nothing.
         let pinned = !agent.is_spiffe();
-        if pinned && pin == presented {
+        if pinned && agent.is_pinned_to(&presented) {
             return Ok(());
         }
         let graced =

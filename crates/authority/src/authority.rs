@@ -33,6 +33,7 @@ use crate::{
     registry::Registry,
     rotation::Rotations,
     trust::{Trust, TrustError},
+    updates::{self, Updating},
     upkeep::{Rounds, TIDY_EVERY},
 };
 
@@ -70,6 +71,7 @@ pub struct Authority {
     pub(crate) tls_files: TlsFiles,
     pub(crate) crl: Crl,
     pub(crate) rounds: Rounds,
+    pub(crate) updating: Updating,
     pub(crate) moves: Moves,
     pub(crate) rotations: Rotations,
     chain_broken: AtomicBool,
@@ -126,6 +128,7 @@ impl Authority {
             tls_files: parts.tls_files,
             chain_broken: AtomicBool::new(parts.chain_broken),
             rounds: Rounds::default(),
+            updating: Updating::default(),
             moves: Moves::default(),
             rotations: Rotations::default(),
             crl: Crl::default(),
@@ -329,6 +332,9 @@ impl Authority {
             .rotation_staged
             .set(i64::from(matches!(trust.halt, Some(crate::trust::Halt::StagedRotation(_)))));
         self.metrics.legacy_pathlen_zero.set(i64::from(trust.root.path_len() == Some(0)));
+        for (status, count) in trust.updates.counts {
+            self.metrics.updates.with_label_values(&[status.as_str()]).set(count);
+        }
         self.metrics.keys_in_plaintext.set(i64::from(!self.custody.is_sealed()));
     }
 
@@ -356,6 +362,11 @@ impl Authority {
             && let Err(error) = self.tidy_enrollments().await
         {
             tracing::warn!(%error, "enrolments that ran out could not be tidied up");
+        }
+        if self.rounds.updates.is_due(now, updates::TIDY_EVERY)
+            && let Err(error) = self.tidy_updates().await
+        {
+            tracing::warn!(%error, "snapshots of framework updates could not be tidied up");
         }
         if let Some(period) = self.settings.grace_sweep_every
             && self.rounds.grace.is_due(now, period)

@@ -36,7 +36,8 @@ use crate::{
     metrics::Metrics,
     proofs::Proofs,
     registry::Registry,
-    trust::Trust,
+    trust::{Halt, Trust},
+    updates,
 };
 
 pub use error::BootError;
@@ -106,6 +107,7 @@ pub async fn start(
     write(&store, &mut told, boot.tell_adoption(&adoption, &org)?).await?;
     let admin_hash = boot.admin_secret()?;
     write(&store, &mut told, admin_hash.write).await?;
+    write(&store, &mut told, updates::detect(&database, custody.as_ref(), clock.now())?).await?;
     let cookie_key = boot.cookie_key();
     write(&store, &mut told, boot.sessions(&cookie_key)?).await?;
     write(&store, &mut told, boot.password()?).await?;
@@ -116,8 +118,12 @@ pub async fn start(
     }
     let trust = Trust::load(&database, custody.as_ref(), &org, &settings.trust_domain, 1, clock.now())?
         .ok_or_else(|| mint("the root is gone right after it was stored"))?;
-    if let Some(halt) = &trust.halt {
-        tracing::error!("cullis_proxy_sign_halt_pending_migration: {halt}");
+    match &trust.halt {
+        Some(halt @ Halt::PendingUpdate(migration_id)) => {
+            tracing::error!(migration_id, "cullis_proxy_sign_halt_pending_migration: {halt}");
+        }
+        Some(halt) => tracing::error!("cullis_proxy_sign_halt_pending_migration: {halt}"),
+        None => {}
     }
     let identity = Identity::of(&org, &trust.root);
     if Identity::read(path).ok().flatten().as_ref() != Some(&identity) {

@@ -49,6 +49,7 @@ pub mod spire;
 mod svid;
 pub mod trust;
 pub mod trust_bundle;
+pub mod updates;
 mod upkeep;
 
 pub use authority::Authority;

@@ -307,7 +307,13 @@ pub(crate) fn graced_leaf(agent: &AgentRow) -> Option<Certificate> {
     graced.filter(|graced| current_leaf(agent).as_ref() != Some(graced))
 }
 
-/// Every certificate that may authenticate `agent`: the pinned one and that of the grace slot.
+/// The certificate that an update has reissued as the pinned one, and that the agent still has.
+pub(crate) fn held_leaf(agent: &AgentRow) -> Option<Certificate> {
+    first_of(agent.held.as_deref())
+}
+
+/// Every certificate that may authenticate `agent`: the pinned one, what it was reissued from, and that of the grace
+/// slot.
 pub(crate) fn known_leaves(agent: &AgentRow) -> Vec<Certificate> {
-    current_leaf(agent).into_iter().chain(graced_leaf(agent)).collect()
+    current_leaf(agent).into_iter().chain(held_leaf(agent)).chain(graced_leaf(agent)).collect()
 }

@@ -7,7 +7,7 @@ mod evidence;
 mod fleet;
 mod witness;
 
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 pub use anchors::AnchorMetrics;
 pub use audit::AuditMetrics;
@@ -39,6 +39,8 @@ pub struct Metrics {
     pub rotation_staged: IntGauge,
     /// 1 when the root permits no CA below it.
     pub legacy_pathlen_zero: IntGauge,
+    /// Framework updates, by `status`: pending, applied, failed, rolled_back.
+    pub updates: IntGaugeVec,
     /// 1 when private keys lie unencrypted in the database.
     pub keys_in_plaintext: IntGauge,
     /// Units waiting for the writer.
@@ -78,7 +80,11 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let updates = Opts::new("cullis_pending_updates_total", "framework updates by state");
+        let updates = IntGaugeVec::new(updates, &["status"])?;
+        registry.register(Box::new(updates.clone()))?;
         Ok(Self {
+            updates,
             auth_success: counter("cullis_auth_success_total", "requests whose credentials held", "method")?,
             auth_deny: counter("cullis_auth_deny_total", "requests refused for their credentials", "reason")?,
             rate_limit_reject: counter("cullis_rate_limit_reject_total", "requests over a limit", "class")?,

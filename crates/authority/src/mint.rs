@@ -213,7 +213,7 @@ impl Authority {
 /// The key of a presented leaf: parsed already, if it is the pinned one.
 fn leaf_key(agent: &Agent, leaf: &Certificate) -> Result<VerifyingKey, AuthError> {
     match &agent.key {
-        Some(key) if agent.pin == Some(leaf.thumbprint()) => Ok(key.clone()),
+        Some(key) if agent.is_pinned_to(&leaf.thumbprint()) => Ok(key.clone()),
         _ => VerifyingKey::from_spki_der(leaf.spki_der())
             .map_err(|error| AuthError::AssertionChain(error.to_string())),
     }

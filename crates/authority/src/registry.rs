@@ -40,6 +40,8 @@ pub struct Agent {
     pub pin: Option<Thumbprint>,
     /// The leaf's key, for message signatures and assertions.
     pub key: Option<VerifyingKey>,
+    /// The leaf of before, if an update has reissued it: the agent has that one still, and it counts as much.
+    held_pin: Option<Thumbprint>,
     /// The pin of the grace slot.
     pub grace_pin: Option<Thumbprint>,
     /// From when on the leaf should be renewed, if SPIRE does not do it.
@@ -53,17 +55,16 @@ impl From<AgentRow> for Agent {
         let certificates =
             row.certificates.as_deref().map(pem::certificates).and_then(Result::ok).unwrap_or_default();
         let leaf = certificates.first();
-        let grace_pin = row
-            .grace
-            .as_ref()
-            .and_then(|grace| grace.certificates.as_deref())
-            .and_then(|pem| Certificate::from_pem(pem).ok())
-            .map(|leaf| leaf.thumbprint());
+        let thumbprint = |pem: &str| Certificate::from_pem(pem).ok().map(|leaf| leaf.thumbprint());
+        let held_pin = row.held.as_deref().and_then(thumbprint);
+        let grace_pin =
+            row.grace.as_ref().and_then(|grace| grace.certificates.as_deref()).and_then(thumbprint);
         Self {
             pin: leaf.map(Certificate::thumbprint),
             key: leaf.and_then(|leaf| VerifyingKey::from_spki_der(leaf.spki_der()).ok()),
             renew_after: leaf.filter(|_| row.method != Some(Method::Spiffe)).map(renewal_due_after),
             issuer: OnceLock::new(),
+            held_pin,
             grace_pin,
             certificates,
             row,
@@ -82,6 +83,12 @@ impl Agent {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.row.is_active()
+    }
+
+    /// Whether `leaf` is its certificate now: the pinned one, or the one that an update has reissued as that.
+    #[must_use]
+    pub fn is_pinned_to(&self, leaf: &Thumbprint) -> bool {
+        [self.pin, self.held_pin].contains(&Some(*leaf))
     }
 
     /// Since when its certificate should be renewed here, if that is so already: because two thirds of its life are
@@ -103,9 +110,9 @@ impl Agent {
         *self.issuer.get_or_init(ours)
     }
 
-    /// The same of a certificate that it presents, if that is the pinned one.
+    /// The same of a certificate that it presents, if that is its certificate now.
     pub(crate) fn issuer_of(&self, presented: &Thumbprint, trust: &Trust) -> Option<Thumbprint> {
-        self.pin.filter(|pin| pin == presented).and_then(|_| self.issuer(trust))
+        self.is_pinned_to(presented).then(|| self.issuer(trust)).flatten()
     }
 
     /// Whether it is known by its SPIFFE id, whatever SVID it presents, and not by a pinned certificate.
@@ -123,6 +130,7 @@ impl Agent {
             certificates: std::iter::once(leaf).chain(above).cloned().collect(),
             pin: Some(leaf.thumbprint()),
             key: VerifyingKey::from_spki_der(leaf.spki_der()).ok(),
+            held_pin: None,
             grace_pin: None,
             // SPIRE renews it, not its holder.
             renew_after: None,

@@ -97,7 +97,7 @@ impl Authority {
             return Err(LifecycleError::OwnedByOrganisation(agent.id().clone()));
         }
         let request = SigningRequest::from_pem(&renewal.csr_pem)?;
-        if agent.pin != Some(holder.leaf.thumbprint()) {
+        if !agent.is_pinned_to(&holder.leaf.thumbprint()) {
             return match agent.certificates.first() {
                 Some(pinned) if pinned.spki_der() == request.public().spki_der() => {
                     self.renewed(holder, pinned, agent.row.certificates.clone().unwrap_or_default()).await

@@ -21,14 +21,14 @@ use mastio_store::{
 pub use self::cas::{Ca, Cas};
 use self::signing_keys::SigningKeys;
 pub(crate) use self::signing_keys::signer;
-use crate::spire;
+use crate::{spire, updates};
 
 /// Why minting and issuing are halted. Verifying goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
-    /// The root permits no CA below it, so nothing that we issue could be verified.
-    #[error("signing halted — pending migration 2026-04-23-org-ca-pathlen-1")]
-    LegacyPathLen,
+    /// A critical framework update waits that affects agents of this deployment. The words are the operators' documents'.
+    #[error("signing halted — pending migration {0}")]
+    PendingUpdate(&'static str),
     /// A signing key was staged and neither activated nor dropped.
     #[error("signing halted — a rotation of the signing key was interrupted (staged key {0})")]
     StagedRotation(Kid),
@@ -104,6 +104,8 @@ pub struct Trust {
     pub jwks: JwkSet,
     /// `/pki/ca.crt` and `org-ca.crt`: the active root, then intermediates, then other roots.
     pub trust_file: String,
+    /// The framework updates.
+    pub updates: updates::Standing,
     /// The SHA-256 of [`Trust::trust_file`].
     pub bundle: Thumbprint,
     /// Why nothing is signed, if so.
@@ -153,11 +155,9 @@ impl Trust {
             .build()
             .map_err(|error| unusable("the CAs that were cut", error))?;
         let keys = SigningKeys::load(database, custody, now)?;
-        let halt = match &keys.staged {
-            _ if root.path_len() == Some(0) => Some(Halt::LegacyPathLen),
-            Some(kid) => Some(Halt::StagedRotation(kid.clone())),
-            None => None,
-        };
+        let updates = updates::Standing::load(database, custody)?;
+        let staged = || keys.staged.clone().map(Halt::StagedRotation);
+        let halt = updates.halting.map(Halt::PendingUpdate).or_else(staged);
         let trust_file = trust_file(&root, cas.shown());
         Ok(Some(Self {
             generation,
@@ -176,6 +176,7 @@ impl Trust {
             signer: keys.active,
             verifiers: keys.verifiers,
             jwks: JwkSet::new(keys.published),
+            updates,
             halt,
         }))
     }

@@ -32,6 +32,7 @@ pub(crate) struct Rounds {
     pub(crate) used_keys: Round,
     pub(crate) expiry: Round,
     pub(crate) counts: Round,
+    pub(crate) updates: Round,
     pub(crate) rotation: Round,
     pub(crate) rotation_trouble: Round,
     pub(crate) given_up: Round,

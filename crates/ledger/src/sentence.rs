@@ -92,6 +92,12 @@ audit.restored_dropped ok: {by} dropped {entries} archived entries that had been
 audit.disk_low error: The disk of the database is full to {used_percent} %: {available_bytes} bytes are left, and the database takes {database_bytes}
 audit.exported ok: {by} took out {entries} entries of {org_id} as {format}[ from {start} on][ until {end}][, only {event_type}][, only about {actor}]
 audit.tree_rebuilt ok: {by} had the tree of {origin} computed anew from {entries} entries, which have the root that was signed over {checkpoint_entries}; {tiles_replaced} tiles were replaced
+admin.update_detected ok: The framework update {migration_id} is needed ({criticality})
+admin.update_not_needed ok: The framework update {migration_id} is not needed any more
+admin.update_applied ok: {by} applied the framework update {migration_id}[ by {strategy}]; {reissued_leaves} certificates of agents were reissued
+admin.update_rolled_back ok: {by} took the framework update {migration_id} back
+admin.update_apply_failed error: The framework update {migration_id} that {by} asked for failed, and nothing was changed: {problem}
+admin.update_snapshot_wiped ok: The snapshot of the framework update {migration_id} was deleted[ by {by}] ({reason})
 ";
 
 /// What `entry` says.

@@ -8,6 +8,7 @@ mod rotate_keys;
 pub(crate) mod rotate_org_ca;
 mod rotations;
 mod running;
+mod updates;
 
 use std::{fs, io::Write, path::PathBuf, time::Duration};
 
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     RotateIntermediate(rotate_keys::Intermediate),
     /// End a rotation of the signing key that was interrupted, so that signing goes on.
     CompleteStaged(rotate_keys::CompleteStaged),
+    /// List, apply and roll back framework updates of a running Mastio.
+    #[command(subcommand)]
+    Updates(updates::Command),
 }
 
 #[derive(Args)]
@@ -92,6 +96,7 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::RotateSigningKey(arguments) => ended(rotate_keys::signing_key(arguments)),
         Command::RotateIntermediate(arguments) => ended(rotate_keys::intermediate(arguments)),
         Command::CompleteStaged(arguments) => ended(rotate_keys::complete_staged(arguments)),
+        Command::Updates(command) => updates::run(command),
     }
 }
 

@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use mastio_core::{Rng, Stamp};
 use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose,
-    SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
+    CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
+    KeyUsagePurpose, SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 
 use crate::{Certificate, NameError, PublicKey, PublicKeyError, name, public_key::key_identifier};
@@ -145,6 +145,18 @@ pub(crate) struct Draft {
     pub(crate) usages: Vec<KeyUsagePurpose>,
     pub(crate) purposes: Vec<ExtendedKeyUsagePurpose>,
     pub(crate) not_after: Stamp,
+    pub(crate) repeats: Repeats,
+}
+
+/// What a draft takes over from a certificate that it repeats; by default nothing.
+#[derive(Default)]
+pub(crate) struct Repeats {
+    /// Since when it is valid.
+    pub(crate) not_before: Option<Stamp>,
+    /// The identifier of the subject's key, which certificates below it name.
+    pub(crate) key_id: Option<Vec<u8>>,
+    /// The subject alternative names, byte for byte.
+    pub(crate) names: Option<CustomExtension>,
 }
 
 impl Draft {
@@ -162,7 +174,9 @@ impl Draft {
 
     fn params(self, subject: &PublicKey, not_after: Stamp, now: Stamp, rng: &dyn Rng) -> CertificateParams {
         let mut params = CertificateParams::default();
-        params.not_before = now.minus(BACKDATING).to_date_time();
+        let not_before = self.repeats.not_before.unwrap_or_else(|| now.minus(BACKDATING));
+        let key_id = self.repeats.key_id.unwrap_or_else(|| key_identifier(subject.spki_der()));
+        params.not_before = not_before.to_date_time();
         params.not_after = not_after.to_date_time();
         params.serial_number = Some(serial(rng));
         params.distinguished_name = self.subject;
@@ -171,7 +185,8 @@ impl Draft {
         params.key_usages = self.usages;
         params.extended_key_usages = self.purposes;
         params.use_authority_key_identifier_extension = true;
-        params.key_identifier_method = KeyIdMethod::PreSpecified(key_identifier(subject.spki_der()));
+        params.key_identifier_method = KeyIdMethod::PreSpecified(key_id);
+        params.custom_extensions = self.repeats.names.into_iter().collect();
         params
     }
 }

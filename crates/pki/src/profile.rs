@@ -4,6 +4,8 @@
 //! minutes before `now`, have a random 128-bit serial number, and never outlive their issuer. They pass
 //! `openssl verify -x509_strict` and the default context of Python 3.13.
 
+mod again;
+
 use std::time::Duration;
 
 use mastio_core::{AgentId, OrgId, Rng, SpiffeId, Stamp, TrustDomain};
@@ -14,10 +16,12 @@ use rcgen::{
 
 use crate::{
     Certificate, IssueError, Issuer, ServerName, ServerNames,
-    issuer::Draft,
+    issuer::{Draft, Repeats},
     name::{self, ca_subject, subject},
     public_key::key_identifier,
 };
+
+pub use self::again::{intermediate_again, leaf_again};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -62,8 +66,12 @@ pub fn successor<K: SigningKey>(
     now: Stamp,
     rng: &dyn Rng,
 ) -> Result<Certificate, IssueError> {
-    let fresh = ca(name::from_der(old.subject_raw())?, 1, not_after).self_signed(key, now, rng)?;
-    named(fresh, old.subject_raw())
+    // What the same key has certified names it by the identifier that the old certificate states.
+    let same_key = key.subject_public_key_info() == old.spki_der();
+    let repeats =
+        Repeats { key_id: old.key_id().filter(|_| same_key).map(<[u8]>::to_vec), ..Repeats::default() };
+    let draft = Draft { repeats, ..ca(name::from_der(old.subject_raw())?, 1, not_after) };
+    named(draft.self_signed(key, now, rng)?, old.subject_raw())
 }
 
 /// The new root's name and key, signed by the superseded root: what a client that trusts only the old one needs to
@@ -212,6 +220,7 @@ fn ca(subject: DistinguishedName, path_len: u8, not_after: Stamp) -> Draft {
         usages: vec![Usage::KeyCertSign, Usage::CrlSign],
         purposes: Vec::new(),
         not_after,
+        repeats: Repeats::default(),
     }
 }
 
@@ -223,6 +232,7 @@ fn leaf(subject: DistinguishedName, names: Vec<SanType>, purposes: &[Purpose], n
         usages: vec![Usage::DigitalSignature],
         purposes: purposes.to_vec(),
         not_after,
+        repeats: Repeats::default(),
     }
 }
 

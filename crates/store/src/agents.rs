@@ -26,7 +26,11 @@ const COLUMNS: &str = "a.agent_id, a.display_name, a.capabilities, a.cert_pem, a
     a.federation_revision, a.dpop_jkt, a.enrollment_method, a.spiffe_id, a.enrolled_at, a.reach, \
     CAST(a.revoked_at AS TEXT) AS revoked_at, a.revoked_reason, a.previous_cert_pem, a.previous_dpop_jkt, \
     a.previous_grace_period_expires_at, a.principal_type, coalesce(e.epoch, 0) AS epoch, \
-    coalesce(l.seconds, 0) AS lifetime";
+    coalesce(l.seconds, 0) AS lifetime, \
+    (SELECT r.leaf_pem || g.issuer_pem FROM agent_certs p \
+        JOIN reissued_leaves r ON r.agent_id = p.agent_id AND r.replaces = p.thumbprint \
+        JOIN leaf_generations g ON g.migration_id = r.migration_id \
+        WHERE p.agent_id = a.agent_id ORDER BY g.flipped_at DESC LIMIT 1) AS reissued";
 const FROM: &str = "FROM internal_agents a LEFT JOIN agent_epochs e ON e.agent_id = a.agent_id \
     LEFT JOIN agent_lifetimes l ON l.agent_id = a.agent_id";
 
@@ -132,6 +136,8 @@ pub struct AgentRow {
     pub capabilities: Vec<String>,
     /// PEM, leaf first. The pin is the thumbprint of the first one.
     pub certificates: Option<String>,
+    /// What the row itself holds, if an update has reissued its leaf: the agent has this one still, and it counts as well.
+    pub held: Option<String>,
     /// When it was made.
     pub created_at: Stamp,
     /// Whether it may act.
@@ -169,6 +175,11 @@ impl AgentRow {
         self.standing == Standing::Active
     }
 
+    /// The certificates as the row itself holds them: what a change is decided on.
+    pub(crate) fn stored(&self) -> Option<&str> {
+        self.held.as_deref().or(self.certificates.as_deref())
+    }
+
     fn read(row: &Row) -> Result<Self, RowError> {
         let standing = match (row.int("is_active")?, row.stamp_or_null("revoked_at")?) {
             (0, Some(at)) => {
@@ -187,11 +198,17 @@ impl AgentRow {
             None => None,
         };
         let method = row.text_or_null("enrollment_method")?;
+        let stored = row.text_or_null("cert_pem")?.filter(|pem| !pem.is_empty()).map(str::to_owned);
+        let (certificates, held) = match row.text_or_null("reissued")? {
+            Some(reissued) => (Some(reissued.to_owned()), stored),
+            None => (stored, None),
+        };
         Ok(Self {
             id: row.parse("agent_id", AgentId::parse)?,
             display_name: row.text("display_name")?.to_owned(),
             capabilities: row.parse("capabilities", |text| serde_json::from_str::<Vec<String>>(text))?,
-            certificates: row.text_or_null("cert_pem")?.filter(|pem| !pem.is_empty()).map(str::to_owned),
+            certificates,
+            held,
             created_at: row.stamp("created_at")?,
             standing,
             dpop_jkt: row.parse_or_null("dpop_jkt", Jkt::parse)?,

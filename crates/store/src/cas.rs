@@ -253,3 +253,14 @@ pub fn retire(thumbprint: Thumbprint, at: Stamp) -> Statement {
         vec![thumbprint.into(), at.into()],
     )
 }
+
+/// A CA that had its place taken has it again, as if it had never left. [`supersede`] the active one first; its key goes
+/// to where custody keeps active keys.
+#[must_use]
+pub fn reinstate(thumbprint: Thumbprint) -> Statement {
+    Statement::one(
+        "UPDATE pki_cas SET state = 'active', superseded_at = NULL, retired_at = NULL, private_key = NULL, cut = 0, \
+             link_pem = NULL, lineage = NULL WHERE thumbprint = ?1 AND state IN ('superseded', 'retired')",
+        vec![thumbprint.into()],
+    )
+}

@@ -31,6 +31,7 @@ pub mod sessions;
 pub mod spiffe;
 pub mod sqlite;
 mod unit;
+pub mod updates;
 pub mod writer;
 
 pub use query::{Query, ReadError, Row, RowError};

@@ -7,7 +7,7 @@ use mastio_store::{
     agents::{self, AgentRow, DpopChange, NewPin},
 };
 
-use super::{SUPERSEDED, current_leaf, known_leaves, pinned_leaf};
+use super::{SUPERSEDED, current_leaf, held_leaf, known_leaves, pinned_leaf};
 use crate::Authority;
 
 /// What takes the place of an agent's certificate.
@@ -74,9 +74,11 @@ impl Authority {
         self.superseding(agents::raise_epoch(unit, agent), agent, leaf)
     }
 
-    /// Ends the certificates of `agent` other than `leaf`, and their keys where `leaf` has another one.
+    /// Ends the certificates of `agent` other than `leaf`, and their keys where `leaf` has another one. If `leaf` is the
+    /// pinned one, what it was reissued from stays as well.
     pub(crate) fn superseding(&self, unit: Unit, agent: &AgentRow, leaf: &Certificate) -> Unit {
-        let others = known_leaves(agent).into_iter().filter(|old| old != leaf);
+        let same = held_leaf(agent).filter(|_| current_leaf(agent).as_ref() == Some(leaf));
+        let others = known_leaves(agent).into_iter().filter(|old| old != leaf && Some(old) != same.as_ref());
         others.fold(unit, |unit, old| {
             let and_key = old.spki_der() != leaf.spki_der();
             self.end_certificate(unit, &agent.id, &old, SUPERSEDED, self.clock.now(), and_key)

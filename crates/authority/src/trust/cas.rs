@@ -197,6 +197,17 @@ impl Cas {
         self.of(CaKind::Intermediate, state).find_map(|ca| ca.issuer.clone())
     }
 
+    /// Whether a superseded CA says something that no active one says. An older certificate of an active CA's own key does
+    /// not: all that it vouches for the active one vouches for, and its path length may be the flaw that was repaired.
+    fn is_worth_showing(&self, ca: &Ca) -> bool {
+        let is_older_form = |other: &Ca| {
+            other.state == CaState::Active
+                && other.certificate.spki_der() == ca.certificate.spki_der()
+                && other.certificate.subject_raw() == ca.certificate.subject_raw()
+        };
+        !ca.compromised && !ca.has_ended(self.now) && !self.all.iter().any(is_older_form)
+    }
+
     /// Whose certificates log in: what is in use, and what another took the place of without ending it.
     pub fn believed(&self) -> impl Iterator<Item = &Certificate> {
         self.all.iter().filter(|ca| self.believes(ca)).map(|ca| &ca.certificate)
@@ -206,7 +217,7 @@ impl Cas {
         match ca.state {
             CaState::Active => true,
             CaState::Staged => self.shows_staged,
-            CaState::Superseded => !ca.cut && !ca.compromised && !ca.has_ended(self.now),
+            CaState::Superseded => !ca.cut && self.is_worth_showing(ca),
             CaState::Retired => false,
         }
     }
@@ -230,7 +241,7 @@ impl Cas {
             .flat_map(|kind| [Active, Staged, Superseded].map(|state| (kind, state)));
         let shown = |ca: &&Ca| match ca.state {
             Staged => self.shows_staged,
-            Superseded => !ca.compromised && !ca.has_ended(self.now),
+            Superseded => self.is_worth_showing(ca),
             _ => true,
         };
         let newest = move |(kind, state)| self.of(kind, state).filter(shown).take(MOST_SHOWN);

@@ -25,4 +25,5 @@ mod rotation;
 mod rotation_steps;
 mod signing_keys;
 mod spiffe;
+mod updates;
 mod world;

@@ -264,4 +264,22 @@ events! {
 
     /// The stored tree over the log was damaged and computed anew from the entries, which have the root of the newest checkpoint. If the damage had been taken for a rewind, that is withdrawn.
     "audit.tree_rebuilt" Ok TreeRebuilt { origin: String, entries: u64, entries_before: Option<u64>, checkpoint_entries: u64, tiles_replaced: u64, tiles_removed: u64, rewind_withdrawn: bool, by: String }
+
+    /// A framework update was found to be needed. A critical one that affects agents of this deployment halts signing until it is applied.
+    "admin.update_detected" Ok UpdateDetected { migration_id: &'static str, criticality: &'static str }
+
+    /// A framework update that waited is not needed any more; nothing was changed.
+    "admin.update_not_needed" Ok UpdateNotNeeded { migration_id: &'static str }
+
+    /// A framework update was applied. Leaves that it reissued are named by their count and by the digest of their thumbprints in the order of agents.
+    "admin.update_applied" Ok UpdateApplied { migration_id: &'static str, strategy: Option<&'static str>, reissued_leaves: u64, leaves_sha256: Option<String>, by: String }
+
+    /// A framework update was taken back: what was before is again.
+    "admin.update_rolled_back" Ok UpdateRolledBack { migration_id: &'static str, by: String }
+
+    /// A framework update failed; nothing was changed.
+    "admin.update_apply_failed" Error UpdateApplyFailed { migration_id: &'static str, problem: String, by: String }
+
+    /// The snapshot of a framework update was deleted: the update cannot be taken back any more.
+    "admin.update_snapshot_wiped" Ok UpdateSnapshotWiped { migration_id: String, reason: &'static str, by: Option<String> }
 }

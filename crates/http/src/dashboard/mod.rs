@@ -21,6 +21,7 @@ mod replace;
 pub(crate) mod session;
 mod sessions;
 mod text;
+pub(crate) mod updates;
 
 use std::sync::Arc;
 
@@ -67,6 +68,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/audit/export", get(audit::hand_out))
         .route("/proxy/audit/{seq}", get(audit::explain))
         .route("/proxy/badge/audit", get(audit::badge))
+        .route("/proxy/updates", get(updates::list))
+        .route("/proxy/badge/updates", get(updates::badge))
         .route("/proxy/pki", get(pki::show))
         .route("/proxy/pki/rotate-ca", get(pki::ask).post(pki::rotate))
         .route("/proxy/pki/export-ca", post(pki::export))

@@ -53,7 +53,8 @@ pub(super) async fn show(
     if trust.halt.is_some() {
         warnings.push(Warning {
             code: "signing_halted",
-            text: "No token and no certificate is issued until the step named in the log is done.",
+            text: "No token and no certificate is issued until the pending update is applied, or the step that the log \
+                names is done.",
         });
     }
     render(&OverviewPage {
@@ -80,7 +81,7 @@ fn explained(code: &'static str) -> Warning {
     let text = match code {
         "org_ca_legacy_pathlen_zero" => {
             "The Org CA was made with path length zero, so nothing below its intermediate verifies. Nothing is issued \
-             until it is rotated on the PKI page."
+             until it is repaired on the page Updates, or rotated on the page PKI."
         }
         _ => "See the log.",
     };

@@ -59,6 +59,10 @@ pub(super) struct Frame {
     pub(super) csrf: String,
     /// Enrollments that wait for a decision.
     pub(super) waiting: u64,
+    /// Framework updates that wait.
+    pub(super) updates: i64,
+    /// Whether a critical one does.
+    pub(super) critical: bool,
     /// The entry of the navigation that is lit.
     pub(super) here: &'static str,
     pub(super) flash: Option<String>,
@@ -74,9 +78,12 @@ impl Frame {
     ) -> Result<Self, Outage> {
         let authority = &app.authority;
         let waiting = pending::count_waiting(authority.store(), authority.clock().now()).await?;
+        let trust = authority.trust();
         Ok(Self {
             waiting,
-            org: authority.trust().org.to_string(),
+            updates: trust.updates.pending(),
+            critical: trust.updates.critical,
+            org: trust.org.to_string(),
             csrf: session.csrf_token().to_owned(),
             here,
             flash: said.flash,

@@ -34,6 +34,10 @@ fn alive(app: &App) -> Map<String, Value> {
     if !warnings.is_empty() {
         body.insert("warnings".into(), json!(warnings));
     }
+    let pending = app.authority.trust().updates.pending();
+    if pending > 0 {
+        body.insert("pending_updates".into(), pending.into());
+    }
     body
 }
 

@@ -23,6 +23,7 @@ mod rotations;
 mod search;
 mod spiffe;
 mod trust_bundle;
+pub(crate) mod updates;
 
 use std::sync::{
     Arc, OnceLock,
@@ -34,7 +35,7 @@ use axum::{
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::Response,
-    routing::{get, patch, post},
+    routing::{delete, get, patch, post},
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use mastio_authority::{Authority, registry::Agent};
@@ -177,6 +178,10 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/mastio-key/complete-staged", post(keys::complete_staged))
         .route("/v1/admin/mastio-ca/rotate", post(keys::rotate_intermediate))
         .route("/proxy/admin/agents", get(fleet::list_in_full))
+        .route("/proxy/updates/api", get(updates::list))
+        .route("/proxy/updates/{id}/apply", post(updates::apply))
+        .route("/proxy/updates/{id}/rollback", post(updates::roll_back))
+        .route("/proxy/updates/{id}/snapshot", delete(updates::wipe))
         .route("/v1/agents/search", get(search::search))
         .route("/v1/agents/self/renew", post(renew::renew))
         .route("/v1/agents/self/trust-bundle", get(trust_bundle::show))

@@ -151,7 +151,7 @@ pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
         vec![
             (&agent.id).into(),
             agent.is_active().into(),
-            agent.certificates.as_deref().into(),
+            agent.stored().into(),
             agent.dpop_jkt.into(),
             new.certificates.into(),
             new.spiffe_id.into(),
@@ -180,7 +180,7 @@ pub fn re_describe(id: &AgentId, kind: mastio_core::PrincipalKind, device_info: 
 pub fn renew_svid(agent: &AgentRow, certificates: &str, leaf: &PinnedLeaf) -> [Statement; 2] {
     let svid = Statement::one(
         "UPDATE internal_agents SET cert_pem = ?3 WHERE agent_id = ?1 AND is_active = 1 AND cert_pem IS ?2",
-        vec![(&agent.id).into(), agent.certificates.as_deref().into(), certificates.into()],
+        vec![(&agent.id).into(), agent.stored().into(), certificates.into()],
     );
     [svid, note_certificate(&agent.id, leaf)]
 }
@@ -193,13 +193,7 @@ pub fn mark_revoked(agent: &AgentRow, reason: &str, at: Stamp) -> Statement {
          federation_revision = federation_revision + 1, \
          previous_cert_pem = NULL, previous_dpop_jkt = NULL, previous_grace_period_expires_at = NULL \
          WHERE agent_id = ?1 AND is_active = ?2 AND cert_pem IS ?3 AND (is_active = 1 OR revoked_at IS NULL)",
-        vec![
-            (&agent.id).into(),
-            agent.is_active().into(),
-            agent.certificates.as_deref().into(),
-            at.into(),
-            reason.into(),
-        ],
+        vec![(&agent.id).into(), agent.is_active().into(), agent.stored().into(), at.into(), reason.into()],
     )
 }
 
@@ -227,7 +221,7 @@ pub fn reactivate(agent: &AgentRow) -> Statement {
          AND NOT EXISTS (SELECT 1 FROM agent_certs mine JOIN agent_certs held USING (spki_sha256) \
              JOIN internal_agents holder ON holder.agent_id = held.agent_id \
              WHERE mine.agent_id = ?1 AND held.agent_id <> ?1 AND holder.is_active <> 0)",
-        vec![(&agent.id).into(), agent.certificates.as_deref().into()],
+        vec![(&agent.id).into(), agent.stored().into()],
     )
 }
 

@@ -10,6 +10,11 @@ use crate::{Query, ReadError, Row, Store, Value, clause::Clause, sqlite::Databas
 
 const CERTS: &str = "LEFT JOIN agent_certs c ON c.agent_id = a.agent_id";
 
+/// The thumbprint of the leaf that an update has put in the place of the pinned one.
+const REISSUED: &str = "(SELECT r.thumbprint FROM reissued_leaves r \
+    JOIN leaf_generations g ON g.migration_id = r.migration_id \
+    WHERE r.agent_id = a.agent_id AND r.replaces = c.thumbprint ORDER BY g.flipped_at DESC LIMIT 1)";
+
 /// The states that a list can be filtered by: [`super::Standing`] without its facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -257,7 +262,8 @@ fn readable(rows: &[Row]) -> Vec<Listed> {
 
 fn select(tail: &str, values: Vec<Value>) -> Query {
     let sql = format!(
-        "SELECT {COLUMNS}, c.thumbprint AS cert_thumbprint, c.not_after AS cert_not_after {FROM} {CERTS}{tail}"
+        "SELECT {COLUMNS}, coalesce({REISSUED}, c.thumbprint) AS cert_thumbprint, c.not_after AS cert_not_after \
+         {FROM} {CERTS}{tail}"
     );
     Query { table: TABLE, sql: sql.into(), values }
 }

@@ -103,7 +103,7 @@ pub fn bury(agent: &AgentRow, reason: &str, at: Stamp) -> Vec<Statement> {
         Statement::one(
             "DELETE FROM internal_agents \
              WHERE agent_id = ?1 AND is_active = 0 AND revoked_at IS NOT NULL AND cert_pem IS ?2",
-            vec![id.into(), agent.certificates.as_deref().into()],
+            vec![id.into(), agent.stored().into()],
         ),
         Statement::one(
             "INSERT INTO agent_tombstones (agent_id, deleted_at, reason, first_seq, last_seq, receipt) \
@@ -117,6 +117,7 @@ pub fn bury(agent: &AgentRow, reason: &str, at: Stamp) -> Vec<Statement> {
             vec![id.into(), id.name().into(), at.into()],
         ),
         gone("DELETE FROM agent_certs WHERE agent_id = ?1"),
+        gone("DELETE FROM reissued_leaves WHERE agent_id = ?1"),
         gone("DELETE FROM agent_lifetimes WHERE agent_id = ?1"),
         gone("DELETE FROM spiffe_bindings WHERE agent_id = ?1"),
         drop_escrow(id),

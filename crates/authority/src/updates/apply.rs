@@ -1,0 +1,195 @@
+//! Applying an update: snapshot, leaves, and one unit that makes the change.
+
+use std::sync::Arc;
+
+use mastio_core::{Event, Stamp, event::catalogue};
+use mastio_store::{
+    Touch, Unit, rotations,
+    updates::{self, Status},
+};
+
+use super::{Migration, Plan, Scene, UpdateError, registered};
+use crate::{Authority, Outage, admin::Operator, evidence::Identity};
+
+/// An update that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Which.
+    pub migration: &'static str,
+    /// How, if there is more than one way.
+    pub strategy: Option<&'static str>,
+    /// When.
+    pub at: Stamp,
+    /// How many leaves it reissued.
+    pub reissued_leaves: u64,
+}
+
+impl Authority {
+    pub(super) fn scene(&self) -> Scene<'_> {
+        Scene {
+            database: self.store.database(),
+            custody: self.custody.as_ref(),
+            rng: self.rng.as_ref(),
+            now: self.clock.now(),
+        }
+    }
+
+    /// What applying `id` would do.
+    ///
+    /// # Errors
+    /// As [`apply_update`](Self::apply_update) would refuse; nothing is written in any case.
+    pub fn plan_update(&self, id: &str, strategy: Option<&str>) -> Result<Plan, UpdateError> {
+        let migration = registered(id)?;
+        let strategy = chosen(migration, strategy)?;
+        self.may_apply(migration)?;
+        migration.plan(&self.scene(), strategy)
+    }
+
+    /// Applies `id`, and returns when it counts. It goes on when the caller leaves.
+    ///
+    /// # Errors
+    /// When it is refused, or fails; nothing has changed then, but that a failure is in its row.
+    pub async fn apply_update(
+        self: &Arc<Self>,
+        id: &str,
+        strategy: Option<&str>,
+        operator: &Operator,
+    ) -> Result<Applied, UpdateError> {
+        let migration = registered(id)?;
+        let strategy = chosen(migration, strategy)?;
+        let (authority, operator) = (Arc::clone(self), operator.clone());
+        let applying = async move { authority.apply_in_turn(migration, strategy, &operator).await };
+        tokio::spawn(applying).await.map_err(Outage::internal)?
+    }
+
+    async fn apply_in_turn(
+        self: Arc<Self>,
+        migration: &'static dyn Migration,
+        strategy: Option<&'static str>,
+        operator: &Operator,
+    ) -> Result<Applied, UpdateError> {
+        let _turn = self.updating.turn().await?;
+        self.may_apply(migration)?;
+        self.updating.progress.begin(Some(migration.id()), 0);
+        let applied = self.change(migration, strategy, operator).await;
+        self.updating.progress.begin(None, 0);
+        match applied {
+            Ok(applied) => {
+                self.show_new_root().await;
+                Ok(applied)
+            }
+            Err(error) if error.is_failure() => {
+                self.note_failure(migration.id(), &error, operator).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether `migration` waits and nothing is in its way.
+    fn may_apply(&self, migration: &'static dyn Migration) -> Result<(), UpdateError> {
+        let (id, database) = (migration.id(), self.store.database());
+        let row = updates::all(database)?.into_iter().find(|row| row.migration == id);
+        match row.map(|row| row.status) {
+            Some(Status::Pending | Status::Failed) => {}
+            Some(Status::Applied) => return Err(UpdateError::AlreadyApplied),
+            Some(Status::RolledBack) => return Err(UpdateError::RolledBack(id)),
+            None => return Err(UpdateError::NotPending(id)),
+        }
+        match self.trust().updates.halting {
+            Some(owner) if owner != id => return Err(UpdateError::HaltMismatch(owner)),
+            _ => {}
+        }
+        self.no_rotation()
+    }
+
+    pub(super) fn no_rotation(&self) -> Result<(), UpdateError> {
+        match rotations::open(self.store.database())? {
+            Some(rotation) => Err(UpdateError::Rotation(rotation.id)),
+            None => Ok(()),
+        }
+    }
+
+    async fn change(
+        self: &Arc<Self>,
+        migration: &'static dyn Migration,
+        strategy: Option<&'static str>,
+        operator: &Operator,
+    ) -> Result<Applied, UpdateError> {
+        let (id, authority) = (migration.id(), Arc::clone(self));
+        // Making a root takes seconds.
+        let up = tokio::task::spawn_blocking(move || migration.up(&authority.scene(), strategy)).await;
+        let up = up.map_err(Outage::internal)??;
+        let snapshot = updates::keep_snapshot(id, &up.snapshot.json(), self.clock.now());
+        self.commit(Unit::default().write(snapshot)).await?;
+        let mut unit = Unit::default().write_all(up.statements);
+        let mut reissued = None;
+        if let Some(issuer) = up.reissue_under {
+            let above = issuer.certificate().pem();
+            reissued = Some(self.reissue_leaves(id, Arc::new(issuer)).await?);
+            unit = unit.write(updates::flip_leaves(id, &above, self.clock.now()));
+        }
+        let at = self.clock.now();
+        let count = reissued.as_ref().map_or(0, |reissued| reissued.count);
+        let event = catalogue::UpdateApplied {
+            migration_id: id,
+            strategy,
+            reissued_leaves: count,
+            leaves_sha256: reissued.map(|reissued| reissued.digest()),
+            by: operator.fingerprint.clone(),
+        };
+        let unit = unit.write(updates::mark_applied(id, at)).tell(Event::new(&event)).touch(Touch::Trust);
+        self.commit(unit).await?;
+        self.reload_now().await;
+        Ok(Applied { migration: id, strategy, at, reissued_leaves: count })
+    }
+
+    async fn note_failure(
+        &self,
+        id: &'static str,
+        error: &UpdateError,
+        operator: &Operator,
+    ) -> Result<(), UpdateError> {
+        let problem = error.to_string();
+        tracing::error!(migration_id = id, problem, "cullis_proxy_update_apply_failed");
+        let by = operator.fingerprint.clone();
+        let event =
+            Event::new(&catalogue::UpdateApplyFailed { migration_id: id, problem: problem.clone(), by });
+        let unit = Unit::of(event).write(updates::mark_failed(id, &problem)).touch(Touch::Trust);
+        self.commit(unit).await?;
+        Ok(())
+    }
+
+    /// The files beside the database say which root this is. The TLS files follow by themselves within a second.
+    pub(super) async fn show_new_root(self: &Arc<Self>) {
+        let authority = Arc::clone(self);
+        let write = move || {
+            let (trust, path) = (authority.trust(), authority.store.database().path());
+            let identity = Identity::of(&trust.org, &trust.root).write(path);
+            identity
+                .map_err(|error| error.to_string())
+                .and(authority.write_copies().map_err(|error| error.to_string()))
+        };
+        let written = tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string());
+        if let Err(error) = written.flatten() {
+            tracing::warn!(
+                error,
+                "the files that name the root could not be written; the next start writes them"
+            );
+        }
+    }
+}
+
+/// The strategy that was asked for, or the usual one.
+fn chosen(
+    migration: &'static dyn Migration,
+    asked: Option<&str>,
+) -> Result<Option<&'static str>, UpdateError> {
+    let strategies = migration.strategies();
+    let Some(asked) = asked else { return Ok(strategies.first().copied()) };
+    let found = strategies.iter().copied().find(|strategy| *strategy == asked);
+    found.map(Some).ok_or_else(|| UpdateError::Strategy {
+        asked: asked.to_owned(),
+        has: if strategies.is_empty() { "none".to_owned() } else { strategies.join(", ") },
+    })
+}

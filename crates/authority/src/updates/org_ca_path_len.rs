@@ -1,0 +1,250 @@
+//! `2026-04-23-org-ca-pathlen-1`: an Org CA whose path length is zero permits no CA below it, so that strict verifiers
+//! refuse every chain through the intermediate.
+//!
+//! `rekey` is what the operators' documents describe: a new root key, and every leaf made again. The intermediate keeps
+//! its key and its name under the new root, so that the certificates which agents hold have a chain, too. `reissue`
+//! makes the root's certificate again for its own key, and nothing else (contract `pki.md`, "better than both" 1).
+
+use mastio_core::Thumbprint;
+use mastio_custody::{CaKey, Custody};
+use mastio_pki::{Certificate, Issuer, KeyPair, profile};
+use mastio_store::{
+    Statement,
+    cas::{self, CaState, NewCa, Superseded},
+    keys::CaKind,
+    sqlite::Database,
+    updates,
+};
+use serde_json::json;
+
+use super::{
+    Criticality, Enrollment, Kind, Migration, Plan, READABLE_SNAPSHOT_LIFE, Scene, UpdateError,
+    migration::Up, snapshot::Snapshot,
+};
+use crate::Outage;
+
+const REKEY: &str = "rekey";
+const REISSUE: &str = "reissue";
+
+/// The migration.
+pub(super) struct OrgCaPathLen;
+
+impl Migration for OrgCaPathLen {
+    fn id(&self) -> &'static str {
+        "2026-04-23-org-ca-pathlen-1"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::CertSchema
+    }
+
+    fn criticality(&self) -> Criticality {
+        Criticality::Critical
+    }
+
+    fn affects(&self) -> &'static [Enrollment] {
+        &[Enrollment::Connector]
+    }
+
+    fn description(&self) -> &'static str {
+        "Replace an Org CA of path length 0, below which strict verifiers accept nothing, by one of path length 1. Every \
+         agent keeps its key and the certificate that it holds."
+    }
+
+    fn strategies(&self) -> &'static [&'static str] {
+        &[REKEY, REISSUE]
+    }
+
+    fn check(&self, _: &Database, custody: &dyn Custody) -> Result<bool, Outage> {
+        let root = custody.load(CaKind::Root).map_err(Outage::internal)?;
+        Ok(root.is_some_and(|root| root.certificate.path_len() == Some(0)))
+    }
+
+    fn plan(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Plan, UpdateError> {
+        let root = root(scene)?.certificate;
+        let census = updates::census(scene.database)?;
+        let rekey = strategy != Some(REISSUE);
+        let days = READABLE_SNAPSHOT_LIFE.as_secs() / 86_400;
+        let kept = match scene.custody.is_sealed() {
+            true => "the snapshot holds the old root key, sealed".to_owned(),
+            false => format!("the snapshot holds the old root key, READABLE, and is wiped after {days} days"),
+        };
+        let end = root.not_after();
+        let mut steps = vec![format!("a snapshot of the Org CA is kept: {kept}")];
+        steps.extend(if rekey {
+            vec![
+                format!("a root with a new RSA-4096 key takes its place: {}, path length 1, until {end} as before", root.subject()),
+                "the intermediate is certified again by it, with its key and its name".to_owned(),
+                format!(
+                    "the leaves of {} agents are made again: subject, key, alternative names and dates stay, serial \
+                     numbers are fresh; the certificates that agents hold go on",
+                    census.managed
+                ),
+                "clients that know the old CA file only cannot follow a root of path length 0: they fetch /pki/ca.crt".to_owned(),
+            ]
+        } else {
+            vec![
+                format!("the root is certified again for its own key: {}, path length 1, until {end} as before", root.subject()),
+                "nothing else changes: every chain, pin and token goes on; strict verifiers fetch /pki/ca.crt".to_owned(),
+            ]
+        });
+        if census.byoca > 0 && rekey {
+            steps.push(format!(
+                "{} agents with certificates of their organisation stay as they are: enroll them again with \
+                 certificates below the new root before the old one ends",
+                census.byoca
+            ));
+        }
+        steps.push("the halt ends, and the TLS files are written anew, without a restart".to_owned());
+        let facts = json!({
+            "root": {
+                "subject": root.subject(),
+                "fingerprint_sha256": root.thumbprint().to_string(),
+                "not_after": end.to_string(),
+            },
+            "agents": census,
+            "tls_continuity": !rekey,
+            "snapshot_sealed": scene.custody.is_sealed(),
+        });
+        Ok(Plan { strategy, steps, rollback: self.way_back(), facts })
+    }
+
+    fn way_back(&self) -> &'static [&'static str] {
+        &[
+            "the root and the intermediate of before are the active ones again, with their keys",
+            "the agents' leaves of before are the pinned ones again",
+            "the migration is not proposed any more, and nothing halts",
+        ]
+    }
+
+    fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {
+        let old = root(scene)?;
+        let below = intermediate(scene)?;
+        let snapshot = Snapshot::new(scene)
+            .note("org_ca_cert_pem", old.certificate.pem())
+            .key("org_ca_key_pem", scene, &old.key.to_pkcs8_pem())?
+            .note("mastio_ca_cert_pem", below.certificate.pem());
+        match strategy {
+            Some(REISSUE) => reissue(scene, &old, snapshot),
+            _ => rekey(scene, &old, below, snapshot),
+        }
+    }
+
+    fn down(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
+        let now_root = custody_ca(scene, CaKind::Root)?;
+        if now_root.certificate.thumbprint().to_string() != snapshot.text("new_root")? {
+            return Err(UpdateError::MovedOn("the Org CA was rotated since"));
+        }
+        let key = KeyPair::from_pem(secrecy::ExposeSecret::expose_secret(
+            &snapshot.secret("org_ca_key_pem", scene)?,
+        ))
+        .map_err(|error| UpdateError::Snapshot(error.to_string()))?;
+        let old = CaKey { certificate: certificate(snapshot, "org_ca_cert_pem")?, key };
+        let mut statements = step_back(scene, CaKind::Root, &now_root.certificate, &old)?;
+        if snapshot.get("new_intermediate").is_null() {
+            return Ok(statements);
+        }
+        let below = intermediate(scene)?;
+        if below.certificate.thumbprint().to_string() != snapshot.text("new_intermediate")? {
+            return Err(UpdateError::MovedOn("the intermediate was rotated since"));
+        }
+        // Both certificates are for one key.
+        let old = CaKey { certificate: certificate(snapshot, "mastio_ca_cert_pem")?, key: below.key };
+        statements.extend(step_back(scene, CaKind::Intermediate, &below.certificate, &old)?);
+        Ok(statements)
+    }
+}
+
+fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey, snapshot: Snapshot) -> Result<Up, UpdateError> {
+    let Scene { now, rng, .. } = *scene;
+    let key = KeyPair::generate_rsa_4096().map_err(UpdateError::failed)?;
+    let end = old.certificate.not_after();
+    let root = profile::successor(&old.certificate, &key, end, now, rng).map_err(UpdateError::failed)?;
+    let root = CaKey { certificate: root, key };
+    let mut statements = take_place(scene, CaKind::Root, &old.certificate, &root)?;
+    let snapshot = snapshot.note("new_root", root.certificate.thumbprint().to_string());
+    let root = Issuer::new(root.certificate, root.key).map_err(UpdateError::failed)?;
+    let again =
+        profile::intermediate_again(&root, &below.certificate, now, rng).map_err(UpdateError::failed)?;
+    let next = CaKey { certificate: again, key: below.key };
+    statements.extend(take_place(scene, CaKind::Intermediate, &below.certificate, &next)?);
+    Ok(Up {
+        snapshot: snapshot.note("new_intermediate", next.certificate.thumbprint().to_string()),
+        statements,
+        reissue_under: Some(Issuer::new(next.certificate, next.key).map_err(UpdateError::failed)?),
+    })
+}
+
+fn reissue(scene: &Scene<'_>, old: &CaKey, snapshot: Snapshot) -> Result<Up, UpdateError> {
+    let end = old.certificate.not_after();
+    let root = profile::successor(&old.certificate, &old.key, end, scene.now, scene.rng);
+    let key = KeyPair::from_pkcs8_der(&old.key.to_pkcs8_der()).map_err(UpdateError::failed)?;
+    let root = CaKey { certificate: root.map_err(UpdateError::failed)?, key };
+    Ok(Up {
+        snapshot: snapshot.note("new_root", root.certificate.thumbprint().to_string()),
+        statements: take_place(scene, CaKind::Root, &old.certificate, &root)?,
+        reissue_under: None,
+    })
+}
+
+/// `next` takes the place of `old`, which stays superseded: what it certified goes on. Its key stays in the snapshot
+/// alone. A root of path length 0 cannot vouch for its successor by a link (design decision 3).
+fn take_place(
+    scene: &Scene<'_>,
+    kind: CaKind,
+    old: &Certificate,
+    next: &CaKey,
+) -> Result<Vec<Statement>, UpdateError> {
+    let pem = next.certificate.pem();
+    let entry = NewCa {
+        thumbprint: next.certificate.thumbprint(),
+        spki: Thumbprint::of(next.certificate.spki_der()),
+        kind,
+        certificate: &pem,
+        private: None,
+    };
+    let mut statements = vec![
+        cas::supersede(old.thumbprint(), &Superseded::default(), scene.now),
+        entry.enter(CaState::Active, scene.now),
+    ];
+    statements.extend(scene.custody.replace(kind, next, scene.now)?);
+    Ok(statements)
+}
+
+/// `old` is the active one again, and `new`, which took its place, is history.
+fn step_back(
+    scene: &Scene<'_>,
+    kind: CaKind,
+    new: &Certificate,
+    old: &CaKey,
+) -> Result<Vec<Statement>, UpdateError> {
+    let mut statements = vec![
+        cas::supersede(new.thumbprint(), &Superseded::default(), scene.now),
+        cas::retire(new.thumbprint(), scene.now),
+        cas::reinstate(old.certificate.thumbprint()),
+    ];
+    statements.extend(scene.custody.replace(kind, old, scene.now)?);
+    Ok(statements)
+}
+
+/// The root, which must not have ended: making it again would extend it in silence.
+fn root(scene: &Scene<'_>) -> Result<CaKey, UpdateError> {
+    let root = custody_ca(scene, CaKind::Root)?;
+    if root.certificate.not_after() <= scene.now {
+        return Err(UpdateError::RootExpired);
+    }
+    Ok(root)
+}
+
+fn intermediate(scene: &Scene<'_>) -> Result<CaKey, UpdateError> {
+    custody_ca(scene, CaKind::Intermediate)
+}
+
+fn custody_ca(scene: &Scene<'_>, kind: CaKind) -> Result<CaKey, UpdateError> {
+    let missing = || UpdateError::failed(format!("there is no {} to work with", kind.as_str()));
+    scene.custody.load(kind)?.ok_or_else(missing)
+}
+
+fn certificate(snapshot: &Snapshot, name: &str) -> Result<Certificate, UpdateError> {
+    Certificate::from_pem(snapshot.text(name)?).map_err(|error| UpdateError::Snapshot(error.to_string()))
+}

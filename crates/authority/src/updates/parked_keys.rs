@@ -1,0 +1,95 @@
+//! `2026-11-22-parked-keys-1`: when the existing system sealed its CA keys it parked the readable ones in
+//! `legacy_pki_archive`, for ever (contract `pki.md`, shortfall 15).
+
+use mastio_custody::Custody;
+use mastio_store::{
+    Statement,
+    keys::CaKind,
+    sqlite::Database,
+    updates::{ParkedKey, parked_keys},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Criticality, Enrollment, Kind, Migration, Plan, Scene, UpdateError, migration::Up, snapshot::Snapshot,
+};
+use crate::Outage;
+
+/// The migration.
+pub(super) struct ParkedKeys;
+
+impl Migration for ParkedKeys {
+    fn id(&self) -> &'static str {
+        "2026-11-22-parked-keys-1"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::PolicyChange
+    }
+
+    fn criticality(&self) -> Criticality {
+        Criticality::Warning
+    }
+
+    fn affects(&self) -> &'static [Enrollment] {
+        &[]
+    }
+
+    fn description(&self) -> &'static str {
+        "Delete the readable copies of CA keys that lie in legacy_pki_archive although the keys themselves are sealed."
+    }
+
+    /// Only while the sealed keys open: until then the copies may be all that is left.
+    fn check(&self, database: &Database, custody: &dyn Custody) -> Result<bool, Outage> {
+        if !custody.is_sealed() || parked_keys(database)?.is_empty() {
+            return Ok(false);
+        }
+        custody.load(CaKind::Root).map_err(Outage::internal)?;
+        custody.load(CaKind::Intermediate).map_err(Outage::internal)?;
+        Ok(true)
+    }
+
+    fn plan(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Plan, UpdateError> {
+        let parked = parked_keys(scene.database)?;
+        let ids: Vec<&str> = parked.iter().map(|key| key.id.as_str()).collect();
+        Ok(Plan {
+            strategy: None,
+            steps: vec![
+                "a snapshot holds the copies, sealed like all other keys".to_owned(),
+                format!("{} rows of legacy_pki_archive are deleted: {}", ids.len(), ids.join(", ")),
+            ],
+            rollback: self.way_back(),
+            facts: json!({ "keys": ids }),
+        })
+    }
+
+    fn way_back(&self) -> &'static [&'static str] {
+        &["the rows are put back, readable as they were"]
+    }
+
+    fn up(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Up, UpdateError> {
+        let parked = parked_keys(scene.database)?;
+        let mut snapshot = Snapshot::new(scene);
+        let mut rows = Vec::new();
+        for key in &parked {
+            rows.push(json!({ "key_id": key.id, "key_type": key.kind, "archived_at": key.archived_at }));
+            snapshot = snapshot.key(&key.id, scene, &key.pem)?;
+        }
+        Ok(Up {
+            snapshot: snapshot.note("rows", rows),
+            statements: parked.iter().map(ParkedKey::purge).collect(),
+            reissue_under: None,
+        })
+    }
+
+    fn down(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
+        let rows = snapshot.get("rows").as_array().map(Vec::as_slice).unwrap_or_default();
+        let restore = |row: &Value| {
+            let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let (id, kind, archived_at) = (text("key_id"), text("key_type"), text("archived_at"));
+            let pem = snapshot.secret(&id, scene)?;
+            Ok(ParkedKey { id, kind, pem, archived_at }.restore())
+        };
+        rows.iter().map(restore).collect()
+    }
+}

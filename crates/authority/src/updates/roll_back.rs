@@ -1,0 +1,146 @@
+//! Taking an update back, and what becomes of snapshots.
+
+use std::sync::Arc;
+
+use mastio_core::{Event, Stamp, event::catalogue};
+use mastio_store::{
+    Touch, Unit,
+    updates::{self, SnapshotRow, Status},
+};
+
+use super::{Migration, REGISTRY, UpdateError, detect::settle, registered, snapshot::Snapshot};
+use crate::{Authority, Outage, admin::Operator};
+
+/// An update that was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolledBack {
+    /// Which.
+    pub migration: &'static str,
+    /// When.
+    pub at: Stamp,
+}
+
+impl Authority {
+    /// What taking `id` back would do.
+    ///
+    /// # Errors
+    /// As [`roll_back_update`](Self::roll_back_update) would refuse; nothing is written in any case.
+    pub fn plan_roll_back(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
+        let migration = registered(id)?;
+        let (snapshot, status) = self.may_roll_back(migration)?;
+        if status == Status::Failed {
+            return Ok(&["nothing was changed: the snapshot is deleted and the migration set aside"]);
+        }
+        migration.down(&self.scene(), &Snapshot::read(&snapshot)?)?;
+        Ok(migration.way_back())
+    }
+
+    /// Takes `id` back, and returns when it counts. It goes on when the caller leaves.
+    ///
+    /// # Errors
+    /// When there is no way back, or nothing can be written; nothing has changed then.
+    pub async fn roll_back_update(
+        self: &Arc<Self>,
+        id: &str,
+        operator: &Operator,
+    ) -> Result<RolledBack, UpdateError> {
+        let migration = registered(id)?;
+        let (authority, operator) = (Arc::clone(self), operator.clone());
+        let rolling = async move { authority.roll_back_in_turn(migration, &operator).await };
+        tokio::spawn(rolling).await.map_err(Outage::internal)?
+    }
+
+    async fn roll_back_in_turn(
+        self: Arc<Self>,
+        migration: &'static dyn Migration,
+        operator: &Operator,
+    ) -> Result<RolledBack, UpdateError> {
+        let _turn = self.updating.turn().await?;
+        let id = migration.id();
+        let (snapshot, status) = self.may_roll_back(migration)?;
+        // One that failed has changed nothing.
+        let statements = match status {
+            Status::Failed => vec![],
+            _ => migration.down(&self.scene(), &Snapshot::read(&snapshot)?)?,
+        };
+        let at = self.clock.now();
+        let event = catalogue::UpdateRolledBack { migration_id: id, by: operator.fingerprint.clone() };
+        let unit = Unit::of(Event::new(&event))
+            .write_all(statements)
+            .write(updates::unflip_leaves(id))
+            .write(updates::mark_rolled_back(id))
+            .write(updates::drop_snapshot(&snapshot))
+            .touch(Touch::Trust);
+        self.commit(unit).await.map_err(Outage::from)?;
+        self.reload_now().await;
+        self.show_new_root().await;
+        if let Err(error) = self.forget_leaves(id).await {
+            tracing::warn!(%error, "leaves that count no more could not be deleted; it is tried again");
+        }
+        Ok(RolledBack { migration: id, at })
+    }
+
+    fn may_roll_back(&self, migration: &dyn Migration) -> Result<(SnapshotRow, Status), UpdateError> {
+        let (id, database) = (migration.id(), self.store.database());
+        let snapshot = updates::snapshots(database)?.into_iter().find(|snapshot| snapshot.migration == id);
+        let snapshot = snapshot.ok_or(UpdateError::NoSnapshot(id))?;
+        let row = updates::all(database)?.into_iter().find(|row| row.migration == id);
+        let status = row.ok_or(UpdateError::NotPending(id))?.status;
+        if !matches!(status, Status::Applied | Status::Failed) {
+            return Err(UpdateError::NotApplied { id, status });
+        }
+        self.no_rotation()?;
+        Ok((snapshot, status))
+    }
+
+    /// Deletes the snapshot of `id`, after which it cannot be taken back.
+    ///
+    /// # Errors
+    /// When there is none, or nothing can be written.
+    pub async fn wipe_snapshot(&self, id: &str, operator: &Operator) -> Result<(), UpdateError> {
+        let migration = registered(id)?.id();
+        let found =
+            updates::snapshots(self.store.database())?.into_iter().find(|row| row.migration == migration);
+        let snapshot = found.ok_or(UpdateError::NoSnapshot(migration))?;
+        self.wipe(&snapshot, "asked", Some(operator)).await
+    }
+
+    async fn wipe(
+        &self,
+        snapshot: &SnapshotRow,
+        reason: &'static str,
+        operator: Option<&Operator>,
+    ) -> Result<(), UpdateError> {
+        let event = catalogue::UpdateSnapshotWiped {
+            migration_id: snapshot.migration.clone(),
+            reason,
+            by: operator.map(|operator| operator.fingerprint.clone()),
+        };
+        let unit = Unit::of(Event::new(&event)).write(updates::drop_snapshot(snapshot));
+        self.commit(unit).await.map_err(Outage::from)?;
+        Ok(())
+    }
+
+    /// Wipes snapshots whose readable keys have lain long enough, settles updates that are not needed any more, and
+    /// deletes leaves that an interrupted update left.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tidy_updates(&self) -> Result<(), UpdateError> {
+        let now = self.clock.now();
+        for row in updates::snapshots(self.store.database())? {
+            let over = Snapshot::read(&row).ok().and_then(|snapshot| snapshot.wiped_after());
+            if over.is_some_and(|over| over <= now) {
+                self.wipe(&row, "readable_keys", None).await?;
+            }
+        }
+        let Ok(_turn) = self.updating.turn.try_lock() else { return Ok(()) };
+        for id in self.trust().updates.settled.clone() {
+            self.commit(settle(Unit::default(), id, now).touch(Touch::Trust)).await.map_err(Outage::from)?;
+        }
+        for migration in REGISTRY {
+            self.forget_some_leaves(migration.id()).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! Framework updates for operators (contract `pki.md` §8): JSON with `X-Admin-Secret`, forms with a session.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{FromRequest, FromRequestParts, Request, State},
+    response::{IntoResponse, Response},
+};
+use http::request::Parts;
+use mastio_authority::{
+    Refusal,
+    updates::{Applied, Listed, UpdateError},
+};
+use mastio_store::updates::Status;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{App, Shared, caller::Admin};
+use crate::{
+    answer::{ApiError, Invalid, OptionalJson, StrictPath, StrictQuery},
+    dashboard::{session::Session, updates as page},
+};
+
+/// An operator who reads, by the admin secret or logged in.
+pub(crate) struct Reader;
+
+impl FromRequestParts<Arc<App>> for Reader {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
+        if !parts.headers.contains_key("x-admin-secret")
+            && let Ok(Session(_)) = Session::from_request_parts(parts, app).await
+        {
+            return Ok(Self);
+        }
+        let Admin(_) = Admin::from_request_parts(parts, app).await.map_err(ApiError::into_response)?;
+        Ok(Self)
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ListQuery {
+    status: Option<String>,
+}
+
+/// A bare array, in the order in which updates are applied.
+pub(crate) async fn list(
+    State(app): Shared,
+    Reader: Reader,
+    StrictQuery(query): StrictQuery<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let wanted = query.status.as_deref().map(|word| {
+        let known = || {
+            ApiError::unprocessable(vec![Invalid::query("status", "pending, applied, failed or rolled_back")])
+        };
+        Status::from_word(word).ok_or_else(known)
+    });
+    let wanted = wanted.transpose()?;
+    let updates = read(&app, |app| app.authority.updates()).await?;
+    let status = |update: &Listed| update.row.as_ref().map(|row| row.status);
+    let shown = updates.iter().filter(|update| wanted.is_none() || status(update) == wanted);
+    Ok(Json(shown.map(entry).collect()))
+}
+
+/// Runs what reads the database off the runtime's threads.
+pub(crate) async fn read<T: Send + 'static>(
+    app: &Arc<App>,
+    ask: impl FnOnce(&App) -> Result<T, UpdateError> + Send + 'static,
+) -> Result<T, UpdateError> {
+    let app = Arc::clone(app);
+    let asked = tokio::task::spawn_blocking(move || ask(&app)).await;
+    asked.map_err(mastio_authority::Outage::internal)?
+}
+
+fn entry(update: &Listed) -> Value {
+    let (migration, row) = (update.migration, update.row.as_ref());
+    json!({
+        "migration_id": migration.id(),
+        "description": migration.description(),
+        "migration_type": migration.kind(),
+        "criticality": migration.criticality(),
+        "affects_enrollments": migration.affects(),
+        "preserves_enrollments": true,
+        "strategies": migration.strategies(),
+        "status": row.map(|row| row.status),
+        "detected_at": row.map(|row| row.detected_at),
+        "applied_at": row.and_then(|row| row.applied_at),
+        "error": row.and_then(|row| row.error.as_deref()),
+        "snapshot": update.snapshot,
+        "progress": update.progress.map(|(done, total)| json!({ "done": done, "total": total })),
+    })
+}
+
+#[derive(Default, Deserialize)]
+struct Order {
+    #[serde(default)]
+    confirm: bool,
+    #[serde(default)]
+    dry_run: bool,
+    strategy: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct OrderQuery {
+    #[serde(default)]
+    dry_run: bool,
+    strategy: Option<String>,
+}
+
+/// What an operator with the admin secret asks for: the body, or the query in its place.
+async fn ordered(app: &Arc<App>, request: Request, query: OrderQuery) -> Result<(Admin, Order), ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let admin = Admin::from_request_parts(&mut parts, app).await?;
+    let OptionalJson(order): OptionalJson<Order> =
+        OptionalJson::from_request(Request::from_parts(parts, body), app).await?;
+    let dry_run = order.dry_run || query.dry_run;
+    if !order.confirm && !dry_run {
+        return Err(UpdateError::Unconfirmed("{\"confirm\": true}").into());
+    }
+    let strategy = order.strategy.or(query.strategy);
+    Ok((admin, Order { confirm: order.confirm, dry_run, strategy }))
+}
+
+pub(crate) async fn apply(
+    State(app): Shared,
+    StrictPath(id): StrictPath,
+    StrictQuery(query): StrictQuery<OrderQuery>,
+    request: Request,
+) -> Response {
+    if is_page(&request) {
+        return page::apply(&app, &id, request).await.into_response();
+    }
+    apply_ordered(&app, id, query, request).await.into_response()
+}
+
+async fn apply_ordered(
+    app: &Arc<App>,
+    id: String,
+    query: OrderQuery,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let (Admin(operator), order) = ordered(app, request, query).await?;
+    if order.dry_run {
+        let strategy = order.strategy.clone();
+        let named = id.clone();
+        let plan = read(app, move |app| app.authority.plan_update(&named, strategy.as_deref())).await?;
+        return Ok(Json(
+            json!({ "migration_id": id, "dry_run": true, "strategy": order.strategy, "plan": plan }),
+        ));
+    }
+    let applied = app.authority.apply_update(&id, order.strategy.as_deref(), &operator).await;
+    let Applied { migration, strategy, at, reissued_leaves } = applied.map_err(told)?;
+    Ok(Json(json!({
+        "migration_id": migration,
+        "status": Status::Applied,
+        "applied_at": at,
+        "strategy": strategy,
+        "reissued_leaves": reissued_leaves,
+    })))
+}
+
+pub(crate) async fn roll_back(
+    State(app): Shared,
+    StrictPath(id): StrictPath,
+    StrictQuery(query): StrictQuery<OrderQuery>,
+    request: Request,
+) -> Response {
+    if is_page(&request) {
+        return page::roll_back(&app, &id, request).await.into_response();
+    }
+    roll_back_ordered(&app, id, query, request).await.into_response()
+}
+
+async fn roll_back_ordered(
+    app: &Arc<App>,
+    id: String,
+    query: OrderQuery,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let (Admin(operator), order) = ordered(app, request, query).await?;
+    if order.dry_run {
+        let named = id.clone();
+        let steps = read(app, move |app| app.authority.plan_roll_back(&named)).await?;
+        return Ok(Json(json!({ "migration_id": id, "dry_run": true, "plan": { "rollback": steps } })));
+    }
+    let done = app.authority.roll_back_update(&id, &operator).await.map_err(told)?;
+    Ok(Json(
+        json!({ "migration_id": done.migration, "status": Status::RolledBack, "rolled_back_at": done.at }),
+    ))
+}
+
+/// Deletes the snapshot, which may hold a readable key; the way back goes with it.
+pub(crate) async fn wipe(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictPath(id): StrictPath,
+) -> Result<Json<Value>, ApiError> {
+    app.authority.wipe_snapshot(&id, &operator).await?;
+    Ok(Json(json!({ "migration_id": id, "snapshot": "wiped" })))
+}
+
+/// A browser, and no program with the admin secret.
+fn is_page(request: &Request) -> bool {
+    let headers = request.headers();
+    !headers.contains_key("x-admin-secret") && headers.contains_key(http::header::COOKIE)
+}
+
+/// A failed update says so, with what to look at: the usual answer to what fails here says nothing.
+pub(crate) fn told(error: UpdateError) -> ApiError {
+    let UpdateError::Failed(_) = &error else { return error.into() };
+    let detail = format!("{error}; nothing was changed, see cullis_proxy_update_apply_failed in the log");
+    ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, error.reason(), detail)
+}

@@ -1,0 +1,238 @@
+//! Framework updates: tables `pending_updates` and `migration_state_backups`.
+
+mod leaves;
+mod parked;
+
+use mastio_core::Stamp;
+
+pub use self::{
+    leaves::{
+        ManagedLeaf, ReissuedLeaf, flip_leaves, forget_leaves, has_idle_leaves, managed_leaves, unflip_leaves,
+    },
+    parked::{ParkedKey, parked_keys},
+};
+use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
+
+const TABLE: &str = "pending_updates";
+
+/// Where a migration is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It should be applied.
+    Pending,
+    /// It was, or it is not needed any more.
+    Applied,
+    /// It was tried, and nothing changed.
+    Failed,
+    /// It was taken back, or an operator set it aside.
+    RolledBack,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Applied, Self::Failed, Self::RolledBack];
+
+    /// The word in the column `status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Applied => "applied",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+
+    /// The status behind a word, if it is one.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+/// A row of `pending_updates`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateRow {
+    /// Of which migration.
+    pub migration: String,
+    /// Where it is.
+    pub status: Status,
+    /// When it was found to be needed.
+    pub detected_at: Stamp,
+    /// When it was applied.
+    pub applied_at: Option<Stamp>,
+    /// Why it failed the last time.
+    pub error: Option<String>,
+}
+
+impl UpdateRow {
+    fn read(row: &Row) -> Result<Self, RowError> {
+        Ok(Self {
+            migration: row.text("migration_id")?.to_owned(),
+            // Operators write this column by hand: whatever is no word of ours sets the migration aside.
+            status: Status::from_word(row.text("status")?).unwrap_or(Status::RolledBack),
+            detected_at: row.stamp("detected_at")?,
+            applied_at: row.stamp_or_null("applied_at")?,
+            error: row.text_or_null("error")?.map(str::to_owned),
+        })
+    }
+}
+
+/// Every row, in the order of migrations.
+///
+/// # Errors
+/// When the database cannot be read or a row is illegal.
+pub fn all(database: &Database) -> Result<Vec<UpdateRow>, ReadError> {
+    let sql = "SELECT migration_id, detected_at, status, applied_at, error FROM pending_updates ORDER BY migration_id";
+    let rows = database.rows_now(&Query::new(TABLE, sql, vec![]))?;
+    rows.iter().map(UpdateRow::read).collect::<Result<_, _>>().map_err(Into::into)
+}
+
+/// Proposes a migration; rejected by a constraint when it has a row already.
+#[must_use]
+pub fn propose(migration: &str, at: Stamp) -> Statement {
+    let sql = "INSERT INTO pending_updates (migration_id, detected_at, status) VALUES (?1, ?2, 'pending')";
+    Statement::one(sql, vec![migration.into(), at.into()])
+}
+
+/// A migration that waits, or failed, is applied from now on.
+#[must_use]
+pub fn mark_applied(migration: &str, at: Stamp) -> Statement {
+    Statement::one(
+        "UPDATE pending_updates SET status = 'applied', applied_at = ?2, error = NULL \
+         WHERE migration_id = ?1 AND status IN ('pending', 'failed')",
+        vec![migration.into(), at.into()],
+    )
+}
+
+/// A migration that waits, or failed before, has failed.
+#[must_use]
+pub fn mark_failed(migration: &str, error: &str) -> Statement {
+    Statement::one(
+        "UPDATE pending_updates SET status = 'failed', error = ?2 \
+         WHERE migration_id = ?1 AND status IN ('pending', 'failed')",
+        vec![migration.into(), error.into()],
+    )
+}
+
+/// A migration that was applied, or failed, is taken back.
+#[must_use]
+pub fn mark_rolled_back(migration: &str) -> Statement {
+    Statement::one(
+        "UPDATE pending_updates SET status = 'rolled_back' \
+         WHERE migration_id = ?1 AND status IN ('applied', 'failed')",
+        vec![migration.into()],
+    )
+}
+
+/// What was before a migration was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// Of which migration.
+    pub migration: String,
+    /// When it was taken.
+    pub created_at: Stamp,
+    /// What it holds, in JSON.
+    pub json: String,
+}
+
+/// All snapshots.
+///
+/// # Errors
+/// When the database cannot be read or a row is illegal.
+pub fn snapshots(database: &Database) -> Result<Vec<SnapshotRow>, ReadError> {
+    let sql =
+        "SELECT migration_id, created_at, snapshot_json FROM migration_state_backups ORDER BY migration_id";
+    let rows = database.rows_now(&Query::new("migration_state_backups", sql, vec![]))?;
+    let read = |row: &Row| {
+        Ok(SnapshotRow {
+            migration: row.text("migration_id")?.to_owned(),
+            created_at: row.stamp("created_at")?,
+            json: row.text("snapshot_json")?.to_owned(),
+        })
+    };
+    rows.iter().map(read).collect::<Result<_, RowError>>().map_err(Into::into)
+}
+
+/// Keeps a snapshot of a migration that waits, in the place of one that an earlier life of its row left. A retry of one
+/// that failed keeps the snapshot of the first time.
+#[must_use]
+pub fn keep_snapshot(migration: &str, json: &str, at: Stamp) -> Statement {
+    Statement::any(
+        "INSERT INTO migration_state_backups (migration_id, created_at, snapshot_json) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (migration_id) DO UPDATE SET created_at = excluded.created_at, \
+             snapshot_json = excluded.snapshot_json \
+         WHERE EXISTS (SELECT 1 FROM pending_updates WHERE migration_id = ?1 AND status = 'pending')",
+        vec![migration.into(), at.into(), json.into()],
+    )
+}
+
+/// Deletes a snapshot; rejected when it is another one by now.
+#[must_use]
+pub fn drop_snapshot(snapshot: &SnapshotRow) -> Statement {
+    Statement::one(
+        "DELETE FROM migration_state_backups WHERE migration_id = ?1 AND snapshot_json = ?2",
+        vec![snapshot.migration.as_str().into(), snapshot.json.as_str().into()],
+    )
+}
+
+/// The condition that the Mastio makes the certificates of the agent `a`: what operators call `connector` (contract
+/// `pki.md` §8). Old rows do not say how their agent came in.
+const IS_MANAGED: &str = "coalesce(a.enrollment_method, '') NOT IN ('byoca', 'spiffe')";
+
+/// How many agents there are whose certificates the Mastio makes, whose organisation does, and whose SPIRE does. All
+/// agents count, revoked ones apart.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn census(database: &Database) -> Result<Census, ReadError> {
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE {IS_MANAGED}) AS managed, \
+         count(*) FILTER (WHERE a.enrollment_method = 'byoca') AS byoca, \
+         count(*) FILTER (WHERE a.enrollment_method = 'spiffe') AS spire FROM internal_agents a \
+         WHERE a.is_active <> 0 OR coalesce(CAST(a.revoked_at AS TEXT), '') = ''"
+    );
+    let rows = database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values: vec![] })?;
+    let count = |column| rows.first().map_or(Ok(0), |row| row.int(column)).map(i64::unsigned_abs);
+    Ok(Census { managed: count("managed")?, byoca: count("byoca")?, spire: count("spire")? })
+}
+
+/// How many agents came in which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Census {
+    /// Their certificates are made here.
+    pub managed: u64,
+    /// They bring certificates of their organisation.
+    pub byoca: u64,
+    /// SPIRE issues theirs.
+    pub spire: u64,
+}
+
+/// A way in which agents come in, in the words of the operators' documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enrollment {
+    /// The Mastio makes their certificates, however they were enrolled.
+    Connector,
+    /// Their organisation does.
+    Byoca,
+    /// SPIRE does.
+    Spire,
+}
+
+/// Whether an active agent came in this way.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn has_active(database: &Database, way: Enrollment) -> Result<bool, ReadError> {
+    let condition = match way {
+        Enrollment::Connector => IS_MANAGED,
+        Enrollment::Byoca => "a.enrollment_method = 'byoca'",
+        Enrollment::Spire => "a.enrollment_method = 'spiffe'",
+    };
+    let sql =
+        format!("SELECT 1 AS one FROM internal_agents a WHERE a.is_active <> 0 AND {condition} LIMIT 1");
+    let rows = database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values: vec![] })?;
+    Ok(!rows.is_empty())
+}

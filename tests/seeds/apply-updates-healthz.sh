@@ -1,0 +1,1 @@
+curl -sk https://localhost:9443/healthz | jq
