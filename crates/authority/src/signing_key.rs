@@ -53,7 +53,7 @@ impl GraceDays {
     }
 
     /// As `proxy_config` has it; whatever is no such number there counts as none.
-    fn stored(database: &Database) -> Result<Self, ReadError> {
+    pub(crate) fn stored(database: &Database) -> Result<Self, ReadError> {
         let text = config::get(database, GRACE_DAYS)?;
         Ok(text.and_then(|text| Self::new(text.trim().parse().ok()?)).unwrap_or(Self::DEFAULT))
     }

@@ -1,7 +1,7 @@
 //! The hard cut: from one unit to the next another root is the organisation's, and nothing that the old one certified
 //! logs in any more.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use mastio_core::{Event, Stamp, Thumbprint, event::catalogue};
 use mastio_custody::CaKey;
@@ -9,17 +9,12 @@ use mastio_pki::Issuer;
 use mastio_store::{
     Touch, Unit, agents,
     cas::{self, CaState, Superseded},
-    config,
     keys::{self, CaKind},
     rotations::{Mode, Phase, Transition},
 };
 
 use super::{Affected, Candidate, Plan, RotationError, Staged, preflight::Vouched, undone};
-use crate::{Authority, Outage, admin::Operator, evidence::Identity};
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
-/// For how long what a replaced signing key signed is accepted, in days, unless `rotation_grace_days` says otherwise.
-const GRACE_DAYS: u32 = 7;
+use crate::{Authority, Outage, admin::Operator, evidence::Identity, signing_key::GraceDays};
 
 /// A rotation that has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,22 +156,11 @@ impl Authority {
         let issuer =
             Issuer::new(intermediate.certificate.clone(), &intermediate.key).map_err(Outage::internal)?;
         let fresh = self.maker(&trust).signing_key(&issuer)?;
-        let until = if compromise { now } else { now.plus(self.signing_key_grace()?) };
+        let grace = GraceDays::stored(self.store.database()).map_err(Outage::from)?;
+        let until = if compromise { now } else { self.signing_grace_until(grace, now) };
         let deprecate = trust.signer.as_ref().map(|old| keys::deprecate_signing_key(&old.kid, now, until));
         let end_grace = compromise.then(|| keys::end_grace(now));
-        let leaf = fresh.leaf.pem();
-        Ok(unit
-            .write_all(deprecate)
-            .write_all(end_grace)
-            .tell(fresh.event())
-            .write(keys::insert_signing_key(&fresh.kid, &fresh.public_pem, &fresh.private, &leaf, now)))
-    }
-
-    /// `proxy_config.rotation_grace_days`, 1 to 90 (contract `pki.md` §3).
-    fn signing_key_grace(&self) -> Result<Duration, Outage> {
-        let stored = config::get(self.store.database(), "rotation_grace_days")?;
-        let days = stored.and_then(|days| days.trim().parse().ok()).filter(|days| (1..=90).contains(days));
-        Ok((DAY * days.unwrap_or(GRACE_DAYS)).max(self.settings.token_ttl))
+        Ok(unit.write_all(deprecate).write_all(end_grace).tell(fresh.event()).write(fresh.insert(now)))
     }
 
     /// After the commit: what is in memory and in files follows. Whatever fails here is made good by the server's round
