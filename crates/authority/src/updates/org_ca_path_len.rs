@@ -7,7 +7,7 @@
 
 use mastio_core::Thumbprint;
 use mastio_custody::{CaKey, Custody};
-use mastio_pki::{Certificate, Issuer, KeyPair, profile};
+use mastio_pki::{Certificate, Issuer, KeyPair, lineage, profile};
 use mastio_store::{
     Statement,
     cas::{self, CaState, NewCa, Superseded},
@@ -161,13 +161,14 @@ fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey, snapshot: Snapshot) -> Re
     let end = old.certificate.not_after();
     let root = profile::successor(&old.certificate, &key, end, now, rng).map_err(UpdateError::failed)?;
     let root = CaKey { certificate: root, key };
-    let mut statements = take_place(scene, CaKind::Root, &old.certificate, &root)?;
+    let word = vouch(scene, old, &root.certificate)?;
+    let mut statements = take_place(scene, CaKind::Root, &old.certificate, &root, Some(&word))?;
     let snapshot = snapshot.note("new_root", root.certificate.thumbprint().to_string());
     let root = Issuer::new(root.certificate, root.key).map_err(UpdateError::failed)?;
     let again =
         profile::intermediate_again(&root, &below.certificate, now, rng).map_err(UpdateError::failed)?;
     let next = CaKey { certificate: again, key: below.key };
-    statements.extend(take_place(scene, CaKind::Intermediate, &below.certificate, &next)?);
+    statements.extend(take_place(scene, CaKind::Intermediate, &below.certificate, &next, None)?);
     Ok(Up {
         snapshot: snapshot.note("new_intermediate", next.certificate.thumbprint().to_string()),
         statements,
@@ -180,20 +181,28 @@ fn reissue(scene: &Scene<'_>, old: &CaKey, snapshot: Snapshot) -> Result<Up, Upd
     let root = profile::successor(&old.certificate, &old.key, end, scene.now, scene.rng);
     let key = KeyPair::from_pkcs8_der(&old.key.to_pkcs8_der()).map_err(UpdateError::failed)?;
     let root = CaKey { certificate: root.map_err(UpdateError::failed)?, key };
+    let word = vouch(scene, old, &root.certificate)?;
     Ok(Up {
         snapshot: snapshot.note("new_root", root.certificate.thumbprint().to_string()),
-        statements: take_place(scene, CaKind::Root, &old.certificate, &root)?,
+        statements: take_place(scene, CaKind::Root, &old.certificate, &root, Some(&word))?,
         reissue_under: None,
     })
 }
 
+/// The old root's statement for its successor. A root of path length 0 cannot vouch for it by a link (design decision 3).
+fn vouch(scene: &Scene<'_>, old: &CaKey, new: &Certificate) -> Result<String, UpdateError> {
+    let old = Issuer::new(old.certificate.clone(), &old.key).map_err(UpdateError::failed)?;
+    lineage::vouch(&old, new, scene.now).map_err(UpdateError::failed)
+}
+
 /// `next` takes the place of `old`, which stays superseded: what it certified goes on. Its key stays in the snapshot
-/// alone. A root of path length 0 cannot vouch for its successor by a link (design decision 3).
+/// alone.
 fn take_place(
     scene: &Scene<'_>,
     kind: CaKind,
     old: &Certificate,
     next: &CaKey,
+    lineage: Option<&str>,
 ) -> Result<Vec<Statement>, UpdateError> {
     let pem = next.certificate.pem();
     let entry = NewCa {
@@ -204,7 +213,7 @@ fn take_place(
         private: None,
     };
     let mut statements = vec![
-        cas::supersede(old.thumbprint(), &Superseded::default(), scene.now),
+        cas::supersede(old.thumbprint(), &Superseded { lineage, ..Superseded::default() }, scene.now),
         entry.enter(CaState::Active, scene.now),
     ];
     statements.extend(scene.custody.replace(kind, next, scene.now)?);

@@ -5,8 +5,8 @@ use std::{fs, sync::Arc, time::Duration};
 use mastio_authority::{Authority, trust::Halt, updates::UpdateError};
 use mastio_core::{AgentId, Clock, SpiffeId, SystemRng};
 use mastio_jose::SigningKey;
-use mastio_pki::{Certificate, Issuer, KeyKind, KeyPair, profile};
-use mastio_store::{agents, updates::Status};
+use mastio_pki::{Certificate, Issuer, KeyKind, KeyPair, lineage, profile};
+use mastio_store::{agents, cas, updates::Status};
 
 use crate::{
     renewal::{id, renew, with},
@@ -133,6 +133,13 @@ async fn agents_that_others_certify_do_not_halt() {
     }
 }
 
+/// The root of before stated that the present one is its successor.
+fn vouched(authority: &Authority, before: &Certificate) {
+    let registry = cas::all(authority.store().database()).unwrap();
+    let old = registry.iter().find(|row| row.thumbprint == before.thumbprint()).unwrap();
+    lineage::verify(old.lineage.as_deref().unwrap(), before, &authority.trust().root).unwrap();
+}
+
 #[tokio::test]
 async fn a_new_root_key_leaves_agents_with_what_they_hold() {
     for settings in [&[][..], &[PASSPHRASE]] {
@@ -155,6 +162,7 @@ async fn a_new_root_key_leaves_agents_with_what_they_hold() {
         assert_eq!((trust.root.path_len(), trust.root.key_kind()), (Some(1), KeyKind::Rsa { bits: 4096 }));
         assert_eq!(trust.root.not_after(), before.root.not_after());
         assert_eq!(trust.root.subject_raw(), before.root.subject_raw());
+        vouched(&authority, &before.root);
         for holder in [alice, bob] {
             let (row, old) = (row(&authority, holder).await, &holder.chain[0]);
             let new = leaf_of(&row);
@@ -227,6 +235,7 @@ async fn a_root_reissued_for_its_key_changes_nothing_else() {
     assert_eq!((applied.strategy, applied.reissued_leaves), (Some("reissue"), 0));
     let trust = authority.trust();
     assert_eq!((trust.root.path_len(), trust.root.spki_der()), (Some(1), before.root.spki_der()));
+    vouched(&authority, &before.root);
     assert_eq!(halt(&authority), None);
     let row = row(&authority, &holders[0]).await;
     assert_eq!(leaf_of(&row), holders[0].chain[0]);
