@@ -252,8 +252,8 @@ async fn a_rotation_waits_for_those_who_are_left_and_says_who_they_are() {
     assert_eq!(bundle["bundle_pem"].as_str().unwrap().as_bytes(), &server.get("/pki/ca.crt").await.body[..]);
     assert_eq!(rotation, format!("/pki/rotations/{}", bundle["rotation"]["id"].as_str().unwrap()));
     assert_eq!(operator(&server, Method::GET, &rotation).await["summary"], "1 of 3 have the trust file");
-    for _ in 0..3 {
-        operator(&server, Method::POST, &format!("{rotation}/advance?force=true")).await;
+    for from in ["distribute", "reissue", "activated"] {
+        operator(&server, Method::POST, &format!("{rotation}/advance?from={from}&force=true")).await;
     }
     assert!(get(HeaderMap::new()).await.status == StatusCode::UNAUTHORIZED, "alice never renewed");
     let list = operator(&server, Method::GET, "/pki/rotations").await;

@@ -115,7 +115,7 @@ impl Made {
         let rotation = format!("/pki/rotations/{}", begun["id"].as_str().unwrap());
         let mut at = "distribute".to_owned();
         while at != phase {
-            let next = self.post(&format!("{rotation}/advance?force=true")).await;
+            let next = self.post(&format!("{rotation}/advance?from={at}&force=true")).await;
             at = next["phase"].as_str().unwrap().to_owned();
         }
         if phase != "distribute" {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use mastio_core::{Event, Stamp, event::catalogue};
+use mastio_core::{Event, Stamp, Thumbprint, event::catalogue};
 use mastio_pki::{Certificate, KeyPair, ServerNames, issued_chain, pem, profile};
 use mastio_store::Unit;
 use secrecy::ExposeSecret;
@@ -45,6 +45,8 @@ pub struct TlsFiles {
 #[derive(Debug, Clone)]
 struct Trouble {
     text: String,
+    /// Under which trust file: another one is worth a try at once.
+    bundle: Thumbprint,
     retry_at: Stamp,
 }
 
@@ -92,13 +94,14 @@ impl TlsFiles {
             .map(|trouble| trouble.text.clone())
     }
 
-    fn is_backing_off(&self, now: Stamp) -> bool {
+    fn is_backing_off(&self, bundle: Thumbprint, now: Stamp) -> bool {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.as_ref().is_some_and(|trouble| now < trouble.retry_at)
+        trouble.as_ref().is_some_and(|trouble| trouble.bundle == bundle && now < trouble.retry_at)
     }
 
-    fn remember(&self, failed: Option<&FilesError>, now: Stamp) {
-        let trouble = failed.map(|error| Trouble { text: error.to_string(), retry_at: now.plus(BACK_OFF) });
+    fn remember(&self, failed: Option<&FilesError>, bundle: Thumbprint, now: Stamp) {
+        let trouble =
+            failed.map(|error| Trouble { text: error.to_string(), bundle, retry_at: now.plus(BACK_OFF) });
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
@@ -116,6 +119,15 @@ impl TlsFiles {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Puts a new set into the files. The certificate comes last: nginx and the next judge look at it, and a crash
+    /// before it leaves a pair that does not match and is made again.
+    fn store(&self, made: &ServerMaterial) -> Result<(), FilesError> {
+        let (leaf, above) = made.chain.split_first().ok_or_else(|| FilesError::Issue("no leaf".into()))?;
+        let key = made.key.to_pkcs8_pem();
+        write(&self.path("mastio-server.key"), key.expose_secret().as_bytes(), 0o600)?;
+        write(&self.path("mastio-server.crt"), issued_chain(leaf, above).as_bytes(), 0o644)
     }
 
     /// What the files hold, if they are a good set under `trust`; else why not.
@@ -150,27 +162,28 @@ impl Authority {
     /// When a file cannot be written, or nothing can be issued.
     pub async fn keep_files(&self) -> Result<(), FilesError> {
         let _one_at_a_time = self.tls_files.keeping.lock().await;
-        let (files, now) = (&self.tls_files, self.clock.now());
-        if files.is_backing_off(now) {
+        let (trust, files, now) = (self.trust(), &self.tls_files, self.clock.now());
+        if files.is_backing_off(trust.bundle, now) {
             return Ok(());
         }
-        let kept = self.keep_files_now().await;
-        files.remember(kept.as_ref().err(), now);
+        let kept = self.keep_files_now(&trust).await;
+        files.remember(kept.as_ref().err(), trust.bundle, now);
         kept
     }
 
-    async fn keep_files_now(&self) -> Result<(), FilesError> {
-        let (trust, files) = (self.trust(), &self.tls_files);
-        if fs::read_to_string(files.path("org-ca.crt")).ok().as_deref() != Some(&trust.trust_file) {
-            write(&files.path("org-ca.crt"), trust.trust_file.as_bytes(), 0o644)?;
-            self.write_copies()?;
-        }
-        let material = match files.judge(self, &trust) {
-            Ok(material) => material,
-            Err(reason) => self.make_server_certificate(&trust, reason).await?,
+    /// What is served does not wait for a disk that takes no files: a rotation must count in any case.
+    async fn keep_files_now(&self, trust: &Trust) -> Result<(), FilesError> {
+        let files = &self.tls_files;
+        let copied = self.copy_trust_file(trust);
+        let (material, stored) = match files.judge(self, trust) {
+            Ok(material) => (material, Ok(())),
+            Err(reason) => {
+                let made = self.make_server_certificate(trust, reason).await?;
+                let stored = files.store(&made);
+                (made, stored)
+            }
         };
-        let leaf = &material.chain[0];
-        let left = leaf.not_after().unix() - self.clock.now().unix();
+        let left = material.chain[0].not_after().unix() - self.clock.now().unix();
         self.metrics.server_cert_seconds_left.set(left);
         files.serving.send_if_modified(|serving| {
             let other = serving.as_ref().is_none_or(|serving| serving.chain != material.chain);
@@ -179,7 +192,16 @@ impl Authority {
             }
             other
         });
-        Ok(())
+        copied.and(stored)
+    }
+
+    fn copy_trust_file(&self, trust: &Trust) -> Result<(), FilesError> {
+        let path = self.tls_files.path("org-ca.crt");
+        if fs::read_to_string(&path).ok().as_deref() == Some(&trust.trust_file) {
+            return Ok(());
+        }
+        write(&path, trust.trust_file.as_bytes(), 0o644)?;
+        self.write_copies()
     }
 
     /// The copies for operators: `certs/org-ca.pem` and `certs/org-id`, rewritten at each start and when the CAs change.
@@ -212,13 +234,8 @@ impl Authority {
             reason,
         };
         self.commit(Unit::of(Event::new(&event))).await.map_err(Outage::from)?;
-        let above = trust.above_server();
-        let chain = issued_chain(&leaf, &above);
-        // The certificate comes last: nginx and the next judge look at it, and a crash before it leaves a pair that
-        // does not match and is made again.
-        write(&files.path("mastio-server.key"), key.to_pkcs8_pem().expose_secret().as_bytes(), 0o600)?;
-        write(&files.path("mastio-server.crt"), chain.as_bytes(), 0o644)?;
-        Ok(ServerMaterial { chain: std::iter::once(leaf).chain(above).collect(), key: Arc::new(key) })
+        let chain = std::iter::once(leaf).chain(trust.above_server()).collect();
+        Ok(ServerMaterial { chain, key: Arc::new(key) })
     }
 }
 

@@ -128,7 +128,7 @@ impl Authority {
         let unit = told.into_iter().fold(unit, Unit::tell);
         let (unit, kid) = self.with_signing_key(unit, &trust, draft.ca, question.grace, by, now)?;
         self.commit(unit).await?;
-        self.reload_now().await;
+        self.settle().await;
         rotated.new_kid = Some(kid);
         Ok(rotated)
     }

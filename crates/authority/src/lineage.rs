@@ -54,10 +54,11 @@ impl<'a> Root<'a> {
     /// What its row says about `next`. A statement that names another root says nothing about this one.
     fn onward(&self, next: &Certificate) -> Onward {
         match &self.row.lineage {
-            _ if self.row.compromised => Onward::Break(Break::Compromise),
+            // What was stated before a later key was compromised stays true.
             Some(text) if lineage::successor(text) == Some(next.thumbprint()) => {
                 Onward::Statement(text.clone())
             }
+            _ if self.row.compromised => Onward::Break(Break::Compromise),
             _ => Onward::Break(Break::Unrecorded),
         }
     }

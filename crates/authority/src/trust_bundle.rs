@@ -32,13 +32,14 @@ pub struct Followed {
 }
 
 impl Authority {
-    /// The trust file for `agent`. Returns once it is written down that the agent has it: a rotation counts on that.
+    /// The trust file for `agent`. If it is `fetched`, not only looked at, this returns once it is written down that the
+    /// agent has it: a rotation counts on that.
     ///
     /// # Errors
     /// When it cannot be written down; the agent then asks again.
-    pub async fn trust_bundle(&self, agent: &AgentId) -> Result<TrustBundle, Outage> {
+    pub async fn trust_bundle(&self, agent: &AgentId, fetched: bool) -> Result<TrustBundle, Outage> {
         let trust = self.trust();
-        if following::fetched_by(&self.store, agent).await? != Some(trust.bundle) {
+        if fetched && following::fetched_by(&self.store, agent).await? != Some(trust.bundle) {
             let note = following::note_fetched(agent, trust.bundle, self.clock.now());
             self.commit(Unit::default().write(note)).await?;
         }

@@ -163,7 +163,7 @@ pub fn is_active(thumbprint: Thumbprint) -> Statement {
 #[must_use]
 pub fn activate(thumbprint: Thumbprint, at: Stamp) -> Statement {
     Statement::one(
-        "UPDATE pki_cas SET state = 'active', activated_at = ?2, superseded_at = NULL, private_key = NULL, \
+        "UPDATE pki_cas SET state = 'active', activated_at = coalesce(activated_at, ?2), superseded_at = NULL, private_key = NULL, \
              link_pem = NULL, lineage = NULL \
          WHERE thumbprint = ?1 AND state IN ('staged', 'superseded')",
         vec![thumbprint.into(), at.into()],

@@ -105,6 +105,12 @@ pub fn drop_signing_key(kid: &Kid) -> Statement {
     Statement::one("DELETE FROM mastio_keys WHERE kid = ?1 AND activated_at IS NULL", vec![kid.into()])
 }
 
+/// No staged key is left: after a compromise none of them is to be put in place.
+#[must_use]
+pub fn drop_staged_signing_keys() -> Statement {
+    Statement::any("DELETE FROM mastio_keys WHERE activated_at IS NULL", vec![])
+}
+
 /// A new signing key, active at once.
 #[must_use]
 pub fn insert_signing_key(

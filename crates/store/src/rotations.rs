@@ -112,7 +112,11 @@ impl Phase {
         matches!(self, Self::Done | Self::Aborted)
     }
 
-    fn parse(word: &str) -> Result<Self, &'static str> {
+    /// The phase behind a word.
+    ///
+    /// # Errors
+    /// When it is another word.
+    pub fn parse(word: &str) -> Result<Self, &'static str> {
         [Self::Staged, Self::Distribute, Self::Reissue, Self::Activated, Self::Done, Self::Aborted]
             .into_iter()
             .find(|phase| phase.as_str() == word)

@@ -159,13 +159,17 @@ impl Authority {
         let grace = GraceDays::stored(self.store.database()).map_err(Outage::from)?;
         let until = if compromise { now } else { self.signing_grace_until(grace, now) };
         let deprecate = trust.signer.as_ref().map(|old| keys::deprecate_signing_key(&old.kid, now, until));
-        let end_grace = compromise.then(|| keys::end_grace(now));
-        Ok(unit.write_all(deprecate).write_all(end_grace).tell(fresh.event()).write(fresh.insert(now)))
+        let end_grace = compromise.then(|| [keys::end_grace(now), keys::drop_staged_signing_keys()]);
+        Ok(unit
+            .write_all(deprecate)
+            .write_all(end_grace.into_iter().flatten())
+            .tell(fresh.event())
+            .write(fresh.insert(now)))
     }
 
     /// After the commit: what is in memory and in files follows. Whatever fails here is made good by the server's round
     /// or the next start.
-    pub(super) async fn settle(self: &Arc<Self>) {
+    pub(crate) async fn settle(self: &Arc<Self>) {
         self.reload_now().await;
         let trust = self.trust();
         let identity = Identity::of(&trust.org, &trust.root);

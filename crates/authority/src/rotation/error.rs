@@ -14,7 +14,8 @@ pub enum RotationError {
     Candidate(#[from] CandidateError),
     /// One is under way.
     #[error(
-        "another rotation of the Org CA is in progress; wait until it is over, or look at the PKI page of the dashboard"
+        "another rotation of the Org CA is in progress; wait until it is over, or start the server and abort it: \
+         mastio pki abort, or POST /pki/rotations/{{id}}/abort"
     )]
     InProgress,
     /// The prepared root that the operator named was used, or its time is over.

@@ -128,17 +128,25 @@ impl Authority {
         self.named_rotation(&rotation.id)
     }
 
-    /// Goes on to the next phase. Without `force` only when everybody has followed and the grace is over.
+    /// Goes on from the phase `from` to the next one. Without `force` only when everybody has followed and the grace is
+    /// over. With it `from` must be given: a step that goes on by itself meanwhile would make it another one, and the
+    /// last one cannot be taken back.
     ///
     /// # Errors
-    /// When somebody has not, or the rotation is over.
+    /// When somebody has not followed, or the rotation is in another phase or over.
     pub async fn advance_rotation(
         self: &Arc<Self>,
         id: &str,
+        from: Option<Phase>,
         force: bool,
         operator: &Operator,
     ) -> Result<Rotation, OverlapError> {
         let rotation = self.open_overlap(id)?;
+        match from {
+            None if force => return Err(OverlapError::ForcedFromWhere(rotation.phase)),
+            Some(from) if from != rotation.phase => return Err(OverlapError::Moved),
+            _ => {}
+        }
         let (authority, operator) = (Arc::clone(self), operator.clone());
         whole(async move { authority.step(&rotation, By::Operator(&operator, force)).await }).await?;
         self.named_rotation(id)

@@ -244,7 +244,11 @@ impl Cas {
             Superseded => self.is_worth_showing(ca),
             _ => true,
         };
-        let newest = move |(kind, state)| self.of(kind, state).filter(shown).take(MOST_SHOWN);
+        // Those whose certificates still log in come before those that were cut.
+        let newest = move |(kind, state)| {
+            let cas = |cut| self.of(kind, state).filter(shown).filter(move |ca| ca.cut == cut);
+            cas(false).chain(cas(true)).take(MOST_SHOWN)
+        };
         order.flat_map(newest).map(|ca| &ca.certificate)
     }
 

@@ -44,7 +44,7 @@ impl Follower {
     async fn call(&mut self, authority: &Authority, world: &World) {
         let pinned = authority.certificate(&self.holder.peer()).await.unwrap();
         if authority.trust().followed().is_some() && self.bundle != Some(authority.trust().bundle) {
-            self.bundle = Some(authority.trust_bundle(pinned.agent.id()).await.unwrap().sha256);
+            self.bundle = Some(authority.trust_bundle(pinned.agent.id(), true).await.unwrap().sha256);
         }
         if authority.renewal_due(&pinned.agent).is_some() {
             let next = KeyPair::generate_p256().unwrap();
@@ -148,7 +148,7 @@ async fn agents_move_one_after_the_other_and_nobody_is_refused() {
     authority.tend_rotation().await;
     let now = progress(&authority, &rotation).await;
     assert_eq!((now.agents, now.fetched, now.moved, now.byoca), (2, 1, 0, 1));
-    let refused = authority.advance_rotation(&rotation.id, false, &operator()).await;
+    let refused = authority.advance_rotation(&rotation.id, None, false, &operator()).await;
     assert!(matches!(refused, Err(OverlapError::Waiting { left: 1, agents: 2, fetched: true })));
     let left = async |half| {
         let rotation = authority.rotation(&rotation.id).await.unwrap().rotation;
@@ -179,7 +179,7 @@ async fn agents_move_one_after_the_other_and_nobody_is_refused() {
     authority.certificate(&carol.peer()).await.unwrap();
     // Everybody has moved, and still the old root has its grace.
     scene.round(&authority).await;
-    let refused = authority.advance_rotation(&rotation.id, false, &operator()).await;
+    let refused = authority.advance_rotation(&rotation.id, None, false, &operator()).await;
     assert!(matches!(refused, Err(OverlapError::Grace(_))));
     scene.until(&authority, &rotation.id, Phase::Done).await;
     scene.settled(&authority).await;
@@ -217,7 +217,11 @@ async fn a_rotation_is_paused_resumed_and_forced() {
     scene.until(&authority, id, Phase::Reissue).await;
 
     // Nobody calls: an operator goes on without them, twice, and they are shut out at the end only.
-    authority.advance_rotation(id, true, &by).await.unwrap();
+    let unsaid = authority.advance_rotation(id, None, true, &by).await;
+    assert!(matches!(unsaid, Err(OverlapError::ForcedFromWhere(Phase::Reissue))));
+    let late = authority.advance_rotation(id, Some(Phase::Distribute), true, &by).await;
+    assert!(matches!(late, Err(OverlapError::Moved)), "a step of before is not taken twice");
+    authority.advance_rotation(id, Some(Phase::Reissue), true, &by).await.unwrap();
     assert_eq!(phase().await, Phase::Activated);
     for holder in scene.agents.iter().map(|agent| &agent.holder).chain([&carol]) {
         authority.certificate(&holder.peer()).await.unwrap();
@@ -225,7 +229,7 @@ async fn a_rotation_is_paused_resumed_and_forced() {
     let (token, key) = bound(&authority, &scene.world, &scene.agents[0].holder).await;
     scene.agents[1].call(&authority, &scene.world).await;
     authority.tend_rotation().await;
-    let forced = authority.advance_rotation(id, true, &by).await.unwrap();
+    let forced = authority.advance_rotation(id, Some(Phase::Activated), true, &by).await.unwrap();
     assert_eq!((forced.phase, forced.ended_at.is_some()), (Phase::Done, true));
     authority.certificate(&scene.agents[1].holder.peer()).await.unwrap();
     for left in [&scene.agents[0].holder, &carol] {
@@ -233,7 +237,7 @@ async fn a_rotation_is_paused_resumed_and_forced() {
     }
     assert!(call(&authority, &scene.world, &token, &key).await.is_err());
     for refused in [
-        authority.advance_rotation(id, true, &by).await,
+        authority.advance_rotation(id, None, true, &by).await,
         authority.pause_rotation(id, true, &by).await,
         authority.abort_rotation(id, &by).await,
     ] {
@@ -429,17 +433,19 @@ async fn killed_around_an_abort_it_is_before_or_after_it() {
 async fn the_trust_file_is_written_down_once_and_hinted_at_while_a_rotation_is_open() {
     let (scene, authority) = Scene::new().await;
     let alice = id(&scene.agents[0].holder);
-    assert!(authority.trust_bundle(&alice).await.unwrap().rotation.is_none());
+    authority.trust_bundle(&alice, false).await.unwrap();
+    assert_eq!(scene.world.count("SELECT count(*) FROM agent_trust_bundles"), 0, "looked at only");
+    assert!(authority.trust_bundle(&alice, true).await.unwrap().rotation.is_none());
     let fetched = |world: &World| {
         let at = "SELECT CAST(strftime('%s', fetched_at) AS INTEGER) FROM agent_trust_bundles";
         Stamp::from_unix(world.count(at))
     };
     let first = fetched(&scene.world);
     scene.world.clock.advance(DAY);
-    authority.trust_bundle(&alice).await.unwrap();
+    authority.trust_bundle(&alice, true).await.unwrap();
     assert_eq!(fetched(&scene.world), first, "the same file again");
     let rotation = scene.begin(&authority).await.unwrap();
-    let bundle = authority.trust_bundle(&alice).await.unwrap();
+    let bundle = authority.trust_bundle(&alice, true).await.unwrap();
     let followed = bundle.rotation.unwrap();
     assert_eq!((followed.id, followed.phase), (rotation.id, Phase::Distribute));
     assert_eq!(bundle.sha256, Thumbprint::of(bundle.bundle_pem.as_bytes()));

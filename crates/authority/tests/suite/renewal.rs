@@ -71,6 +71,22 @@ async fn alice(authority: &Authority) -> (Holder, SigningKey) {
 }
 
 #[tokio::test]
+async fn who_was_let_in_before_a_cut_gets_no_certificate_after_it() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (old, dpop) = alice(&authority).await;
+    let more = json!({ "nonce": authority.proofs().nonce() });
+    let proof = proof(&dpop, "POST", RENEW, &more, world.clock.now());
+    let proven = authority.key_holder(&old.peer(), &line("POST", RENEW, Some(&proof))).await.unwrap();
+    let pinned = row(&authority, &old).await.certificates;
+    crate::rotation::cut(&authority).await.unwrap();
+    let renewal = Renewal { csr_pem: csr(&KeyPair::generate_p256().unwrap()), lifetime: None };
+    let refused = authority.renew(&proven, &renewal).await.unwrap_err();
+    assert_eq!(refused.status(), 409, "{refused}");
+    assert_eq!(row(&authority, &old).await.certificates, pinned);
+}
+
+#[tokio::test]
 async fn renewal_overlaps_and_ends_no_token() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();

@@ -105,3 +105,23 @@ async fn stopped_after_any_step_it_is_either_before_or_after() {
     }
     assert!(switched.is_sorted() && switched.contains(&false) && switched.contains(&true), "{switched:?}");
 }
+
+#[tokio::test]
+async fn a_disk_that_takes_no_files_does_not_keep_the_new_root_from_being_served() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    authority.keep_files().await.unwrap();
+    let folder = world.dir.path().join("nginx-certs");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, "in the way").unwrap();
+    authority.keep_files().await.unwrap_err();
+    cut(&authority).await.unwrap();
+    let serving = || authority.tls_files().serving().unwrap().chain;
+    let issuer = authority.trust().server_issuer.clone().unwrap();
+    assert_eq!(&serving()[1], issuer.certificate(), "what is served");
+    assert!(authority.tls_files().trouble().is_some(), "and it is told");
+    std::fs::remove_file(&folder).unwrap();
+    cut(&authority).await.unwrap();
+    assert!(authority.tls_files().trouble().is_none(), "another trust file does not wait for the back-off");
+    assert!(std::fs::read_to_string(folder.join("org-ca.crt")).is_ok());
+}

@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderValue, Uri, header::LINK};
 use mastio_authority::rotation::overlap::{Half, OverlapError, RotationStatus};
-use mastio_store::rotations::following::Waiting;
+use mastio_store::rotations::{Phase, following::Waiting};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -71,7 +71,8 @@ pub(crate) async fn one(
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ForceQuery {
+pub(crate) struct AdvanceQuery {
+    from: Option<String>,
     force: Option<String>,
 }
 
@@ -79,11 +80,13 @@ pub(crate) async fn advance(
     State(app): Shared,
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
-    StrictQuery(query): StrictQuery<ForceQuery>,
+    StrictQuery(query): StrictQuery<AdvanceQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let word = |word: &str| word.parse().ok();
     let force = read("force", query.force, word, "use true or false")?.unwrap_or(false);
-    app.authority.advance_rotation(&id, force, &operator).await?;
+    let phase = |word: &str| Phase::parse(word).ok();
+    let from = read("from", query.from, phase, "use the phase that the rotation is in")?;
+    app.authority.advance_rotation(&id, from, force, &operator).await?;
     changed(&app, &id).await
 }
 

@@ -1,7 +1,7 @@
 //! An agent fetches whom to trust (contract `pki.md`, "better than both" 7).
 
 use axum::{extract::State, response::Response};
-use http::{HeaderMap, HeaderValue, header::CACHE_CONTROL};
+use http::{HeaderMap, HeaderValue, Method, header::CACHE_CONTROL};
 use mastio_authority::Outage;
 
 use super::{Shared, caller::Recognised, refuse};
@@ -10,11 +10,13 @@ use crate::{answer::ApiError, etag};
 pub(crate) async fn show(
     State(app): Shared,
     Recognised(agent): Recognised,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let (authority, id) = (&app.authority, agent.id());
     authority.limits.by_fetching_agent(id).map_err(|over| refuse::over_limit(authority, over))?;
-    let bundle = authority.trust_bundle(id).await?;
+    // Who asks for the head alone does not have it.
+    let bundle = authority.trust_bundle(id, method != Method::HEAD).await?;
     let body = serde_json::to_string(&bundle).map_err(Outage::internal)?;
     // Of the trust file, not of the answer: the generation means nothing to whoever has the file.
     let tag = format!("\"{}\"", &bundle.sha256.to_string()[..32]);

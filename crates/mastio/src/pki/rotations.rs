@@ -124,7 +124,10 @@ pub(crate) fn act(arguments: &One, action: &str) -> Result<String, Failure> {
 }
 
 pub(crate) fn advance(arguments: &Advance) -> Result<String, Failure> {
-    let path = format!("/pki/rotations/{}/advance?force={}", arguments.one.id()?, arguments.force);
+    let id = arguments.one.id()?;
+    let now = arguments.one.running.ask(Method::GET, &format!("/pki/rotations/{id}"), None)?;
+    // The step that was meant: another one is refused.
+    let path = format!("/pki/rotations/{id}/advance?from={}&force={}", text(&now, "phase"), arguments.force);
     Ok(line(&arguments.one.running.ask(Method::POST, &path, None)?))
 }
 

@@ -130,7 +130,7 @@ pub struct NewPin<'a> {
 }
 
 /// Replaces the certificate of `agent` and makes it active. The first statement touches no row when the agent changed
-/// since it was read, or when the key of the new certificate is revoked or another active agent's.
+/// since it was read, when its credentials ended since (a rotation of the Org CA ends all at once), or when the key of the new certificate is revoked or another active agent's.
 #[must_use]
 pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
     let (keep, jkt) = match new.dpop {
@@ -145,6 +145,7 @@ pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
          previous_dpop_jkt = CASE WHEN ?9 IS NULL OR ?10 THEN NULL ELSE dpop_jkt END, \
          previous_grace_period_expires_at = ?9 \
          WHERE agent_id = ?1 AND is_active = ?2 AND cert_pem IS ?3 AND dpop_jkt IS ?4 \
+         AND coalesce((SELECT epoch FROM agent_epochs WHERE agent_epochs.agent_id = ?1), 0) = ?12 \
          AND ",
             key_is_free!("?11")
         ),
@@ -160,6 +161,7 @@ pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
             new.grace.into(),
             keep.into(),
             new.leaf.spki_sha256.as_str().into(),
+            agent.epoch.into(),
         ],
     );
     [pin, note_certificate(&agent.id, new.leaf)]

@@ -42,12 +42,19 @@ pub enum OverlapError {
     /// It goes on by itself already.
     #[error("the rotation is not paused")]
     NotPaused,
+    /// A step was forced without the phase that it leaves.
+    #[error(
+        "say which phase the forced step leaves, with from={phase}: it may have gone on by itself meanwhile",
+        phase = .0.as_str()
+    )]
+    ForcedFromWhere(Phase),
     /// Somebody else took a step meanwhile.
     #[error("the rotation has changed meanwhile; look at it, then decide again")]
     Moved,
     /// Agents could not get certificates.
     #[error(
-        "agents cannot move while nothing is signed: {0}; rotate with transition=cut, or apply the migration first"
+        "agents cannot move while nothing is signed: {0}; end that first: mastio pki updates for a migration, \
+         mastio pki complete-staged for a staged key"
     )]
     Halted(#[from] Halt),
     /// Agents could not go on meanwhile.
@@ -81,6 +88,7 @@ impl Refusal for OverlapError {
             | Self::Grace(_)
             | Self::Paused
             | Self::NotPaused
+            | Self::ForcedFromWhere(_)
             | Self::Moved
             | Self::Halted(_)
             | Self::Expired(_)
@@ -100,6 +108,7 @@ impl Refusal for OverlapError {
             Self::Grace(_) => "grace_not_over",
             Self::Paused => "already_paused",
             Self::NotPaused => "not_paused",
+            Self::ForcedFromWhere(_) => "from_missing",
             Self::Moved => "rotation_changed",
             Self::Halted(_) => "signing_halted",
             Self::Expired(_) => "root_expired",
