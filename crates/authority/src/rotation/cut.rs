@@ -14,7 +14,9 @@ use mastio_store::{
 };
 
 use super::{Affected, Candidate, Plan, RotationError, Staged, preflight::Vouched, undone};
-use crate::{Authority, Outage, admin::Operator, evidence::Identity, signing_key::GraceDays};
+use crate::{
+    Authority, Outage, admin::Operator, evidence::Identity, fresh::Succession, signing_key::GraceDays,
+};
 
 /// A rotation that has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +88,8 @@ impl Authority {
         };
         let unit = Unit::of(Event::new(&rotated)).write(rotation.enter(Phase::Done, now));
         let unit = self.succeed(unit, staged, &vouched, now)?;
-        let unit = self.replace_signing_key(unit, &staged.intermediate, rotation.compromise, now)?;
+        let by = &operator.fingerprint;
+        let unit = self.replace_signing_key(unit, &staged.intermediate, rotation.compromise, by, now)?;
         let unit = unit.write(agents::raise_epochs_but_spiffe()).touch(Touch::Trust);
         self.commit(unit).await.map_err(Outage::from)?;
         tracing::info!(
@@ -150,21 +153,28 @@ impl Authority {
         unit: Unit,
         intermediate: &CaKey,
         compromise: bool,
+        by: &str,
         now: Stamp,
     ) -> Result<Unit, RotationError> {
         let trust = self.trust();
         let issuer =
             Issuer::new(intermediate.certificate.clone(), &intermediate.key).map_err(Outage::internal)?;
         let fresh = self.maker(&trust).signing_key(&issuer)?;
-        let grace = GraceDays::stored(self.store.database()).map_err(Outage::from)?;
-        let until = if compromise { now } else { self.signing_grace_until(grace, now) };
-        let deprecate = trust.signer.as_ref().map(|old| keys::deprecate_signing_key(&old.kid, now, until));
-        let end_grace = compromise.then(|| [keys::end_grace(now), keys::drop_staged_signing_keys()]);
-        Ok(unit
-            .write_all(deprecate)
-            .write_all(end_grace.into_iter().flatten())
-            .tell(fresh.event())
-            .write(fresh.insert(now)))
+        let unit = match trust.signer.as_deref() {
+            None => unit,
+            Some(old) if compromise => unit
+                .write(keys::deprecate_signing_key(&old.kid, now, now))
+                .write(keys::end_grace(now))
+                .write(keys::drop_staged_signing_keys()),
+            Some(old) => {
+                let grace = GraceDays::stored(self.store.database()).map_err(Outage::from)?;
+                let grace_until = self.signing_grace_until(grace, now);
+                let how = Succession { old, grace_until, trigger: "org_ca", by, now };
+                let (left, _) = how.unit(&fresh.kid, &fresh.public_pem)?;
+                left.events.into_iter().fold(unit.write_all(left.statements), Unit::tell)
+            }
+        };
+        Ok(unit.tell(fresh.event()).write(fresh.insert(now)))
     }
 
     /// After the commit: what is in memory and in files follows. Whatever fails here is made good by the server's round

@@ -207,10 +207,14 @@ impl Authority {
             .await?
             .write(rotation.give_up(&why, now));
         let unit = match rotation.phase {
-            Phase::Staged | Phase::Distribute => unit.write(cas::retire_staged(now)),
+            Phase::Staged => unit.write(cas::retire_staged(now)),
+            // An operator may have brought certificates of the new root already.
+            Phase::Distribute if self.progress(rotation).await?.byoca_moved == 0 => {
+                unit.write(cas::retire_staged(now))
+            }
             // A certificate may be on its way to an agent at this moment: retiring what signed it would lock that out.
-            Phase::Reissue => unit.write(cas::supersede_staged(now)),
-            Phase::Activated => self.exchange_back(unit, rotation)?,
+            Phase::Distribute | Phase::Reissue => unit.write(cas::supersede_staged(now)),
+            Phase::Activated => self.exchange_back(unit, rotation, &operator.fingerprint)?,
             Phase::Done | Phase::Aborted => return Err(OverlapError::Over(rotation.phase)),
         };
         self.commit(unit).await.map_err(Outage::from)?;
@@ -237,7 +241,7 @@ impl Authority {
         }
         let unit = Unit::default().write(enter);
         let unit = match next {
-            Phase::Activated => self.exchange(unit, rotation)?,
+            Phase::Activated => self.exchange(unit, rotation, &by.name())?,
             Phase::Done => self.retire_old(unit, rotation, by).await?,
             _ => unit,
         };

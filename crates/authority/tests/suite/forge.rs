@@ -20,7 +20,7 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) struct Ca {
     pub(crate) certificate: Certificate,
     params: CertificateParams,
-    key: KeyPair,
+    pub(crate) key: KeyPair,
 }
 
 fn read(made: &rcgen::Certificate) -> Certificate {

@@ -451,3 +451,24 @@ async fn the_trust_file_is_written_down_once_and_hinted_at_while_a_rotation_is_o
     assert_eq!(bundle.sha256, Thumbprint::of(bundle.bundle_pem.as_bytes()));
     assert!(fetched(&scene.world) > first);
 }
+
+#[tokio::test]
+async fn an_abort_while_agents_fetch_leaves_in_whose_new_certificate_was_brought() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let root = Ca::upstream(world.clock.now());
+    let source = crate::rotation::upload(root.certificate.pem(), &root.key);
+    let rotation = authority.begin_overlap(source, 0, &operator()).await.unwrap();
+    let id = format!("{}::brought", authority.trust().org);
+    let brought = root.agent(&id, &[], world.clock.now()).1;
+    authority.enroll_byoca(&candidate("brought"), &brought.brought(), &operator()).await.unwrap();
+    authority.certificate(&brought.peer()).await.unwrap();
+    authority.tend_rotation().await;
+    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+    authority.certificate(&brought.peer()).await.unwrap();
+    world.sql("UPDATE pki_cas SET state = 'retired' WHERE kind = 'intermediate_ca' AND state = 'superseded'");
+    world.clock.advance(DAY / 12);
+    authority.tend_rotation().await;
+    authority.reload().unwrap();
+    authority.certificate(&brought.peer()).await.unwrap();
+}

@@ -281,7 +281,7 @@ fn params(now: Stamp, change: impl FnOnce(&mut CertificateParams)) -> Certificat
     params
 }
 
-fn upload(certificates: String, key: &KeyPair) -> Source {
+pub(crate) fn upload(certificates: String, key: &KeyPair) -> Source {
     Source::Upload(Upload { certificates, key: key.to_pkcs8_pem() })
 }
 

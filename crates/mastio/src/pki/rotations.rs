@@ -69,7 +69,7 @@ fn line(rotation: &Value) -> String {
         (text(rotation, "id"), text(rotation, "transition"), text(rotation, "phase"));
     let paused = if rotation["paused"] == true && rotation["ended_at"].is_null() { ", paused" } else { "" };
     let more = if rotation["progress"].is_object() { text(rotation, "summary") } else { "" };
-    let since = text(rotation, "started_at");
+    let since = text(rotation, "changed_at");
     format!("{id}  {transition:<7}  {:<11}  since {since}  {more}", format!("{phase}{paused}"))
         .trim_end()
         .to_owned()

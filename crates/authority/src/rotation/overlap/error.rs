@@ -63,9 +63,7 @@ pub enum OverlapError {
     )]
     Expired(Stamp),
     /// A CA whose key should be in the registry is not there, or without it.
-    #[error(
-        "the key of the {0} root, or of its intermediate, is not held any more; the rotation can only go on"
-    )]
+    #[error("the key of the {0} root, or of its intermediate, is not held any more: there is no way to it")]
     KeyGone(&'static str),
     /// The keys.
     #[error("the key store failed, and nothing was changed: {0}")]

@@ -24,7 +24,7 @@ struct Pair {
 impl Authority {
     /// The staged CAs become the active ones. The old ones are still believed; both of their keys are kept for the way
     /// back, and the old root vouches for the new one.
-    pub(super) fn exchange(&self, unit: Unit, rotation: &Rotation) -> Result<Unit, OverlapError> {
+    pub(super) fn exchange(&self, unit: Unit, rotation: &Rotation, by: &str) -> Result<Unit, OverlapError> {
         let (from, to) = (self.active_pair()?, self.stored_pair("new", rotation, CaState::Staged)?);
         let root_key = self.wrapped(&from.root)?;
         let vouched = self.vouched(&from.root, &to.root.certificate, rotation.compromise)?;
@@ -35,17 +35,22 @@ impl Authority {
             lineage: vouched.lineage.as_deref(),
             ..Superseded::default()
         };
-        self.exchanged(unit, &from, &to, &leaving)
+        self.exchanged(unit, &from, &to, &leaving, by)
     }
 
     /// The old CAs become the active ones again. What the new ones certified is believed until it has been replaced, and
     /// who knows the new root alone gets to the old one by a link. In the lineage this root was never one.
-    pub(super) fn exchange_back(&self, unit: Unit, rotation: &Rotation) -> Result<Unit, OverlapError> {
+    pub(super) fn exchange_back(
+        &self,
+        unit: Unit,
+        rotation: &Rotation,
+        by: &str,
+    ) -> Result<Unit, OverlapError> {
         let (from, to) = (self.active_pair()?, self.stored_pair("old", rotation, CaState::Superseded)?);
         let vouched = self.vouched(&from.root, &to.root.certificate, rotation.compromise)?;
         let link = vouched.link.as_ref().ok().map(Certificate::pem);
         let leaving = Superseded { link: link.as_deref(), ..Superseded::default() };
-        self.exchanged(unit, &from, &to, &leaving)
+        self.exchanged(unit, &from, &to, &leaving, by)
     }
 
     /// What of before the new root is believed no more: the last step.
@@ -86,6 +91,7 @@ impl Authority {
         from: &Pair,
         to: &Pair,
         leaving: &Superseded<'_>,
+        by: &str,
     ) -> Result<Unit, OverlapError> {
         let now = self.clock.now();
         let key = self.wrapped(&from.intermediate)?;
@@ -95,7 +101,7 @@ impl Authority {
             .write(cas::supersede(from.intermediate.certificate.thumbprint(), &issuer_leaves, now));
         let unit = self.placed(unit, CaKind::Root, &to.root, now)?;
         let unit = self.placed(unit, CaKind::Intermediate, &to.intermediate, now)?;
-        Ok(self.replace_signing_key(unit, &to.intermediate, false, now)?)
+        Ok(self.replace_signing_key(unit, &to.intermediate, false, by, now)?)
     }
 
     fn placed(&self, unit: Unit, kind: CaKind, ca: &CaKey, now: Stamp) -> Result<Unit, OverlapError> {
