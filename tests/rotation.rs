@@ -146,7 +146,7 @@ async fn an_operator_rotates_in_the_browser_and_sees_it_before() {
     assert_eq!(registry(&place), before);
     browser.click("button.danger").await;
     browser.reads(".notice", "The Org CA was rotated to").await;
-    browser.reads("tbody", "vouches for its successor").await;
+    browser.reads("tbody", "has a link certificate to its successor").await;
     assert!(registry(&place).contains("org_ca superseded"));
 }
 

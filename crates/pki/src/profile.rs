@@ -91,7 +91,10 @@ pub fn link<K: SigningKey>(
     if old.path_len().is_some_and(|limit| limit < below) {
         return Err(IssueError::PathLength);
     }
-    let draft = ca(name::from_der(new_root.subject_raw())?, LINK_PATH_LEN, new_root.not_after());
+    // What the new root has certified names its key by the identifier that the root states, whoever computed it.
+    let repeats = Repeats { key_id: new_root.key_id().map(<[u8]>::to_vec), ..Repeats::default() };
+    let subject = name::from_der(new_root.subject_raw())?;
+    let draft = Draft { repeats, ..ca(subject, LINK_PATH_LEN, new_root.not_after()) };
     named(superseded.sign(draft, new_root.spki_der(), now, rng)?, new_root.subject_raw())
 }
 

@@ -12,7 +12,7 @@ use mastio_authority::{
         Preflight,
         overlap::{self, OverlapError},
     },
-    trust::Ca,
+    trust::{Ca, Trust},
 };
 use mastio_core::Stamp;
 use mastio_store::{cas::CaState, keys::CaKind, rotations::Transition};
@@ -28,6 +28,13 @@ use crate::routes::{App, Shared, pki};
 
 const HERE: &str = "/proxy/pki";
 const ROTATE: &str = "/proxy/pki/rotate-ca";
+
+/// The one plan that our form lets somebody ask for and that there is not.
+const BOTH_TICKED: &str = "Tick one box only: with overlap the old key is believed for a while longer, and after a \
+    compromise it must not be.";
+/// The one way in which our form can leave open what the new root is.
+const NOTHING_SENT: &str = "Choose two files, the certificate of the new Org CA and its private key, or paste both; \
+    each in PEM.";
 
 #[derive(Template)]
 #[template(path = "pki.html")]
@@ -64,6 +71,23 @@ struct UnderWay {
     by: String,
 }
 
+impl UnderWay {
+    async fn of(app: &App, trust: &Trust, now: Stamp) -> Result<Option<Self>, PageError> {
+        let Some(rotation) = &trust.rotation else { return Ok(None) };
+        let progress = match trust.followed() {
+            Some(followed) => Some(app.authority.rotation(&followed.id).await?.summary()),
+            None => None,
+        };
+        Ok(Some(Self {
+            id: rotation.id.clone(),
+            phase: rotation.phase.as_str(),
+            progress,
+            since: text::distance(rotation.started_at, now),
+            by: rotation.started_by.clone(),
+        }))
+    }
+}
+
 impl Row {
     fn new(ca: &Ca, now: Stamp) -> Self {
         Self {
@@ -92,20 +116,10 @@ pub(super) async fn show(
     let (trust, now) = (app.authority.trust(), app.authority.clock().now());
     let mut cas: Vec<&Ca> = trust.cas.iter().collect();
     cas.sort_by_key(|ca| (ca.state != CaState::Active, ca.kind == CaKind::Intermediate));
-    let progress = match trust.followed() {
-        Some(rotation) => Some(app.authority.rotation(&rotation.id).await?.summary()),
-        None => None,
-    };
     render(&PkiPage {
         frame: Frame::new(&app, &session, "pki", Said::read(query.as_deref(), &session)).await?,
         cas: cas.into_iter().map(|ca| Row::new(ca, now)).collect(),
-        rotation: trust.rotation.as_ref().map(|rotation| UnderWay {
-            id: rotation.id.clone(),
-            phase: rotation.phase.as_str(),
-            progress: progress.clone(),
-            since: text::distance(rotation.started_at, now),
-            by: rotation.started_by.clone(),
-        }),
+        rotation: UnderWay::of(&app, &trust, now).await?,
         halt: trust.halt.as_ref().map(ToString::to_string),
     })
 }
@@ -127,6 +141,8 @@ pub(super) async fn export(
 #[template(path = "rotate-ca.html")]
 struct AskPage {
     frame: Frame,
+    /// While there is one, nothing is asked.
+    rotation: Option<UnderWay>,
     fingerprint: String,
     until: String,
 }
@@ -136,9 +152,10 @@ pub(super) async fn ask(
     Session(session): Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
-    let trust = app.authority.trust();
+    let (trust, now) = (app.authority.trust(), app.authority.clock().now());
     render(&AskPage {
         frame: Frame::new(&app, &session, "pki", Said::read(query.as_deref(), &session)).await?,
+        rotation: UnderWay::of(&app, &trust, now).await?,
         fingerprint: text::grouped(&trust.root.thumbprint().to_string()),
         until: text::moment(trust.root.not_after()),
     })
@@ -176,10 +193,12 @@ pub(super) async fn rotate(
     State(app): Shared,
     Submitted { session, fields }: Submitted<Form>,
 ) -> Result<Response, PageError> {
-    let plan = fields.asked.plan()?;
+    let Ok(plan) = fields.asked.plan() else { return Ok(go(&session, ROTATE, "error", BOTH_TICKED)) };
     if fields.asked.candidate.is_empty() {
         let sent = vec![("ca_cert".to_owned(), fields.ca_cert), ("ca_key".to_owned(), fields.ca_key)];
-        let source = fields.asked.source(|| pki::uploaded(sent))?;
+        let Ok(source) = fields.asked.source(|| pki::uploaded(sent)) else {
+            return Ok(go(&session, ROTATE, "error", NOTHING_SENT));
+        };
         let shown = async || {
             if plan.transition == Transition::Overlap {
                 app.authority.may_overlap()?;

@@ -196,6 +196,29 @@ async fn the_dashboard_shows_a_new_root_before_it_counts() {
     assert!(file.text.starts_with(&certificate));
 }
 
+#[tokio::test]
+async fn the_dashboard_says_what_to_choose_and_offers_nothing_while_a_rotation_is_open() {
+    let world = World::new().await;
+    world.member("alice").await;
+    let operator = Operator::log_in(&world).await;
+    for (form, told) in [
+        ("mode=mint&transition=overlap&reason=compromise", "error=Tick%20one%20box%20only"),
+        ("mode=upload&ca_cert=&ca_key=", "error=Choose%20two%20files"),
+    ] {
+        let answer = operator.is_sent_to("/proxy/pki/rotate-ca", form).await;
+        assert!(answer.starts_with("/proxy/pki/rotate-ca?") && answer.contains(told), "{answer}");
+    }
+    let page = operator.get("/proxy/pki/rotate-ca").await.text;
+    assert_eq!(page.matches("name=\"mode\"").count(), 3, "{page}");
+
+    let begun = rotate(&world, "mode=mint&transition=overlap").await;
+    assert_eq!(begun.status, StatusCode::OK, "{begun:?}");
+    let page = operator.get("/proxy/pki/rotate-ca").await.text;
+    assert!(!page.contains("name=\"mode\"") && page.contains("mastio pki abort"), "{page}");
+    assert!(page.contains("href=\"/proxy/pki#rotation\""), "{page}");
+    assert!(operator.get("/proxy/pki").await.text.contains("id=\"rotation\""));
+}
+
 fn grouped(hex: &str) -> String {
     hex.as_bytes().chunks(4).map(|four| std::str::from_utf8(four).unwrap()).collect::<Vec<_>>().join(" ")
 }

@@ -116,6 +116,18 @@ fn a_chain_with_a_link_holds_in_any_order_and_among_strangers() {
 }
 
 #[test]
+fn a_link_states_the_key_identifier_of_a_root_that_somebody_else_made() {
+    let signer = key();
+    let flags = ["basicConstraints=critical,CA:TRUE,pathlen:1", "keyUsage=critical,keyCertSign,cRLSign"];
+    let old = Issuer::new(made("/O=acme/CN=Root", &signer, None, &flags), signer).unwrap();
+    let signer = key();
+    let root = made("/O=acme/CN=Root", &signer, None, &flags);
+    let link = profile::link(&old, &root, made_at(&root), &SystemRng).unwrap();
+    assert!(root.key_id().is_some());
+    assert_eq!(link.key_id(), root.key_id(), "an intermediate below the root names this one");
+}
+
+#[test]
 fn a_cross_signed_ca_leads_to_whichever_root_is_believed() {
     let roots = ["/CN=One", "/CN=Two"].map(|name| {
         let signer = key();
