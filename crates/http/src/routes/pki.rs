@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Shared, caller::Admin, rotations};
 use crate::{
-    answer::{ApiError, Invalid, StrictQuery, read_body},
+    answer::{ApiError, Invalid, StrictQuery, flag, read_body},
     multipart,
 };
 
@@ -69,15 +69,19 @@ fn unknown(name: &str, msg: &str) -> ApiError {
     ApiError::unprocessable(vec![Invalid::query(name, msg)])
 }
 
-#[derive(Deserialize)]
+/// The members of [`Asked`] are repeated here: serde refuses no unknown parameter beside a flattened struct, and a
+/// mistyped `dry_run` must not rotate.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Query {
-    #[serde(default)]
+    #[serde(deserialize_with = "flag")]
     dry_run: bool,
     /// How many days the old root is believed after the new one became the active one, with `transition=overlap`.
-    #[serde(default)]
     grace_days: String,
-    #[serde(flatten)]
-    asked: Asked,
+    mode: String,
+    transition: String,
+    reason: String,
+    candidate: String,
 }
 
 pub(crate) async fn rotate_ca(
@@ -87,14 +91,16 @@ pub(crate) async fn rotate_ca(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let plan = query.asked.plan()?;
-    let grace_days = grace_days(plan.transition, &query.grace_days)?;
+    let Query { dry_run, grace_days: days, mode, transition, reason, candidate } = query;
+    let asked = Asked { mode, transition, reason, candidate };
+    let plan = asked.plan()?;
+    let grace_days = grace_days(plan.transition, &days)?;
     let sent = match multipart::is_sent(&headers) {
         true => multipart::fields(&headers, read_body(request.into_body()).await?).await?,
         false => vec![],
     };
-    let source = query.asked.source(|| uploaded(sent))?;
-    if query.dry_run {
+    let source = asked.source(|| uploaded(sent))?;
+    if dry_run {
         let candidate = app.authority.candidate(&source)?;
         if plan.transition == Transition::Overlap {
             app.authority.may_overlap()?;

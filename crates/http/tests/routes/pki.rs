@@ -134,6 +134,32 @@ async fn words_that_are_not_known_rotate_nothing() {
 }
 
 #[tokio::test]
+async fn a_mistyped_parameter_is_named_and_changes_nothing() {
+    let world = World::new().await;
+    world.member("alice").await;
+    let before = world.authority.trust();
+    for (path, parameter) in [
+        ("/pki/rotate-ca?mode=mint&dryrun=true", "dryrun"),
+        ("/v1/admin/mastio-ca/rotate?dryrun=true", "dryrun"),
+        ("/v1/admin/mastio-key/rotate?dry_run=true", "dry_run"),
+        ("/registry/agents/alice/rotate-cert?grace_hours=2", "grace_hours"),
+        ("/registry/agents/alice/revoke?reason=lost", "reason"),
+    ] {
+        let refused = world.operate(SECRET, path, &json!({})).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {refused:?}");
+        assert!(refused.text.contains(&format!("unknown field `{parameter}`")), "{path}: {refused:?}");
+    }
+    for yes in ["true", "1"] {
+        for path in ["/pki/rotate-ca?mode=mint", "/v1/admin/mastio-ca/rotate?grace_days=14"] {
+            let shown = world.operate(SECRET, &format!("{path}&dry_run={yes}"), &json!({})).await;
+            assert_eq!(shown.status, StatusCode::OK, "{path} {yes}: {shown:?}");
+        }
+    }
+    let after = world.authority.trust();
+    assert_eq!((&after.root, after.cas.len()), (&before.root, before.cas.len()));
+}
+
+#[tokio::test]
 async fn a_legacy_root_is_replaced_and_both_health_endpoints_stop_to_warn() {
     let world = halted().await;
     assert_eq!(world.get("/healthz").await.body["warnings"], json!(["org_ca_legacy_pathlen_zero"]));
