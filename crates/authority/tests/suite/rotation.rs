@@ -5,7 +5,7 @@ use std::{fs, sync::Arc, time::Duration};
 use mastio_authority::{
     Authority,
     lifecycle::Rotation,
-    rotation::{NoContinuity, Plan, Rotated, RotationError, Source, Upload},
+    rotation::{NoContinuity, Plan, Rotated, RotationError, Source, Upload, Words},
 };
 use mastio_core::{AgentId, Clock, Stamp, SystemRng, TrustDomain};
 use mastio_pki::{Certificate, KeyPair, lineage, pem, profile};
@@ -379,8 +379,8 @@ async fn what_was_looked_at_is_what_is_committed_once_and_in_time() {
     let authority = world.boot(&[]).await.unwrap();
     let shown = authority.candidate(&Source::Mint).unwrap();
     let (name, late) = (
-        authority.prepare(Arc::clone(&shown)),
-        authority.prepare(authority.candidate(&Source::Mint).unwrap()),
+        authority.prepare(Arc::clone(&shown), CUT),
+        authority.prepare(authority.candidate(&Source::Mint).unwrap(), CUT),
     );
     let prepared = |name: &str| Source::Prepared(name.to_owned());
     authority.rotate_root(prepared(&name), CUT, &operator()).await.unwrap();
@@ -394,6 +394,26 @@ async fn what_was_looked_at_is_what_is_committed_once_and_in_time() {
         reason(authority.rotate_root(prepared(&late), CUT, &operator()).await),
         (404, "candidate_gone")
     );
+}
+
+#[tokio::test]
+async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let before = authority.trust().root.clone();
+    let prepare =
+        |plan| Source::Prepared(authority.prepare(authority.candidate(&Source::Mint).unwrap(), plan));
+    let (leaked, plain) = (prepare(COMPROMISE), prepare(CUT));
+    for (source, plan) in [(&leaked, CUT), (&plain, COMPROMISE)] {
+        let refused = authority.rotate_root(source.clone(), plan, &operator()).await;
+        assert_eq!(reason(refused), (409, "plan_differs"), "{plan:?}");
+    }
+    let refused = authority.begin_overlap(leaked.clone(), 14, &operator()).await;
+    assert_eq!(reason(refused), (409, "plan_differs"));
+    assert_eq!(authority.trust().root, before);
+    let plan = authority.plan(Words::default(), &leaked).unwrap();
+    assert_eq!(plan, COMPROMISE, "who says nothing gets what was shown");
+    assert!(!authority.rotate_root(leaked, plan, &operator()).await.unwrap().tls_continuity);
 }
 
 #[tokio::test]

@@ -176,24 +176,27 @@ pub(super) async fn rotate(
     State(app): Shared,
     Submitted { session, fields }: Submitted<Form>,
 ) -> Result<Response, PageError> {
-    let plan = fields.asked.plan()?;
+    let words = fields.asked.words()?;
+    let sent = vec![("ca_cert".to_owned(), fields.ca_cert), ("ca_key".to_owned(), fields.ca_key)];
+    let source = fields.asked.source(sent)?;
+    let plan = match app.authority.plan(words, &source) {
+        Ok(plan) => plan,
+        Err(error) => return refused(&session, error),
+    };
     if fields.asked.candidate.is_empty() {
-        let sent = vec![("ca_cert".to_owned(), fields.ca_cert), ("ca_key".to_owned(), fields.ca_key)];
-        let source = fields.asked.source(|| pki::uploaded(sent))?;
         let shown = async || {
             if plan.transition == Transition::Overlap {
                 app.authority.may_overlap()?;
             }
             let candidate = app.authority.candidate(&source)?;
             let preflight = app.authority.preflight(&candidate, &plan).await?;
-            Ok::<_, OverlapError>((preflight, app.authority.prepare(candidate)))
+            Ok::<_, OverlapError>((preflight, app.authority.prepare(candidate, plan)))
         };
         return match shown().await {
             Ok((preflight, candidate)) => confirm(&app, &session, preflight, candidate).await,
             Err(error) => refused(&session, error),
         };
     }
-    let source = fields.asked.source(|| pki::uploaded(vec![]))?;
     if plan.transition == Transition::Overlap {
         let begun = app.authority.begin_overlap(source, overlap::GRACE_DAYS, &session.operator).await;
         return match begun {

@@ -156,7 +156,43 @@ async fn a_mistyped_parameter_is_named_and_changes_nothing() {
         }
     }
     let after = world.authority.trust();
-    assert_eq!((&after.root, after.cas.len()), (&before.root, before.cas.len()));
+    assert_eq!((&after.root, after.cas.iter().count()), (&before.root, before.cas.iter().count()));
+}
+
+#[tokio::test]
+async fn a_commit_is_what_its_dry_run_showed() {
+    let world = World::new().await;
+    let before = world.authority.trust().root.clone();
+    let prepared = async |query: &str| {
+        let shown = rotate(&world, &format!("mode=mint&dry_run=1{query}")).await;
+        format!("candidate={}", shown.body["candidate"].as_str().unwrap())
+    };
+    let (leaked, plain) = (prepared("&reason=compromise").await, prepared("").await);
+    for (candidate, words) in [
+        (&leaked, "&transition=overlap"),
+        (&plain, "&reason=compromise"),
+        (&plain, "&mode=upload"),
+        (&plain, "&transition=overlap"),
+    ] {
+        let refused = rotate(&world, &format!("{candidate}{words}")).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{words}: {refused:?}");
+        assert!(refused.text.contains("shown with another mode"), "{words}: {refused:?}");
+    }
+    let garbage = rotate(&world, &format!("{plain}&mode=garbage")).await;
+    assert_eq!(garbage.status, StatusCode::UNPROCESSABLE_ENTITY, "{garbage:?}");
+    assert_eq!(world.authority.trust().root, before);
+    let done = rotate(&world, &leaked).await;
+    assert_eq!((done.status, &done.body["tls_continuity"]), (StatusCode::OK, &json!(false)), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_root_that_is_brought_is_not_left_aside() {
+    let world = World::new().await;
+    let (before, (certificate, key)) = (world.authority.trust().root.clone(), own_root(&world));
+    let refused = upload(&world, "mode=mint", &[("ca_cert", &certificate), ("ca_key", &key)]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+    assert!(refused.text.contains("ca_cert") && !refused.text.contains("PRIVATE"), "{refused:?}");
+    assert_eq!(world.authority.trust().root, before);
 }
 
 #[tokio::test]
