@@ -85,7 +85,11 @@ impl Authority {
         let (trust, now) = (self.trust(), self.clock.now());
         Ok(match source {
             Source::Mint => Arc::new(Candidate::minted(&trust, &trust.org, now, self.rng.as_ref())?),
-            Source::Upload(upload) => Arc::new(Candidate::uploaded(upload, &trust, now)?),
+            Source::Upload(upload) => {
+                let brought = Candidate::uploaded(upload, &trust, now)?;
+                candidate::not_held(brought.certificate(), self.store.database())?;
+                Arc::new(brought)
+            }
             Source::Prepared(name) => {
                 let held = self.rotations.take(name, self.clock.elapsed());
                 held.ok_or(RotationError::NotPrepared)?
@@ -175,6 +179,7 @@ impl Authority {
     ) -> Result<Staged, RotationError> {
         let (trust, now) = (self.trust(), self.clock.now());
         candidate.still_good(&trust, now)?;
+        candidate::not_held(candidate.certificate(), self.store.database())?;
         let root = copy(candidate.ca())?;
         let issuer = Issuer::new(root.certificate.clone(), &root.key).map_err(Outage::internal)?;
         let (intermediate, made) = self.maker(&trust).intermediate(&issuer)?;

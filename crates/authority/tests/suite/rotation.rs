@@ -358,6 +358,34 @@ async fn what_cannot_be_a_root_is_refused_with_its_reason() {
     says(weak_rsa(), "weak_key");
 }
 
+#[tokio::test]
+async fn a_key_that_does_something_else_is_not_that_of_a_root() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (now, org) = (world.clock.now(), authority.trust().org.clone());
+    let with = |key: &KeyPair| upload(profile::root(&org, key, now, &SystemRng).unwrap().pem(), key);
+    let stored = rusqlite::Connection::open(world.dir.path().join("data/mcp_proxy.db")).unwrap();
+    let stored = |sql: &str| {
+        KeyPair::from_pem(&stored.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap()).unwrap()
+    };
+    let intermediate = stored("SELECT value FROM proxy_config WHERE key = 'mastio_ca_key'");
+    let signs = stored("SELECT privkey_pem FROM mastio_keys");
+    let alice = Holder::created(&authority, "alice").await;
+    for key in [&intermediate, &signs, &alice.key] {
+        assert_eq!(reason(authority.candidate(&with(key))), (400, "key_in_use"));
+        assert_eq!(reason(authority.rotate_root(with(key), CUT, &operator()).await), (400, "key_in_use"));
+    }
+
+    let (spire, key) = root(now, |_| {});
+    let domain = TrustDomain::parse("prod.example").unwrap();
+    let before = authority.candidate(&upload(spire.pem(), &key)).unwrap();
+    authority.set_spire_bundle(&domain, &spire.pem(), &operator()).await.unwrap();
+    let refused = authority.candidate(&upload(spire.pem(), &key));
+    assert_eq!(reason(refused), (400, "in_spire_bundle"));
+    let late = Source::Prepared(authority.prepare(before, CUT));
+    assert_eq!(reason(authority.rotate_root(late, CUT, &operator()).await), (400, "in_spire_bundle"));
+}
+
 /// A root with an RSA key of 1024 bits, by OpenSSL.
 fn weak_rsa() -> Source {
     let dir = tempfile::tempdir().unwrap();
