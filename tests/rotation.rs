@@ -305,6 +305,36 @@ async fn the_command_is_for_a_mastio_that_is_stopped() {
 }
 
 #[tokio::test]
+async fn the_command_for_a_running_mastio_cuts_only_what_it_was_told_to() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let before = registry(&place);
+    make_root(&place, "/O=acme/CN=Our own root");
+    let (cert, key, url) = (place.path("new-org-ca.pem"), place.path("new-org-ca-key.pem"), server.url());
+    let own = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let rotate = |arguments: &[&str]| {
+        place.command(&[&["pki", "rotate", "--url", &url], arguments].concat()).output().unwrap()
+    };
+    let own_minted = [&own[..], &["--mode", "mint", "--yes"]].concat();
+    for (arguments, code, words) in [
+        (&[][..], 1, "--yes"),
+        (&own, 1, "--yes"),
+        (&own_minted, 1, "leave out either"),
+        (&["--watch", "--yes"], 2, "--transition"),
+        (&["--grace-days", "3", "--yes"], 2, "--transition"),
+        (&["--transition", "cut", "--watch", "--yes"], 1, "with --transition overlap only"),
+    ] {
+        let refused = rotate(arguments);
+        assert_eq!(refused.status.code(), Some(code), "{arguments:?}: {}", both(&refused));
+        assert!(both(&refused).contains(words), "{arguments:?}: {}", both(&refused));
+    }
+    assert_eq!(registry(&place), before);
+    let done = rotate(&[&own[..], &["--yes"]].concat());
+    assert!(done.status.success(), "{}", both(&done));
+    assert_eq!(first(&place.text("certs/org-ca.pem")), place.text("new-org-ca.pem"));
+}
+
+#[tokio::test]
 async fn a_power_cut_in_the_middle_leaves_the_state_of_before_or_of_after() {
     // The log tells of both transactions, in this order; the cut comes some time after the line.
     for line in ["org_ca.rotation_started", "org_ca.rotated", "server certificate is served"] {

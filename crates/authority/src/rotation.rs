@@ -22,7 +22,7 @@ use mastio_store::{
     Rejection, Statement, Touch, Unit, WriteError,
     cas::{self, CaState, NewCa},
     keys::CaKind,
-    rotations::{Phase, Rotation, Transition},
+    rotations::{Mode, Phase, Rotation, Transition},
 };
 
 pub use self::{
@@ -54,6 +54,17 @@ pub struct Plan {
     pub compromise: bool,
 }
 
+/// What an operator said of how to rotate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Where the new root comes from.
+    pub mode: Option<Mode>,
+    /// How agents get to it; a cut if nothing is said.
+    pub transition: Option<Transition>,
+    /// That the old key may be known to others.
+    pub compromise: bool,
+}
+
 /// A rotation whose first unit is to be written.
 #[derive(Debug)]
 pub(crate) struct Staged {
@@ -74,7 +85,11 @@ impl Authority {
         let (trust, now) = (self.trust(), self.clock.now());
         Ok(match source {
             Source::Mint => Arc::new(Candidate::minted(&trust, &trust.org, now, self.rng.as_ref())?),
-            Source::Upload(upload) => Arc::new(Candidate::uploaded(upload, &trust, now)?),
+            Source::Upload(upload) => {
+                let brought = Candidate::uploaded(upload, &trust, now)?;
+                candidate::not_held(brought.certificate(), self.store.database())?;
+                Arc::new(brought)
+            }
             Source::Prepared(name) => {
                 let held = self.rotations.take(name, self.clock.elapsed());
                 held.ok_or(RotationError::NotPrepared)?
@@ -82,12 +97,39 @@ impl Authority {
         })
     }
 
-    /// Keeps a root that was looked at for 10 minutes and returns its name for [`Source::Prepared`].
+    /// Keeps a root that was looked at for 10 minutes and returns its name for [`Source::Prepared`]. It is good for
+    /// `plan` alone: what was shown is what is done.
     #[must_use]
-    pub fn prepare(&self, candidate: Arc<Candidate>) -> String {
+    pub fn prepare(&self, candidate: Arc<Candidate>, plan: Plan) -> String {
         let name = self.rng.uuid().to_string();
-        self.rotations.hold(name.clone(), candidate, self.clock.elapsed());
+        self.rotations.hold(name.clone(), candidate, plan, self.clock.elapsed());
         name
+    }
+
+    /// The plan that an operator's words mean: of a prepared root the one that it was shown with.
+    ///
+    /// # Errors
+    /// When the words say something else than what was shown, or the prepared root is gone.
+    pub fn plan(&self, words: Words, source: &Source) -> Result<Plan, RotationError> {
+        let Source::Prepared(name) = source else {
+            let transition = words.transition.unwrap_or(Transition::Cut);
+            return Ok(Plan { transition, compromise: words.compromise });
+        };
+        let held = self.rotations.find(name, self.clock.elapsed()).ok_or(RotationError::NotPrepared)?;
+        let same = words.mode.is_none_or(|mode| mode == held.candidate.mode())
+            && words.transition.is_none_or(|transition| transition == held.plan.transition)
+            && (held.plan.compromise || !words.compromise);
+        if same { Ok(held.plan) } else { Err(RotationError::OtherPlan) }
+    }
+
+    /// The root of `source`, if it is not one that was shown with another plan.
+    fn candidate_for(&self, source: &Source, plan: Plan) -> Result<Arc<Candidate>, RotationError> {
+        if let Source::Prepared(_) = source
+            && self.plan(Words::default(), source)? != plan
+        {
+            return Err(RotationError::OtherPlan);
+        }
+        self.candidate(source)
     }
 
     /// Replaces the Org CA. Once begun it goes on to its end even if nobody waits for it.
@@ -104,7 +146,7 @@ impl Authority {
         let run = async move {
             let _one_at_a_time = authority.rotations.begin().ok_or(RotationError::InProgress)?;
             authority.undo_leftover().await?;
-            let candidate = authority.candidate(&source)?;
+            let candidate = authority.candidate_for(&source, plan)?;
             match plan.transition {
                 Transition::Cut => authority.cut(&candidate, plan, &operator).await,
                 Transition::Overlap => Err(Outage::internal("an overlap is begun by begin_overlap").into()),
@@ -137,6 +179,7 @@ impl Authority {
     ) -> Result<Staged, RotationError> {
         let (trust, now) = (self.trust(), self.clock.now());
         candidate.still_good(&trust, now)?;
+        candidate::not_held(candidate.certificate(), self.store.database())?;
         let root = copy(candidate.ca())?;
         let issuer = Issuer::new(root.certificate.clone(), &root.key).map_err(Outage::internal)?;
         let (intermediate, made) = self.maker(&trust).intermediate(&issuer)?;

@@ -8,7 +8,10 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER, request::Parts};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error},
+};
 use serde_json::{Value, json};
 
 use crate::body::TooLarge;
@@ -285,6 +288,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
         query
             .map(|query| Self(query.0))
             .map_err(|error| ApiError::unprocessable(vec![Invalid::at("query", error.body_text())]))
+    }
+}
+
+/// The query of a route that has no parameters: what somebody sends all the same they believe to count.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoQuery {}
+
+/// Yes or no in the words of a query: `true` or `1`, `false` or `0`, and what HTML forms and Python say.
+pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    flag_of(&text).ok_or_else(|| D::Error::custom("use true or false"))
+}
+
+/// The same of a text.
+pub(crate) fn flag_of(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 

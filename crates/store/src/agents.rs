@@ -321,6 +321,15 @@ pub fn holder_of_key(
     Ok(rows.first().map(|row| row.parse("agent_id", AgentId::parse)).transpose()?)
 }
 
+/// Whether any agent, active or not, has the key whose hash is given in hex.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn has_key(database: &Database, spki_sha256: &str) -> Result<bool, ReadError> {
+    let sql = "SELECT 1 FROM agent_certs WHERE spki_sha256 = ?1 LIMIT 1";
+    Ok(!database.rows_now(&Query::new("agent_certs", sql, vec![spki_sha256.into()]))?.is_empty())
+}
+
 /// The public JWK behind a DPoP thumbprint, as JSON; old registrations kept the thumbprint alone.
 ///
 /// # Errors

@@ -66,7 +66,7 @@ kinds! {
         "decide about it: mastio pki complete-staged --activate or --drop";
     RotationStuck: Problem, "rotation_stuck",
         "a rotation of the Org CA does not go on",
-        "start the server, which undoes or resumes it; then look at mastio pki rotate --watch";
+        "start the server, which undoes or resumes it; then look at mastio pki rotation";
     RootKeyKept: Problem, "root_key_kept",
         "the private key of a superseded root is still stored, although no rotation needs it",
         "restore the newest backup if somebody put it there; else report it";
@@ -117,10 +117,10 @@ kinds! {
         "start the server, which seals them";
     RotationOpen: Advice, "rotation_open",
         "a rotation of the Org CA is under way",
-        "follow it: mastio pki rotate --watch";
+        "follow it: mastio pki rotation --watch";
     RotationFailed: Advice, "rotation_failed",
         "the last rotation of the Org CA was given up",
-        "read why, and begin again: mastio pki rotate";
+        "read why: mastio pki rotations; then begin it again the way it was meant, one with overlap with --transition overlap (docs/rotate-ca-overlap.md)";
     EndsSoon: Advice, "ends_soon",
         "a certificate of the Mastio itself ends within the days that are watched",
         "the Org CA: plan a rotation with overlap (docs/rotate-ca-overlap.md); the others are renewed by the server";
@@ -240,6 +240,14 @@ mod tests {
         let seen: Vec<_> =
             found.iter().map(|finding| (finding.code, finding.count, finding.examples.len())).collect();
         assert_eq!(seen, [("agent_path", 100_000, EXAMPLES), ("keys_readable", 1, 1)]);
+    }
+
+    #[test]
+    fn who_only_wants_to_look_is_not_told_to_cut() {
+        for kind in [Kind::RotationStuck, Kind::RotationOpen, Kind::RotationFailed] {
+            let words: Vec<&str> = kind.remedy().split([' ', ';', ',']).collect();
+            assert!(!words.windows(2).any(|pair| pair == ["pki", "rotate"]), "{kind:?}: {}", kind.remedy());
+        }
     }
 
     #[test]

@@ -1,14 +1,20 @@
 //! A root that may take the place of the active one, with its key: made here, or brought and looked at.
 
-use mastio_core::{OrgId, Rng, Stamp, Thumbprint};
+use mastio_core::{OrgId, Rng, Stamp, Thumbprint, TrustDomain};
 use mastio_custody::CaKey;
 use mastio_pki::{
-    AnchorError, Anchors, Certificate, IssueError, Issuer, IssuerError, KeyError, KeyPair, PemError, pem,
-    profile,
+    AnchorError, Anchors, Certificate, Group, IssueError, Issuer, IssuerError, KeyError, KeyPair, PemError,
+    pem, profile,
 };
-use mastio_store::{keys::CaKind, rotations::Mode};
+use mastio_store::{
+    agents,
+    keys::{self, CaKind},
+    rotations::Mode,
+    sqlite::Database,
+};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::RotationError;
 use crate::{Outage, Refusal, trust::Trust};
 
 /// The longest file or text of an upload that is read, in bytes.
@@ -80,6 +86,12 @@ pub enum CandidateError {
     /// Its key is that of the active root, or of an earlier one.
     #[error("the new CA has the key of a CA that was here before ({0}); make a new key")]
     KeyReused(Thumbprint),
+    /// Its key does something else here.
+    #[error("the key of the new CA is that of {0} here; make a new key that does nothing else")]
+    KeyInUse(&'static str),
+    /// SPIFFE agents of that trust domain would be taken for ours, and refused.
+    #[error("the new CA is in the SPIRE bundle of {0}, whose agents would be locked out; bring another root")]
+    InSpireBundle(TrustDomain),
     /// Constraints that the verifier cannot evaluate.
     #[error("the new CA cannot be trusted: {0}")]
     Untrustable(AnchorError),
@@ -108,6 +120,8 @@ impl Refusal for CandidateError {
             Self::Unchained(_) => "bundle_does_not_chain",
             Self::NotSelfSigned(_) => "not_self_signed",
             Self::KeyReused(_) => "key_reused",
+            Self::KeyInUse(_) => "key_in_use",
+            Self::InSpireBundle(_) => "in_spire_bundle",
             Self::Untrustable(_) => "not_trustable",
             Self::Subject(_) => "subject_unusable",
         }
@@ -225,10 +239,32 @@ fn chains(chain: &[Certificate]) -> Result<(), CandidateError> {
 
 /// A staged root whose rotation was given up never certified anything: it may be brought again.
 fn not_used_before(certificate: &Certificate, trust: &Trust) -> Result<(), CandidateError> {
+    let has_key = |other: &Certificate| other.spki_der() == certificate.spki_der();
     let mut roots = trust.cas.iter().filter(|ca| ca.kind == CaKind::Root && ca.was_in_use());
-    match roots.find(|ca| ca.certificate.spki_der() == certificate.spki_der()) {
-        Some(known) => Err(CandidateError::KeyReused(known.certificate.thumbprint())),
-        None => Ok(()),
+    if let Some(known) = roots.find(|ca| has_key(&ca.certificate)) {
+        return Err(CandidateError::KeyReused(known.certificate.thumbprint()));
+    }
+    let mut below = trust.cas.iter().filter(|ca| ca.kind == CaKind::Intermediate);
+    if below.any(|ca| has_key(&ca.certificate)) {
+        return Err(CandidateError::KeyInUse("an intermediate"));
+    }
+    let spire = trust.anchors.iter().find_map(|(group, anchor)| match group {
+        Group::Spire(domain) if has_key(anchor) => Some(domain.clone()),
+        Group::Spire(_) | Group::Org => None,
+    });
+    spire.map_or(Ok(()), |domain| Err(CandidateError::InSpireBundle(domain)))
+}
+
+/// Whose key it is, of those that are no CA: the database alone knows them.
+pub(crate) fn not_held(certificate: &Certificate, database: &Database) -> Result<(), RotationError> {
+    let spki = certificate.spki_der();
+    let signs = keys::signing_keys(database).map_err(Outage::from)?;
+    if signs.iter().any(|key| pem::public_key(&key.public_pem).is_ok_and(|der| der == spki)) {
+        return Err(CandidateError::KeyInUse("a signing key").into());
+    }
+    match agents::has_key(database, &Thumbprint::of(spki).to_string()).map_err(Outage::from)? {
+        true => Err(CandidateError::KeyInUse("an agent").into()),
+        false => Ok(()),
     }
 }
 

@@ -21,6 +21,12 @@ pub enum RotationError {
     /// The prepared root that the operator named was used, or its time is over.
     #[error("the prepared CA is not here any more; prepare it again and confirm within 10 minutes")]
     NotPrepared,
+    /// The words of the commit are not those of the dry run.
+    #[error(
+        "the prepared CA was shown with another mode, transition or reason; leave these out to get what was shown, or \
+         prepare it again"
+    )]
+    OtherPlan,
     /// The active root changed since the plan was made.
     #[error("the active Org CA is not {0} any more: somebody else rotated it; look before you rotate again")]
     OtherRoot(Thumbprint),
@@ -36,7 +42,7 @@ impl Refusal for RotationError {
     fn status(&self) -> u16 {
         match self {
             Self::Candidate(error) => error.status(),
-            Self::InProgress | Self::OtherRoot(_) => 409,
+            Self::InProgress | Self::OtherPlan | Self::OtherRoot(_) => 409,
             Self::NotPrepared => 404,
             Self::Custody(_) => 503,
             Self::Outage(outage) => outage.status(),
@@ -47,6 +53,7 @@ impl Refusal for RotationError {
         match self {
             Self::Candidate(error) => error.reason(),
             Self::InProgress => "rotation_in_progress",
+            Self::OtherPlan => "plan_differs",
             Self::OtherRoot(_) => "root_changed",
             Self::NotPrepared => "candidate_gone",
             Self::Custody(_) => "custody_unavailable",

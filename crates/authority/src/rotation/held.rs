@@ -4,18 +4,27 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::Candidate;
+use super::{Candidate, Plan};
 
 /// How long an operator may look at a prepared root before it is forgotten.
 const LOOKING: Duration = Duration::from_secs(10 * 60);
 /// How many are kept.
 const MOST: u64 = 16;
 
+/// A root that was looked at, with what would have been done with it.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) candidate: Arc<Candidate>,
+    pub(super) plan: Plan,
+    /// When it is forgotten, in the time of [`Clock::elapsed`](mastio_core::Clock::elapsed).
+    end: Duration,
+}
+
 /// That one rotation runs, and the roots that were prepared.
 pub(crate) struct Rotations {
     running: Mutex<()>,
-    /// By name, with when each ends in the time of [`Clock::elapsed`](mastio_core::Clock::elapsed).
-    prepared: moka::sync::Cache<String, (Arc<Candidate>, Duration)>,
+    /// By name.
+    prepared: moka::sync::Cache<String, Held>,
 }
 
 impl Default for Rotations {
@@ -38,12 +47,17 @@ impl Rotations {
         self.running.try_lock().ok()
     }
 
-    pub(super) fn hold(&self, name: String, candidate: Arc<Candidate>, now: Duration) {
-        self.prepared.insert(name, (candidate, now + LOOKING));
+    pub(super) fn hold(&self, name: String, candidate: Arc<Candidate>, plan: Plan, now: Duration) {
+        self.prepared.insert(name, Held { candidate, plan, end: now + LOOKING });
+    }
+
+    /// A look at one, which stays.
+    pub(super) fn find(&self, name: &str, now: Duration) -> Option<Held> {
+        self.prepared.get(name).filter(|held| held.end > now)
     }
 
     /// It is handed out once.
     pub(super) fn take(&self, name: &str, now: Duration) -> Option<Arc<Candidate>> {
-        self.prepared.remove(name).filter(|(_, end)| *end > now).map(|(candidate, _)| candidate)
+        self.prepared.remove(name).filter(|held| held.end > now).map(|held| held.candidate)
     }
 }

@@ -110,8 +110,8 @@ impl Authority {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
         self.undo_leftover().await?;
         self.may_overlap()?;
-        let candidate = self.candidate(source)?;
         let plan = Plan { transition: Transition::Overlap, compromise: false };
+        let candidate = self.candidate_for(source, plan)?;
         let staged = self.stage(&candidate, plan, operator).await?;
         let rotation = &staged.rotation;
         let unit = self

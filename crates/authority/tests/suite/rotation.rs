@@ -5,7 +5,7 @@ use std::{fs, sync::Arc, time::Duration};
 use mastio_authority::{
     Authority,
     lifecycle::Rotation,
-    rotation::{NoContinuity, Plan, Rotated, RotationError, Source, Upload},
+    rotation::{NoContinuity, Plan, Rotated, RotationError, Source, Upload, Words},
 };
 use mastio_core::{AgentId, Clock, Stamp, SystemRng, TrustDomain};
 use mastio_pki::{Certificate, KeyPair, lineage, pem, profile};
@@ -358,6 +358,34 @@ async fn what_cannot_be_a_root_is_refused_with_its_reason() {
     says(weak_rsa(), "weak_key");
 }
 
+#[tokio::test]
+async fn a_key_that_does_something_else_is_not_that_of_a_root() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (now, org) = (world.clock.now(), authority.trust().org.clone());
+    let with = |key: &KeyPair| upload(profile::root(&org, key, now, &SystemRng).unwrap().pem(), key);
+    let stored = rusqlite::Connection::open(world.dir.path().join("data/mcp_proxy.db")).unwrap();
+    let stored = |sql: &str| {
+        KeyPair::from_pem(&stored.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap()).unwrap()
+    };
+    let intermediate = stored("SELECT value FROM proxy_config WHERE key = 'mastio_ca_key'");
+    let signs = stored("SELECT privkey_pem FROM mastio_keys");
+    let alice = Holder::created(&authority, "alice").await;
+    for key in [&intermediate, &signs, &alice.key] {
+        assert_eq!(reason(authority.candidate(&with(key))), (400, "key_in_use"));
+        assert_eq!(reason(authority.rotate_root(with(key), CUT, &operator()).await), (400, "key_in_use"));
+    }
+
+    let (spire, key) = root(now, |_| {});
+    let domain = TrustDomain::parse("prod.example").unwrap();
+    let before = authority.candidate(&upload(spire.pem(), &key)).unwrap();
+    authority.set_spire_bundle(&domain, &spire.pem(), &operator()).await.unwrap();
+    let refused = authority.candidate(&upload(spire.pem(), &key));
+    assert_eq!(reason(refused), (400, "in_spire_bundle"));
+    let late = Source::Prepared(authority.prepare(before, CUT));
+    assert_eq!(reason(authority.rotate_root(late, CUT, &operator()).await), (400, "in_spire_bundle"));
+}
+
 /// A root with an RSA key of 1024 bits, by OpenSSL.
 fn weak_rsa() -> Source {
     let dir = tempfile::tempdir().unwrap();
@@ -379,8 +407,8 @@ async fn what_was_looked_at_is_what_is_committed_once_and_in_time() {
     let authority = world.boot(&[]).await.unwrap();
     let shown = authority.candidate(&Source::Mint).unwrap();
     let (name, late) = (
-        authority.prepare(Arc::clone(&shown)),
-        authority.prepare(authority.candidate(&Source::Mint).unwrap()),
+        authority.prepare(Arc::clone(&shown), CUT),
+        authority.prepare(authority.candidate(&Source::Mint).unwrap(), CUT),
     );
     let prepared = |name: &str| Source::Prepared(name.to_owned());
     authority.rotate_root(prepared(&name), CUT, &operator()).await.unwrap();
@@ -394,6 +422,26 @@ async fn what_was_looked_at_is_what_is_committed_once_and_in_time() {
         reason(authority.rotate_root(prepared(&late), CUT, &operator()).await),
         (404, "candidate_gone")
     );
+}
+
+#[tokio::test]
+async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let before = authority.trust().root.clone();
+    let prepare =
+        |plan| Source::Prepared(authority.prepare(authority.candidate(&Source::Mint).unwrap(), plan));
+    let (leaked, plain) = (prepare(COMPROMISE), prepare(CUT));
+    for (source, plan) in [(&leaked, CUT), (&plain, COMPROMISE)] {
+        let refused = authority.rotate_root(source.clone(), plan, &operator()).await;
+        assert_eq!(reason(refused), (409, "plan_differs"), "{plan:?}");
+    }
+    let refused = authority.begin_overlap(leaked.clone(), 14, &operator()).await;
+    assert_eq!(reason(refused), (409, "plan_differs"));
+    assert_eq!(authority.trust().root, before);
+    let plan = authority.plan(Words::default(), &leaked).unwrap();
+    assert_eq!(plan, COMPROMISE, "who says nothing gets what was shown");
+    assert!(!authority.rotate_root(leaked, plan, &operator()).await.unwrap().tls_continuity);
 }
 
 #[tokio::test]

@@ -193,26 +193,29 @@ pub(super) async fn rotate(
     State(app): Shared,
     Submitted { session, fields }: Submitted<Form>,
 ) -> Result<Response, PageError> {
-    let Ok(plan) = fields.asked.plan() else { return Ok(go(&session, ROTATE, "error", BOTH_TICKED)) };
+    let Ok(words) = fields.asked.words() else { return Ok(go(&session, ROTATE, "error", BOTH_TICKED)) };
+    let sent = vec![("ca_cert".to_owned(), fields.ca_cert), ("ca_key".to_owned(), fields.ca_key)];
+    let Ok(source) = fields.asked.source(sent) else {
+        return Ok(go(&session, ROTATE, "error", NOTHING_SENT));
+    };
+    let plan = match app.authority.plan(words, &source) {
+        Ok(plan) => plan,
+        Err(error) => return refused(&session, error),
+    };
     if fields.asked.candidate.is_empty() {
-        let sent = vec![("ca_cert".to_owned(), fields.ca_cert), ("ca_key".to_owned(), fields.ca_key)];
-        let Ok(source) = fields.asked.source(|| pki::uploaded(sent)) else {
-            return Ok(go(&session, ROTATE, "error", NOTHING_SENT));
-        };
         let shown = async || {
             if plan.transition == Transition::Overlap {
                 app.authority.may_overlap()?;
             }
             let candidate = app.authority.candidate(&source)?;
             let preflight = app.authority.preflight(&candidate, &plan).await?;
-            Ok::<_, OverlapError>((preflight, app.authority.prepare(candidate)))
+            Ok::<_, OverlapError>((preflight, app.authority.prepare(candidate, plan)))
         };
         return match shown().await {
             Ok((preflight, candidate)) => confirm(&app, &session, preflight, candidate).await,
             Err(error) => refused(&session, error),
         };
     }
-    let source = fields.asked.source(|| pki::uploaded(vec![]))?;
     if plan.transition == Transition::Overlap {
         let begun = app.authority.begin_overlap(source, overlap::GRACE_DAYS, &session.operator).await;
         return match begun {

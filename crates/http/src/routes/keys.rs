@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Shared, caller::Admin};
-use crate::answer::{ApiError, Invalid, StrictJson, StrictQuery};
+use crate::answer::{ApiError, Invalid, NoQuery, StrictJson, StrictQuery, flag};
 
 /// Where a key is in its life, in a word.
 pub(crate) fn state(key: &SigningKeyRow, now: Stamp) -> &'static str {
@@ -66,7 +66,11 @@ pub(crate) async fn show(State(app): Shared, Admin(_): Admin) -> Result<Json<Val
     })))
 }
 
-pub(crate) async fn rotate(State(app): Shared, Admin(operator): Admin) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn rotate(
+    State(app): Shared,
+    Admin(operator): Admin,
+    StrictQuery(NoQuery {}): StrictQuery<NoQuery>,
+) -> Result<Json<Value>, ApiError> {
     let rotated = app.authority.rotate_signing_key(&operator).await?;
     Ok(Json(json!({
         "old_kid": rotated.old_kid,
@@ -117,21 +121,18 @@ pub(crate) async fn complete_staged(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct IntermediateQuery {
-    dry_run: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    dry_run: bool,
     grace_days: Option<u32>,
 }
 
 impl IntermediateQuery {
     fn question(&self) -> Result<Question, ApiError> {
-        let dry_run = match self.dry_run.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            None | Some("false" | "0" | "no" | "off") => false,
-            Some("true" | "1" | "yes" | "on") => true,
-            Some(_) => return Err(invalid(Invalid::query("dry_run", "true or false"))),
-        };
         let grace = self.grace_days.map_or(Some(GraceDays::FORTNIGHT), GraceDays::new);
         let grace = grace.ok_or_else(|| invalid(Invalid::query("grace_days", GRACE_BOUNDS)))?;
-        Ok(Question { dry_run, grace })
+        Ok(Question { dry_run: self.dry_run, grace })
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{App, Shared, caller::Admin, fleet};
 use crate::{
-    answer::{ApiError, Invalid, OptionalJson, StrictJson, StrictPath},
+    answer::{ApiError, Invalid, NoQuery, OptionalJson, StrictJson, StrictPath, StrictQuery},
     plain::is_plain,
 };
 
@@ -52,6 +52,7 @@ pub(crate) async fn revoke(
     State(app): Shared,
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
+    StrictQuery(NoQuery {}): StrictQuery<NoQuery>,
     OptionalJson(body): OptionalJson<RevokeBody>,
 ) -> Result<Json<Value>, ApiError> {
     let revoked = app.authority.revoke(&named(&app, &id)?, body.reason()?, &operator).await?;
@@ -88,6 +89,7 @@ pub(crate) async fn rotate(
     State(app): Shared,
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
+    StrictQuery(NoQuery {}): StrictQuery<NoQuery>,
     OptionalJson(body): OptionalJson<RotateBody>,
 ) -> Result<Json<Value>, ApiError> {
     let proven_key = match (body.pubkey_pem, body.pop_signature) {

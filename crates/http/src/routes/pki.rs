@@ -6,7 +6,7 @@ use axum::{
 };
 use http::HeaderMap;
 use mastio_authority::rotation::{
-    Plan, Preflight, Rotated, Source, Upload,
+    Preflight, Rotated, Source, Upload, Words,
     overlap::{self, RotationStatus},
 };
 use mastio_store::rotations::{Mode, Transition};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Shared, caller::Admin, rotations};
 use crate::{
-    answer::{ApiError, Invalid, StrictQuery, read_body},
+    answer::{ApiError, Invalid, StrictQuery, flag, read_body},
     multipart,
 };
 
@@ -34,50 +34,68 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    pub(crate) fn plan(&self) -> Result<Plan, ApiError> {
-        let transition = match self.transition.as_str() {
-            "" | "cut" => Transition::Cut,
-            "overlap" => Transition::Overlap,
-            _ => return Err(unknown("transition", "must be cut or overlap")),
+    pub(crate) fn words(&self) -> Result<Words, ApiError> {
+        let mode = word(&self.mode, Mode::parse);
+        let mode = mode.map_err(|_| unknown("mode", "must be mint or upload"))?;
+        let transition = word(&self.transition, Transition::parse);
+        let transition = transition.map_err(|_| unknown("transition", "must be cut or overlap"))?;
+        let compromise = match self.reason.as_str() {
+            "" => false,
+            "compromise" if transition == Some(Transition::Overlap) => {
+                return Err(unknown(
+                    "transition",
+                    "must be cut: a key that others may know must not be believed any longer",
+                ));
+            }
+            "compromise" => true,
+            _ => return Err(unknown("reason", "must be compromise, or left out")),
         };
-        match self.reason.as_str() {
-            "" => Ok(Plan { transition, compromise: false }),
-            "compromise" if transition == Transition::Overlap => Err(unknown(
-                "transition",
-                "must be cut: a key that others may know must not be believed any longer",
-            )),
-            "compromise" => Ok(Plan { transition, compromise: true }),
-            _ => Err(unknown("reason", "must be compromise, or left out")),
-        }
+        Ok(Words { mode, transition, compromise })
     }
 
-    /// Where the new root comes from; `upload` is asked for what was sent if it is wanted.
-    pub(crate) fn source(
-        &self,
-        upload: impl FnOnce() -> Result<Upload, ApiError>,
-    ) -> Result<Source, ApiError> {
-        match (self.candidate.as_str(), self.mode.as_str()) {
-            ("", "mint") => Ok(Source::Mint),
-            ("", "upload") => upload().map(Source::Upload),
-            ("", _) => Err(unknown("mode", "must be mint or upload")),
-            (name, _) => Ok(Source::Prepared(name.to_owned())),
+    /// Where the new root comes from. What was `sent` must be wanted: nobody brings a root to have another one.
+    pub(crate) fn source(&self, sent: Vec<(String, String)>) -> Result<Source, ApiError> {
+        let source = match (self.candidate.as_str(), self.mode.as_str()) {
+            ("", "mint") => Source::Mint,
+            ("", "upload") => return uploaded(sent).map(Source::Upload),
+            ("", _) => return Err(unknown("mode", "must be mint or upload")),
+            (name, _) => Source::Prepared(name.to_owned()),
+        };
+        let part = |(name, text): &&(String, String)| {
+            ["ca_cert", "ca_key"].contains(&name.as_str()) && !text.trim().is_empty()
+        };
+        match sent.iter().find(part) {
+            Some((name, _)) => {
+                let msg = "goes with mode=upload, without candidate";
+                Err(ApiError::unprocessable(vec![Invalid::member(name, "value_error", msg)]))
+            }
+            None => Ok(source),
         }
     }
+}
+
+/// What a parameter says; nothing if it is left out.
+fn word<T>(text: &str, parse: fn(&str) -> Result<T, &'static str>) -> Result<Option<T>, &'static str> {
+    (!text.is_empty()).then(|| parse(text)).transpose()
 }
 
 fn unknown(name: &str, msg: &str) -> ApiError {
     ApiError::unprocessable(vec![Invalid::query(name, msg)])
 }
 
-#[derive(Deserialize)]
+/// The members of [`Asked`] are repeated here: serde refuses no unknown parameter beside a flattened struct, and a
+/// mistyped `dry_run` must not rotate.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Query {
-    #[serde(default)]
+    #[serde(deserialize_with = "flag")]
     dry_run: bool,
     /// How many days the old root is believed after the new one became the active one, with `transition=overlap`.
-    #[serde(default)]
     grace_days: String,
-    #[serde(flatten)]
-    asked: Asked,
+    mode: String,
+    transition: String,
+    reason: String,
+    candidate: String,
 }
 
 pub(crate) async fn rotate_ca(
@@ -87,20 +105,23 @@ pub(crate) async fn rotate_ca(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let plan = query.asked.plan()?;
-    let grace_days = grace_days(plan.transition, &query.grace_days)?;
+    let Query { dry_run, grace_days: days, mode, transition, reason, candidate } = query;
+    let asked = Asked { mode, transition, reason, candidate };
+    let words = asked.words()?;
     let sent = match multipart::is_sent(&headers) {
         true => multipart::fields(&headers, read_body(request.into_body()).await?).await?,
         false => vec![],
     };
-    let source = query.asked.source(|| uploaded(sent))?;
-    if query.dry_run {
+    let source = asked.source(sent)?;
+    let plan = app.authority.plan(words, &source)?;
+    let grace_days = grace_days(plan.transition, &days)?;
+    if dry_run {
         let candidate = app.authority.candidate(&source)?;
         if plan.transition == Transition::Overlap {
             app.authority.may_overlap()?;
         }
         let preflight = app.authority.preflight(&candidate, &plan).await?;
-        return Ok(Json(what_would_be(&preflight, &app.authority.prepare(candidate))));
+        return Ok(Json(what_would_be(&preflight, &app.authority.prepare(candidate, plan))));
     }
     match plan.transition {
         Transition::Cut => Ok(Json(what_is(&app.authority.rotate_root(source, plan, &operator).await?))),
@@ -125,7 +146,7 @@ fn grace_days(transition: Transition, text: &str) -> Result<u32, ApiError> {
 }
 
 /// The parts `ca_cert` and `ca_key`.
-pub(crate) fn uploaded(fields: Vec<(String, String)>) -> Result<Upload, ApiError> {
+fn uploaded(fields: Vec<(String, String)>) -> Result<Upload, ApiError> {
     let mut fields = std::collections::HashMap::<_, _>::from_iter(fields);
     let mut part = |name: &str| {
         let missing = || {

@@ -20,7 +20,7 @@ use super::{
         query::{page, read},
     },
 };
-use crate::answer::{ApiError, StrictPath, StrictQuery};
+use crate::answer::{ApiError, StrictPath, StrictQuery, flag_of};
 
 /// How many rotations are listed.
 const NEWEST: u32 = 20;
@@ -82,8 +82,7 @@ pub(crate) async fn advance(
     StrictPath(id): StrictPath,
     StrictQuery(query): StrictQuery<AdvanceQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let word = |word: &str| word.parse().ok();
-    let force = read("force", query.force, word, "use true or false")?.unwrap_or(false);
+    let force = read("force", query.force, flag_of, "use true or false")?.unwrap_or(false);
     let phase = |word: &str| Phase::parse(word).ok();
     let from = read("from", query.from, phase, "use the phase that the rotation is in")?;
     app.authority.advance_rotation(&id, from, force, &operator).await?;

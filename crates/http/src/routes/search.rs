@@ -14,7 +14,7 @@ use super::{
     caller::Agent,
     fleet::{link, query},
 };
-use crate::answer::{ApiError, StrictQuery};
+use crate::answer::{ApiError, StrictQuery, flag_of};
 
 /// How many capabilities a search may name.
 const MAX_CAPABILITIES: usize = 64;
@@ -47,16 +47,11 @@ fn parse(pairs: &[(String, String)]) -> Result<Search, ApiError> {
     let few = |_: &str| (capabilities.len() <= MAX_CAPABILITIES).then_some(());
     query::read("capability", capabilities.first().cloned(), few, "at most 64 capabilities")?;
     let (limit, after) = query::page(last("limit"), last("cursor"))?;
-    let truth = |text: &str| match text {
-        "true" | "1" => Some(true),
-        "false" | "0" => Some(false),
-        _ => None,
-    };
     Ok(Search {
         needle: query::needle(last("q"))?,
         scope: query::read("scope", last("scope"), Scope::from_word, "use local, federated or all")?
             .unwrap_or(Scope::All),
-        active: query::read("active", last("active"), truth, "use true or false")?.unwrap_or(true),
+        active: query::read("active", last("active"), flag_of, "use true or false")?.unwrap_or(true),
         limit: limit.unwrap_or(DEFAULT_LIMIT),
         capabilities,
         after,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{App, Shared, caller::Admin};
 use crate::{
-    answer::{ApiError, Invalid, OptionalJson, StrictPath, StrictQuery},
+    answer::{ApiError, Invalid, OptionalJson, StrictPath, StrictQuery, flag},
     dashboard::{session::Session, updates as page},
 };
 
@@ -102,8 +102,9 @@ struct Order {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct OrderQuery {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     dry_run: bool,
     strategy: Option<String>,
 }

@@ -134,6 +134,68 @@ async fn words_that_are_not_known_rotate_nothing() {
 }
 
 #[tokio::test]
+async fn a_mistyped_parameter_is_named_and_changes_nothing() {
+    let world = World::new().await;
+    world.member("alice").await;
+    let before = world.authority.trust();
+    for (path, parameter) in [
+        ("/pki/rotate-ca?mode=mint&dryrun=true", "dryrun"),
+        ("/v1/admin/mastio-ca/rotate?dryrun=true", "dryrun"),
+        ("/v1/admin/mastio-key/rotate?dry_run=true", "dry_run"),
+        ("/registry/agents/alice/rotate-cert?grace_hours=2", "grace_hours"),
+        ("/registry/agents/alice/revoke?reason=lost", "reason"),
+    ] {
+        let refused = world.operate(SECRET, path, &json!({})).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {refused:?}");
+        assert!(refused.text.contains(&format!("unknown field `{parameter}`")), "{path}: {refused:?}");
+    }
+    for yes in ["true", "1"] {
+        for path in ["/pki/rotate-ca?mode=mint", "/v1/admin/mastio-ca/rotate?grace_days=14"] {
+            let shown = world.operate(SECRET, &format!("{path}&dry_run={yes}"), &json!({})).await;
+            assert_eq!(shown.status, StatusCode::OK, "{path} {yes}: {shown:?}");
+        }
+    }
+    let after = world.authority.trust();
+    assert_eq!((&after.root, after.cas.iter().count()), (&before.root, before.cas.iter().count()));
+}
+
+#[tokio::test]
+async fn a_commit_is_what_its_dry_run_showed() {
+    let world = World::new().await;
+    let before = world.authority.trust().root.clone();
+    let prepared = async |query: &str| {
+        let shown = rotate(&world, &format!("mode=mint&dry_run=1{query}")).await;
+        format!("candidate={}", shown.body["candidate"].as_str().unwrap())
+    };
+    let (leaked, plain) = (prepared("&reason=compromise").await, prepared("").await);
+    for (candidate, words) in [
+        (&leaked, "&transition=overlap"),
+        (&plain, "&reason=compromise"),
+        (&plain, "&mode=upload"),
+        (&plain, "&transition=overlap"),
+    ] {
+        let refused = rotate(&world, &format!("{candidate}{words}")).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{words}: {refused:?}");
+        assert!(refused.text.contains("shown with another mode"), "{words}: {refused:?}");
+    }
+    let garbage = rotate(&world, &format!("{plain}&mode=garbage")).await;
+    assert_eq!(garbage.status, StatusCode::UNPROCESSABLE_ENTITY, "{garbage:?}");
+    assert_eq!(world.authority.trust().root, before);
+    let done = rotate(&world, &leaked).await;
+    assert_eq!((done.status, &done.body["tls_continuity"]), (StatusCode::OK, &json!(false)), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_root_that_is_brought_is_not_left_aside() {
+    let world = World::new().await;
+    let (before, (certificate, key)) = (world.authority.trust().root.clone(), own_root(&world));
+    let refused = upload(&world, "mode=mint", &[("ca_cert", &certificate), ("ca_key", &key)]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+    assert!(refused.text.contains("ca_cert") && !refused.text.contains("PRIVATE"), "{refused:?}");
+    assert_eq!(world.authority.trust().root, before);
+}
+
+#[tokio::test]
 async fn a_legacy_root_is_replaced_and_both_health_endpoints_stop_to_warn() {
     let world = halted().await;
     assert_eq!(world.get("/healthz").await.body["warnings"], json!(["org_ca_legacy_pathlen_zero"]));

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
@@ -40,21 +41,21 @@ enum Reason {
 
 #[derive(Args)]
 pub(crate) struct Rotate {
-    /// Where the new Org CA comes from.
-    #[arg(long, value_enum, default_value = "mint")]
-    mode: Mode,
+    /// Where the new Org CA comes from: made by the Mastio, unless --cert and --key are there.
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// Your own: its certificate in PEM.
     #[arg(long, requires = "key", required_if_eq("mode", "upload"))]
     cert: Option<PathBuf>,
     /// Its private key in PEM, unencrypted.
     #[arg(long, requires = "cert", required_if_eq("mode", "upload"))]
     key: Option<PathBuf>,
-    /// How agents get to it.
-    #[arg(long, value_enum, default_value = "cut")]
-    transition: Transition,
+    /// How agents get to it: by a cut, unless set.
+    #[arg(long, value_enum)]
+    transition: Option<Transition>,
     /// With --transition overlap: for how many days the old root is believed after the new one became the active one, 14
     /// unless set.
-    #[arg(long)]
+    #[arg(long, requires = "transition")]
     grace_days: Option<u32>,
     /// Why, if nothing that the old key signed may count any more.
     #[arg(long, value_enum)]
@@ -63,8 +64,11 @@ pub(crate) struct Rotate {
     #[arg(long)]
     dry_run: bool,
     /// With --transition overlap: stay, and show how far it is.
-    #[arg(long)]
+    #[arg(long, requires = "transition")]
     watch: bool,
+    /// Do not ask before a cut.
+    #[arg(long)]
+    yes: bool,
     /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
@@ -73,9 +77,24 @@ pub(crate) struct Rotate {
 }
 
 impl Rotate {
+    /// What says two things at once.
+    fn contradiction(&self) -> Option<&'static str> {
+        if self.mode == Some(Mode::Mint) && self.cert.is_some() {
+            Some("--cert and --key bring a CA, and --mode mint makes another one: leave out either")
+        } else if self.is_cut() && (self.watch || self.grace_days.is_some()) {
+            Some("--watch and --grace-days go with --transition overlap only: a cut is over at once")
+        } else {
+            None
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.transition != Some(Transition::Overlap)
+    }
+
     fn path(&self) -> String {
-        let mode = if self.mode == Mode::Mint { "mint" } else { "upload" };
-        let transition = if self.transition == Transition::Cut { "cut" } else { "overlap" };
+        let mode = if self.cert.is_some() { "upload" } else { "mint" };
+        let transition = if self.is_cut() { "cut" } else { "overlap" };
         let mut path = format!("/pki/rotate-ca?mode={mode}&transition={transition}");
         if let Some(days) = self.grace_days {
             path += &format!("&grace_days={days}");
@@ -92,6 +111,13 @@ impl Rotate {
 
 /// What to print.
 pub(crate) fn run(arguments: &Rotate) -> Result<String, Failure> {
+    if let Some(contradiction) = arguments.contradiction() {
+        return Err(contradiction.into());
+    }
+    let asks = arguments.is_cut() && !arguments.dry_run && !arguments.yes;
+    if asks && !agreed()? {
+        return Err("nothing was rotated".into());
+    }
     let path = arguments.path();
     let done = match (&arguments.cert, &arguments.key) {
         (Some(cert), Some(key)) => {
@@ -109,6 +135,21 @@ pub(crate) fn run(arguments: &Rotate) -> Result<String, Failure> {
         return rotations::watch(&arguments.running, text(&done, "rotation_id"));
     }
     Ok(said)
+}
+
+fn agreed() -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(
+            "a cut ends every agent's certificate at once: look at it with --dry-run, then say --yes; or \
+                    let agents move one after the other with --transition overlap"
+                .into(),
+        );
+    }
+    eprint!("This ends every agent's certificate at once; --dry-run shows whose. Go on? [y/N] ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn read(path: &Path) -> Result<SecretString, Failure> {

@@ -74,7 +74,7 @@ fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
             println!("nothing was changed");
             return Ok(());
         }
-        let prepared = NewRoot::Prepared(authority.prepare(candidate));
+        let prepared = NewRoot::Prepared(authority.prepare(candidate, plan));
         let operator = mastio_authority::admin::Operator { fingerprint: who() };
         let rotated = authority.rotate_root(prepared, plan, &operator).await?;
         authority.store().submit(Unit::default()).await?;
