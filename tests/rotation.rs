@@ -1,6 +1,13 @@
 //! Another Org CA: the operators' document word for word, a legacy root, the command for a stopped Mastio, power cuts.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use mastio_client::Identity;
@@ -332,6 +339,48 @@ async fn the_command_for_a_running_mastio_cuts_only_what_it_was_told_to() {
     let done = rotate(&[&own[..], &["--yes"]].concat());
     assert!(done.status.success(), "{}", both(&done));
     assert_eq!(first(&place.text("certs/org-ca.pem")), place.text("new-org-ca.pem"));
+}
+
+/// Every file below `folder`, with what it holds; without what SQLite puts beside a database to read it.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => drop(found.insert(path.clone(), fs::read(&path).unwrap())),
+        }
+    }
+    let reads = |path: &Path, held: &[u8]| {
+        let name = path.to_string_lossy();
+        name.ends_with("-shm") || name.ends_with("-wal") && held.is_empty()
+    };
+    found.retain(|path, held| !reads(path, held));
+    found
+}
+
+#[tokio::test]
+async fn a_dry_run_of_the_command_changes_no_file() {
+    let mut place = Place::new();
+    assert_eq!(place.serve().await.stop().await, 0);
+    // What a start would do: it seals the keys that lie readable, and writes the copies for operators.
+    place.set("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef");
+    fs::remove_file(place.path("certs/org-ca.pem")).unwrap();
+    let before = files(&place.path(""));
+    let look = run(&mut place.command(&["rotate-org-ca", "--mint", "--dry-run"]));
+    assert!(look.contains("nothing was changed"), "{look}");
+    let after = files(&place.path(""));
+    let changed = |path: &&PathBuf| before.get(*path) != after.get(*path);
+    let changed: Vec<_> = before.keys().chain(after.keys()).filter(changed).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+
+    // An empty database: nothing is minted in it.
+    let empty = Place::new();
+    fs::create_dir_all(empty.path("data")).unwrap();
+    fs::write(empty.path("data/mcp_proxy.db"), "").unwrap();
+    let before = files(&empty.path(""));
+    run(&mut empty.command(&["rotate-org-ca", "--mint", "--dry-run"]));
+    assert!(files(&empty.path("")) == before);
 }
 
 #[tokio::test]

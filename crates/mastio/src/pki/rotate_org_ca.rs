@@ -1,16 +1,22 @@
 //! `mastio pki rotate-org-ca`, as `cullis-proxy rotate-org-ca` too: another Org CA for a Mastio that is stopped, or
 //! refuses to start because of the one that it has.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use clap::Args;
 use mastio_authority::{
-    boot,
+    boot, evidence,
     rotation::{Plan, Preflight, Rotated, Source as NewRoot, Upload},
 };
 use mastio_config::{Database as DatabaseSetting, Settings, Source};
 use mastio_core::{SystemClock, SystemRng};
 use mastio_store::{Unit, rotations::Transition, sqlite::Database};
+use tempfile::TempDir;
 
 use crate::{Ended, audit::who, serve::runtime};
 
@@ -65,6 +71,7 @@ fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
     let plan = Plan { transition: Transition::Cut, compromise: arguments.compromise };
     // What the server refuses to start on is what is replaced here.
     settings.strict_pki = false;
+    let _copy = arguments.dry_run.then(|| work_on_copy(&mut settings)).transpose()?;
     let runtime = runtime(&settings)?;
     runtime.block_on(async {
         let authority = boot::start(settings, Arc::new(SystemClock::default()), Arc::new(SystemRng)).await?;
@@ -81,6 +88,24 @@ fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
         tell(&rotated);
         Ok(())
     })
+}
+
+/// A start writes much, from sealed keys to the copies for operators: a dry run does it to a copy of the database, in a
+/// folder that goes when it is dropped.
+fn work_on_copy(settings: &mut Settings) -> Result<TempDir, Failure> {
+    let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir()?;
+    let DatabaseSetting::Sqlite(path) = &settings.database;
+    let copy = folder.path().join("mcp_proxy.db");
+    Database::copy(path, &copy)?;
+    let identity = evidence::file(path);
+    if identity.exists() {
+        fs::copy(&identity, evidence::file(&copy))?;
+    }
+    settings.database = DatabaseSetting::Sqlite(copy);
+    settings.dir = folder.path().to_owned();
+    settings.certs_dir = folder.path().join("certs");
+    settings.dashboard.signing_key_path = folder.path().join("dashboard-key");
+    Ok(folder)
 }
 
 fn source(arguments: &RotateOrgCa) -> Result<NewRoot, Failure> {

@@ -57,6 +57,15 @@ impl Database {
         open::open_alone(path).map(Arc::new)
     }
 
+    /// Makes a consistent copy of the database at `path`, of whatever version, in the new file `target`. It holds what
+    /// the database holds: the folder must be its owner's alone.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the copy not be written.
+    pub fn copy(path: &Path, target: &Path) -> Result<(), OpenError> {
+        open::copy(path, target).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+    }
+
     /// Whether a server holds the database at `path` now.
     ///
     /// # Errors

@@ -145,6 +145,10 @@ pub(super) fn is_served(path: &Path) -> io::Result<bool> {
     lock::is_held(&beside(path, LOCK))
 }
 
+pub(super) fn copy(path: &Path, target: &Path) -> rusqlite::Result<()> {
+    super::readers::open(path)?.execute("VACUUM INTO ?1", [target.to_string_lossy()]).map(drop)
+}
+
 pub(super) fn open_for_tool(path: &Path) -> Result<Database, OpenError> {
     match contents(path).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })? {
         Contents::Ours { version } if version > schema::VERSION => {
