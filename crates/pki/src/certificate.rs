@@ -279,6 +279,13 @@ impl Certificate {
         strict::faults(&facts.extensions, facts.subject.is_empty(), self.is_self_issued())
     }
 
+    /// Why clients might refuse what this CA certifies, if it is restricted: RFC 5280 §4.2 lets them refuse critical
+    /// extensions that they do not know, and the purposes and names of a CA bind what is below it.
+    #[must_use]
+    pub fn restriction(&self) -> Option<&'static str> {
+        self.0.facts.extensions.restriction()
+    }
+
     /// Whether NameConstraints speak of URIs, which the path verifier cannot evaluate.
     #[must_use]
     pub fn has_uri_name_constraints(&self) -> bool {

@@ -23,7 +23,10 @@ pub(crate) struct Extensions {
     pub(crate) names_critical: bool,
     pub(crate) key_id: Option<Vec<u8>>,
     pub(crate) authority_key_id: Option<Vec<u8>>,
+    pub(crate) name_constraints: bool,
     pub(crate) uri_constraints: bool,
+    /// Critical, and none that is read here.
+    pub(crate) unknown_critical: bool,
 }
 
 pub(crate) struct KeyUsage {
@@ -79,6 +82,7 @@ impl Extensions {
                     read.authority_key_id = authority.key_identifier.as_ref().map(|id| id.0.to_vec());
                 }
                 ParsedExtension::NameConstraints(constraints) => {
+                    read.name_constraints = true;
                     let subtrees = [&constraints.permitted_subtrees, &constraints.excluded_subtrees];
                     for subtree in subtrees.into_iter().flatten().flatten() {
                         match subtree.base {
@@ -89,10 +93,25 @@ impl Extensions {
                     }
                 }
                 _ if is_read(extension) => return Err(bad()),
-                _ => {}
+                _ => read.unknown_critical |= extension.critical,
             }
         }
         Ok(read)
+    }
+
+    /// What of them might make clients refuse what a CA with them certifies.
+    pub(crate) fn restriction(&self) -> Option<&'static str> {
+        let purposes = self.extended_usage.as_ref();
+        [
+            (self.unknown_critical, "a critical extension that clients need not know"),
+            (
+                purposes.is_some_and(|usage| !usage.client || !usage.server),
+                "an extended key usage without TLS clients or servers",
+            ),
+            (self.name_constraints, "name constraints"),
+        ]
+        .into_iter()
+        .find_map(|(applies, what)| applies.then_some(what))
     }
 
     fn add_name(&mut self, name: &GeneralName<'_>) -> Result<(), ()> {

@@ -92,6 +92,9 @@ pub enum CandidateError {
     /// SPIFFE agents of that trust domain would be taken for ours, and refused.
     #[error("the new CA is in the SPIRE bundle of {0}, whose agents would be locked out; bring another root")]
     InSpireBundle(TrustDomain),
+    /// What it certifies would be refused by others.
+    #[error("the new CA has {0}, so clients might refuse what it certifies; bring a root without")]
+    Restricted(&'static str),
     /// Constraints that the verifier cannot evaluate.
     #[error("the new CA cannot be trusted: {0}")]
     Untrustable(AnchorError),
@@ -122,6 +125,7 @@ impl Refusal for CandidateError {
             Self::KeyReused(_) => "key_reused",
             Self::KeyInUse(_) => "key_in_use",
             Self::InSpireBundle(_) => "in_spire_bundle",
+            Self::Restricted(_) => "restricted",
             Self::Untrustable(_) => "not_trustable",
             Self::Subject(_) => "subject_unusable",
         }
@@ -219,7 +223,7 @@ fn may_be_root(certificate: &Certificate, now: Stamp) -> Result<(), CandidateErr
     } else if certificate.path_len() == Some(0) {
         Err(CandidateError::PathLenZero)
     } else {
-        Ok(())
+        certificate.restriction().map_or(Ok(()), |what| Err(CandidateError::Restricted(what)))
     }
 }
 

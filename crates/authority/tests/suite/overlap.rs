@@ -453,6 +453,20 @@ async fn the_trust_file_is_written_down_once_and_hinted_at_while_a_rotation_is_o
 }
 
 #[tokio::test]
+async fn a_root_that_ends_before_the_old_one_may_go_is_not_begun_with() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let now = world.clock.now();
+    let (certificate, key) = crate::rotation::root(now, |params| {
+        params.not_after = now.plus(DAY * 14).to_date_time();
+    });
+    let source = crate::rotation::upload(certificate.pem(), &key);
+    let refused = authority.begin_overlap(source, 14, &operator()).await;
+    assert!(matches!(refused, Err(OverlapError::EndsTooSoon(_))), "{refused:?}");
+    assert_eq!(world.count("SELECT count(*) FROM pki_rotations"), 0);
+}
+
+#[tokio::test]
 async fn an_abort_while_agents_fetch_leaves_in_whose_new_certificate_was_brought() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();

@@ -263,7 +263,7 @@ async fn legacy(world: &World) -> Arc<Authority> {
 }
 
 /// A root as OpenSSL makes it, but for what `change` does to it, and its key.
-fn root(now: Stamp, change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
+pub(crate) fn root(now: Stamp, change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
     let key = KeyPair::generate_p256().unwrap();
     let made = params(now, change).self_signed(&key).unwrap();
     (Certificate::from_der(made.der().to_vec()).unwrap(), key)
@@ -317,6 +317,21 @@ async fn what_cannot_be_a_root_is_refused_with_its_reason() {
         upload(certificate.pem(), &key)
     };
     says(changed(|params| params.is_ca = IsCa::ExplicitNoCa, now), "not_a_ca");
+    let restrictions: [fn(&mut CertificateParams); 3] = [
+        |params| {
+            let mut unknown =
+                rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99, 1], vec![5, 0]);
+            unknown.set_criticality(true);
+            params.custom_extensions.push(unknown);
+        },
+        |params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth],
+        |params| {
+            let permitted_subtrees = vec![rcgen::GeneralSubtree::DnsName("example.com".into())];
+            params.name_constraints =
+                Some(rcgen::NameConstraints { permitted_subtrees, excluded_subtrees: vec![] });
+        },
+    ];
+    restrictions.into_iter().for_each(|change| says(changed(change, now), "restricted"));
     says(changed(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign], now), "no_cert_sign");
     says(changed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), now), "path_len_zero");
     says(changed(|_| {}, now.minus(2000 * HOUR)), "expired");

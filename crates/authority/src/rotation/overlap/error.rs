@@ -62,6 +62,11 @@ pub enum OverlapError {
         "the Org CA expired at {0}, so agents cannot go on under it meanwhile; rotate with transition=cut"
     )]
     Expired(Stamp),
+    /// The new root would be over before the old one may go.
+    #[error(
+        "the new Org CA ends at {0}, before the grace of the old one is over; bring one that lives longer"
+    )]
+    EndsTooSoon(Stamp),
     /// A CA whose key should be in the registry is not there, or without it.
     #[error("the key of the {0} root, or of its intermediate, is not held any more: there is no way to it")]
     KeyGone(&'static str),
@@ -90,6 +95,7 @@ impl Refusal for OverlapError {
             | Self::Moved
             | Self::Halted(_)
             | Self::Expired(_)
+            | Self::EndsTooSoon(_)
             | Self::KeyGone(_) => 409,
             Self::Custody(_) => 503,
             Self::Rotation(error) => error.status(),
@@ -110,6 +116,7 @@ impl Refusal for OverlapError {
             Self::Moved => "rotation_changed",
             Self::Halted(_) => "signing_halted",
             Self::Expired(_) => "root_expired",
+            Self::EndsTooSoon(_) => "ends_too_soon",
             Self::KeyGone(_) => "key_gone",
             Self::Custody(_) => "custody_unavailable",
             Self::Rotation(error) => error.reason(),
