@@ -52,9 +52,12 @@ impl<'a> Root<'a> {
     }
 
     /// What its row says about `next`. A statement that names another root says nothing about this one.
-    fn onward(&self, next: &Certificate) -> Onward {
+    fn onward(&self, next: &Certificate, rotations: &[Rotation]) -> Onward {
+        let because_of_compromise =
+            |rotation: &Rotation| rotation.compromise && rotation.old_root == self.row.thumbprint;
         match &self.row.lineage {
-            // What was stated before a later key was compromised stays true.
+            _ if rotations.iter().any(because_of_compromise) => Onward::Break(Break::Compromise),
+            // What was stated before a later key was compromised stays true, although nothing of before is believed.
             Some(text) if lineage::successor(text) == Some(next.thumbprint()) => {
                 Onward::Statement(text.clone())
             }
@@ -67,7 +70,8 @@ impl<'a> Root<'a> {
 /// Which of `roots` came before `next`: one that vouches for it, else the one that a rotation names, else the one that was
 /// replaced last, which is all that an adopted database tells.
 fn predecessor(roots: &[&Root<'_>], next: &Root<'_>, rotations: &[Rotation]) -> Option<(usize, Onward)> {
-    let vouching = |root: &&Root<'_>| matches!(root.onward(&next.certificate), Onward::Statement(_));
+    let vouching =
+        |root: &&Root<'_>| matches!(root.onward(&next.certificate, rotations), Onward::Statement(_));
     let rotated: Option<Thumbprint> = rotations
         .iter()
         .find(|rotation| rotation.phase == Phase::Done && rotation.new_root == next.row.thumbprint)
@@ -80,7 +84,7 @@ fn predecessor(roots: &[&Root<'_>], next: &Root<'_>, rotations: &[Rotation]) -> 
         before.max_by_key(|(_, root)| root.row.superseded_at).map(|(index, _)| index)
     };
     let index = roots.iter().position(vouching).or_else(|| roots.iter().position(named)).or_else(replaced)?;
-    Some((index, roots[index].onward(&next.certificate)))
+    Some((index, roots[index].onward(&next.certificate, rotations)))
 }
 
 #[cfg(test)]

@@ -90,6 +90,22 @@ fn a_compromised_root_vouches_for_nothing_whatever_its_row_says() {
 }
 
 #[test]
+fn a_later_compromise_leaves_earlier_statements_what_they_are() {
+    let roots = [root(), root(), root()];
+    let mut rows = [
+        row(&roots[0], CaState::Superseded, 0),
+        row(&roots[1], CaState::Superseded, 1),
+        row(&roots[2], CaState::Active, 2),
+    ];
+    rows[0].lineage = Some(lineage::vouch(&roots[0], roots[1].certificate(), now()).unwrap());
+    for row in &mut rows[..2] {
+        row.compromised = true;
+    }
+    let rotations = [rotation(&rows[1], &rows[2], true), rotation(&rows[0], &rows[1], false)];
+    assert_eq!(vouched(&line_of(&rows, &rotations).unwrap()), [true, false]);
+}
+
+#[test]
 fn a_root_that_came_back_is_led_to_by_nobody_twice() {
     // A rotation with overlap that was undone after its activation: the old root is the active one again.
     let (old, new) = (root(), root());
