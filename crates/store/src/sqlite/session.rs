@@ -18,7 +18,7 @@ const ROWS_PER_INSERT: usize = 16;
 /// again and again: the longer the log, the less often each is copied.
 const CHECKPOINT_PAGES: i64 = 4096;
 /// What the writer keeps of the database in memory, in KiB: the pages that random keys fall into.
-const CACHE_KIB: i64 = 16 << 10;
+const CACHE_KIB: i64 = 8 << 10;
 
 /// Opens writing connections to one file.
 pub(super) struct SqliteConnect {
