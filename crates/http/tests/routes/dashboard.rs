@@ -34,6 +34,10 @@ impl<'a> Operator<'a> {
         Self { world, cookie, token }
     }
 
+    pub(crate) fn world(&self) -> &'a World {
+        self.world
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(path).header("cookie", &self.cookie)
     }
