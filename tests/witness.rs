@@ -87,9 +87,9 @@ impl Pair {
     }
 }
 
-/// The command in `docs/audit-operating.md` that begins so, with this Mastio in place of the partner's.
+/// The command in `docs/audit-checkpoints.md` that begins so, with this Mastio in place of the partner's.
 fn documented(begins: &str, place: &Place, partner: &str) -> Command {
-    let page = fs::read_to_string(repository("docs/audit-operating.md")).unwrap();
+    let page = fs::read_to_string(repository("docs/audit-checkpoints.md")).unwrap();
     let lines: Vec<_> = page.lines().map(str::trim).collect();
     let first = lines.iter().position(|line| line.starts_with(begins)).expect(begins);
     let end = lines[first..].iter().position(|line| *line == "```").unwrap();
