@@ -204,7 +204,7 @@ async fn after_a_compromise_nothing_of_before_is_believed() {
     let alice = Holder::created(&authority, "alice").await;
     let rotated = authority.rotate_root(Source::Mint, COMPROMISE, &operator()).await.unwrap();
     let trust = authority.trust();
-    assert!(!rotated.tls_continuity);
+    assert!(rotated.continuity.is_err());
     assert_eq!(pem::certificates(&trust.trust_file).unwrap().len(), 2, "the new root and its intermediate");
     assert_eq!(trust.cas.links().count(), 0);
     assert_eq!(trust.verifiers.len(), 1, "no token of before verifies");
@@ -295,7 +295,7 @@ async fn an_operators_own_root_takes_the_place() {
     assert_eq!(plan.continuity, Err(NoContinuity::PathLength), "another subject needs more room");
     assert_eq!((plan.fingerprint, plan.subject.as_str()), (certificate.thumbprint(), "CN=Our Root"));
     let rotated = authority.rotate_root(source.clone(), CUT, &operator()).await.unwrap();
-    assert_eq!((authority.trust().root.clone(), rotated.tls_continuity), (certificate, false));
+    assert_eq!((authority.trust().root.clone(), rotated.continuity.is_ok()), (certificate, false));
     let alice = Holder::created(&authority, "alice").await;
     assert_eq!(gets_in(&authority, &alice).await, Ok(()));
     assert_eq!(reason(authority.rotate_root(source, CUT, &operator()).await), (400, "key_reused"));
@@ -456,7 +456,7 @@ async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
     assert_eq!(authority.trust().root, before);
     let plan = authority.plan(Words::default(), &leaked).unwrap();
     assert_eq!(plan, COMPROMISE, "who says nothing gets what was shown");
-    assert!(!authority.rotate_root(leaked, plan, &operator()).await.unwrap().tls_continuity);
+    assert!(authority.rotate_root(leaked, plan, &operator()).await.unwrap().continuity.is_err());
 }
 
 #[tokio::test]
