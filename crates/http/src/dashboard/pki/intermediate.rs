@@ -34,6 +34,7 @@ struct AskPage {
     rotation: Option<Open>,
     present: Option<Present>,
     grace_days: u32,
+    is_automatic: bool,
 }
 
 /// The intermediate that is in place.
@@ -59,6 +60,7 @@ pub(super) async fn ask(
             until: text::moment(certificate.not_after()),
         }),
         grace_days: GraceDays::FORTNIGHT.get(),
+        is_automatic: app.authority.settings.key_rotation.automatic,
     })
 }
 

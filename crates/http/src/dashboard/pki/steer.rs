@@ -188,7 +188,10 @@ async fn ask_to_abort(
                 "Certificates come from the old root again. Agents that have moved are believed on and move back as \
                  they came; nobody is refused."
             }
-            _ => "The new root is dropped. No agent has a certificate of it yet, so none has to do anything.",
+            _ => {
+                "The new root is dropped. Agents have nothing to do: this Mastio gave none of them a certificate of it \
+                 yet. BYOCA agents that show one already are believed on."
+            }
         },
     })
 }
