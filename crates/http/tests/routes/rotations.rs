@@ -9,18 +9,12 @@ use mastio_store::{Statement, Unit, rotations::Phase};
 use serde_json::json;
 
 use crate::{
-    dashboard::Operator,
+    dashboard::{Operator, field},
     world::{Member, World, nobody},
 };
 
 const HERE: &str = "/proxy/pki";
 const INTERMEDIATE: &str = "/proxy/pki/rotate-intermediate";
-
-/// What a hidden field of a page holds.
-fn field<'a>(page: &'a str, name: &str) -> &'a str {
-    let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
-    rest.split_once('"').unwrap().0
-}
 
 /// Begins an overlap as an operator does; where its buttons lead.
 async fn begin(operator: &Operator<'_>) -> String {
