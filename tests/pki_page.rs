@@ -1,5 +1,5 @@
-//! An operator at the page of the CAs, in a real browser: a whole rotation with overlap, one that is aborted, and another
-//! intermediate, while an agent works.
+//! An operator at the page of the CAs, in a real browser: a cut, a whole rotation with overlap and one that is aborted,
+//! and another intermediate.
 
 use http::{Method, StatusCode};
 use mastio_client::Agent;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     dashboard::enter,
     harness::{Mastio, PATIENCE, Place, eventually},
+    rotation::registry,
     webdriver::Browser,
 };
 
@@ -106,4 +107,26 @@ async fn an_operator_runs_both_rotations_in_the_browser() {
     assert_eq!(browser.complaints().await, [""; 0]);
     assert_eq!(call(&mut alice).await, StatusCode::OK);
     place.verify_audit();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_rotates_in_the_browser_and_sees_it_before() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/proxy/pki", server.url())).await;
+    enter(&browser).await;
+    browser.click("nav a[href='/proxy/pki']").await;
+    browser.reads("tbody", "current").await;
+    let before = registry(&place);
+    browser.click("a[href='/proxy/pki/rotate-ca']").await;
+    browser.click("section:nth-of-type(2) button").await;
+    browser.reads("h1", "Rotate to this CA?").await;
+    browser.reads("dl", "go on to believe this server").await;
+    assert_eq!(browser.complaints().await, [""; 0], "the policy forbids nothing that the pages do");
+    assert_eq!(registry(&place), before);
+    browser.click("button.danger").await;
+    browser.reads(".notice", "The Org CA was rotated to").await;
+    browser.reads("tbody", "has a link certificate to its successor").await;
+    assert!(registry(&place).contains("org_ca superseded"));
 }
