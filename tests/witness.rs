@@ -205,7 +205,8 @@ async fn a_log_that_was_put_back_learns_it_from_its_witness() {
     makes_agents(&log, &["another"]).await;
     comes_to_warn(&log, "audit_rolled_back").await;
     let told = "SELECT details FROM local_audit WHERE event_type = 'audit.rolled_back'";
-    let told: Value = serde_json::from_str(&pair.log.sql(told)).unwrap();
+    let written = async || serde_json::from_str::<Value>(&pair.log.sql(told)).ok();
+    let told = eventually("the log tells of it, too", PATIENCE, written).await;
     assert_eq!((&told["reason"], &told["seen_in"]), (&json!("behind"), &json!("witness.example")));
     makes_agents(&log, &["served-all-the-same"]).await;
 }
