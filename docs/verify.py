@@ -136,9 +136,9 @@ def verify(options, folder):
         say(f"{len(files) - 1} files are as the manifest says")
     with check("chain walk") as say:
         need(not problem, problem)
-        say(f"{count} entries: every hash and every link holds")
-        back and say(f"the clock was set back: {len(back)} entries from {back[0][1]} on are dated up to {max(back)[0]} s before an earlier one")
-        cut and say(f"{len(cut)} entries from {cut[0][0]} on hold `|` outside their details: their columns may have been cut elsewhere")
+        say(f"{count} entr{'y' if count == 1 else 'ies'}: every hash and every link holds")
+        back and say(f"the clock was set back: {len(back)} entr{'y' if len(back) == 1 else 'ies'} from {back[0][1]} on {'is' if len(back) == 1 else 'are'} dated up to {max(back)[0]} s before an earlier one")
+        cut and say(f"{len(cut)} entr{'y' if len(cut) == 1 else 'ies'} from {cut[0][0]} on hold{'s' if len(cut) == 1 else ''} `|` outside their details: their columns may have been cut elsewhere")
     ends = {"head": ("first", first, manifest["start"], first["timestamp"], {"previous_hash": first["previous_hash"]}),
             "tail": ("last", last, last["timestamp"], manifest["end"], {"entries": count, "created": last["timestamp"]})}
     for name, (end, e, earlier, later, more) in ends.items():
@@ -166,7 +166,7 @@ def verify(options, folder):
         options.ca_root or say(f"not checked: whether {root} is the organisation's root: pass --ca-root")
     with check("checkpoint signature") as say:
         size, root = signed_tree(files["checkpoint.txt"].decode(), key["vkey"])
-        say(f"{size} entries with root {root.hex()}")
+        say(f"{size} entr{'y' if size == 1 else 'ies'} with root {root.hex()}")
     with check("inclusion") as say:
         proof, base = load(files["chain-proof.json"]), key["base_seq"]
         named = [proof[name] for name in ("origin", "base_seq", "tree_size", "root_hash")]
@@ -181,7 +181,7 @@ def verify(options, folder):
         say(f"entries {first['chain_seq']} and {last['chain_seq']} are in the checkpoint's tree")
     if before := proof.get("handed_over"):
         with check("hand-over") as say:
-            say(f"{len(before)} names of the log before {key['origin']}")
+            say(f"{len(before)} name{'' if len(before) == 1 else 's'} of the log before {key['origin']}")
             for h, after in zip(before, [*before[1:], key]):
                 need(h["new_origin"] == after["origin"], f"{h['origin']} was not handed over to {after['origin']}")
                 lost = h["told"] or dict.fromkeys(("first", "last", "seq"), "(told in an archive)") | {"last_checkpoint": ""}

@@ -202,7 +202,7 @@ async fn an_adopted_entry_with_more_than_one_reading_is_bundled_and_told_unless_
     for verified in [ours, theirs] {
         let text = both(&verified);
         assert!(
-            verified.status.success() && text.contains("– chain walk: 1 entries from 5 on hold `|`"),
+            verified.status.success() && text.contains("– chain walk: 1 entry from 5 on holds `|`"),
             "{text}"
         );
     }

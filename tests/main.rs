@@ -36,6 +36,7 @@ mod mcp;
 mod memory;
 mod nginx;
 mod overlap;
+mod pki_page;
 mod revocation;
 mod rotation;
 mod sdk;

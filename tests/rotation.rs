@@ -14,14 +14,12 @@ use mastio_client::Identity;
 use serde_json::{Value, json};
 
 use crate::{
-    dashboard::enter,
     harness::{ADMIN_SECRET, Mastio, PATIENCE, Place, X_ADMIN_SECRET, both, eventually, repository, run},
     seeds::{agent, deployment, follow, snippet, token},
-    webdriver::Browser,
 };
 
 /// The CAs that the registry holds, the newest first: kind, state.
-fn registry(place: &Place) -> String {
+pub(crate) fn registry(place: &Place) -> String {
     place.sql("SELECT kind || ' ' || state FROM pki_cas ORDER BY rowid DESC")
 }
 
@@ -133,28 +131,6 @@ async fn rotate_keys_replaces_the_org_ca() {
     let (status, body) = rotate(&server, "mode=mint").await;
     assert_eq!((status, said("in progress")), (StatusCode::CONFLICT, true), "{body}");
     assert!(!server.log().contains("PRIVATE KEY"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_rotates_in_the_browser_and_sees_it_before() {
-    let place = Place::new();
-    let server = place.serve().await;
-    let browser = Browser::start().await;
-    browser.open(&format!("{}/proxy/pki", server.url())).await;
-    enter(&browser).await;
-    browser.click("nav a[href='/proxy/pki']").await;
-    browser.reads("tbody", "current").await;
-    let before = registry(&place);
-    browser.click("a[href='/proxy/pki/rotate-ca']").await;
-    browser.click("section:nth-of-type(2) button").await;
-    browser.reads("h1", "Rotate to this CA?").await;
-    browser.reads("dl", "go on to believe this server").await;
-    assert_eq!(browser.complaints().await, [""; 0], "the policy forbids nothing that the pages do");
-    assert_eq!(registry(&place), before);
-    browser.click("button.danger").await;
-    browser.reads(".notice", "The Org CA was rotated to").await;
-    browser.reads("tbody", "has a link certificate to its successor").await;
-    assert!(registry(&place).contains("org_ca superseded"));
 }
 
 #[tokio::test]

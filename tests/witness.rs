@@ -87,9 +87,9 @@ impl Pair {
     }
 }
 
-/// The command in `docs/audit-operating.md` that begins so, with this Mastio in place of the partner's.
+/// The command in `docs/audit-checkpoints.md` that begins so, with this Mastio in place of the partner's.
 fn documented(begins: &str, place: &Place, partner: &str) -> Command {
-    let page = fs::read_to_string(repository("docs/audit-operating.md")).unwrap();
+    let page = fs::read_to_string(repository("docs/audit-checkpoints.md")).unwrap();
     let lines: Vec<_> = page.lines().map(str::trim).collect();
     let first = lines.iter().position(|line| line.starts_with(begins)).expect(begins);
     let end = lines[first..].iter().position(|line| *line == "```").unwrap();
@@ -205,7 +205,8 @@ async fn a_log_that_was_put_back_learns_it_from_its_witness() {
     makes_agents(&log, &["another"]).await;
     comes_to_warn(&log, "audit_rolled_back").await;
     let told = "SELECT details FROM local_audit WHERE event_type = 'audit.rolled_back'";
-    let told: Value = serde_json::from_str(&pair.log.sql(told)).unwrap();
+    let written = async || serde_json::from_str::<Value>(&pair.log.sql(told)).ok();
+    let told = eventually("the log tells of it, too", PATIENCE, written).await;
     assert_eq!((&told["reason"], &told["seen_in"]), (&json!("behind"), &json!("witness.example")));
     makes_agents(&log, &["served-all-the-same"]).await;
 }

@@ -1,5 +1,7 @@
 //! What can be wrong with a stored chain.
 
+use mastio_core::counted;
+
 /// Where a chain stops holding, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("audit chain broken at entry {seq}{}: {problem}", in_row(*.id))]
@@ -76,8 +78,9 @@ pub enum Problem {
     Unsealed,
     /// The chain holds together and is not the one that a checkpoint was signed for.
     #[error(
-        "the {size} entries up to it are not those of the checkpoint that was signed for them: history was rewritten; \
-         compare them with a backup, a bundle or a witness"
+        "the {} of the checkpoint that was signed for them: history was rewritten; compare them with a backup, a bundle \
+         or a witness",
+        counted(*size, "entry up to it is not that", "entries up to it are not those")
     )]
     NotAsSigned {
         /// How many entries the checkpoint has.

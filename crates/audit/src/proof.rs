@@ -1,6 +1,7 @@
 //! Proofs about a tree, for whoever has only its root (RFC 9162 §2.1.3, §2.1.4).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use mastio_core::counted;
 use tlog_tiles::tlog;
 
 use crate::tree::{Hash, MAX_SIZE, TreeHead, leaf_hash};
@@ -18,7 +19,8 @@ pub enum ProofError {
     NotIncluded,
     /// One tree is not the beginning of the other.
     #[error(
-        "the tree of {from} leaves is not the beginning of the tree of {to}: history was rewritten, or the proof was changed"
+        "the tree of {} is not the beginning of the tree of {to}: history was rewritten, or the proof was changed",
+        counted(*from, "leaf", "leaves")
     )]
     NotConsistent {
         /// The size of the older tree.
@@ -27,7 +29,7 @@ pub enum ProofError {
         to: u64,
     },
     /// The proof speaks of trees of other sizes.
-    #[error("the proof is for a tree of {proved} leaves, not for one of {expected}")]
+    #[error("the proof is for a tree of {}, not for one of {expected}", counted(*proved, "leaf", "leaves"))]
     OtherSize {
         /// Of which tree the proof speaks.
         proved: u64,

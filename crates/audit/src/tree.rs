@@ -4,6 +4,7 @@
 //! 0 holds up to 256 leaf hashes, one of level `l + 1` the roots of full tiles of level `l`. [`Edge`] grows the tree and
 //! says what to store; [`Tree`] reads what is stored and proves from it.
 
+use mastio_core::counted;
 use std::cell::RefCell;
 
 use tlog_tiles::{
@@ -233,7 +234,7 @@ pub enum TreeError<E> {
     #[error("tile {} of level {} of the audit tree is missing hashes; stop the server and run mastio audit rebuild-tree", .0.index, .0.level)]
     Short(TileId),
     /// There is no such leaf or tree.
-    #[error("the audit tree has {size} leaves, and {asked} was asked for")]
+    #[error("the audit tree has {}, and {asked} was asked for", counted(*size, "leaf", "leaves"))]
     Outside {
         /// How many leaves there are.
         size: u64,

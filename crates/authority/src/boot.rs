@@ -5,42 +5,37 @@ mod backfill;
 mod dashboard;
 mod error;
 mod first_keys;
+mod root;
 mod unregistered;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use mastio_config::{Database as DatabaseSetting, Settings};
-use mastio_core::{Clock, Event, OrgId, Rng, Thumbprint, event::catalogue};
+use mastio_core::{Clock, Event, OrgId, Rng, Stamp, event::catalogue};
 use mastio_custody::{Custody, Local};
-use mastio_jose::{HtuSet, Window};
-use mastio_pki::{Certificate, KeyPair, ServerNames, pem, spki_short_id};
+use mastio_jose::{HtuSet, NonceRing, Window};
+use mastio_pki::ServerNames;
 use mastio_store::{
-    Adoption, OpenOptions, Statement, Store, Unit, audit,
-    cas::{self, CaState},
-    config, dashboard as sessions,
-    keys::CaKind,
-    rotations,
+    Adoption, OpenOptions, Statement, Store, Unit, audit, config, dashboard as sessions, rotations,
     sqlite::Database,
 };
 
+pub use self::error::BootError;
+use self::root::{Root, refuse_lost_database, refuse_other_org};
 use crate::{
     Authority,
     admin::{self, AdminSecret},
     authority::Parts,
-    dashboard::Dashboard,
-    evidence::{self, EvidenceError, Identity},
+    dashboard::{CookieKey, Dashboard},
+    evidence::{self, Identity},
     files::TlsFiles,
     metrics::Metrics,
+    nonces,
     proofs::Proofs,
     registry::Registry,
     trust::{Halt, Trust},
     updates,
 };
-
-pub use error::BootError;
 
 fn mint(error: impl ToString) -> BootError {
     BootError::Mint(error.to_string())
@@ -55,19 +50,8 @@ pub async fn start(
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 ) -> Result<Arc<Authority>, BootError> {
-    let DatabaseSetting::Sqlite(path) = &settings.database;
-    refuse_lost_database(path, &settings.tls_dir)?;
-    refuse_other_org(path, settings.org_id.as_ref())?;
-    let backups = settings.dir.join("backups");
-    let (database, adoption) = Database::open(&OpenOptions { path, backups: &backups, now: clock.now() })?;
-    let passphrase = settings.at_rest_passphrase.as_ref();
-    let custody: Arc<dyn Custody> =
-        Arc::new(Local::new(Arc::clone(&database), passphrase, Arc::clone(&clock), Arc::clone(&rng)));
-    tracing::info!(
-        "KMS provider: {} (proxy_config DB{})",
-        custody.name(),
-        if custody.is_sealed() { ", sealed" } else { "" }
-    );
+    let (database, adoption) = open(&settings, clock.now())?;
+    let custody = key_store(&settings, &database, &clock, &rng);
     let boot = Boot {
         settings: &settings,
         database: &database,
@@ -75,73 +59,21 @@ pub async fn start(
         clock: clock.as_ref(),
         rng: rng.as_ref(),
     };
-
-    let root = custody.load(CaKind::Root)?;
-    let (org, first) = match &root {
-        Some(root) => (boot.org_of(&root.certificate)?, None),
-        None => {
-            let first = boot.first_root()?;
-            let path_len = first.imported.as_ref().and_then(|(certificate, _)| certificate.path_len());
-            if settings.strict_pki && path_len == Some(0) {
-                return Err(BootError::StrictPki);
-            }
-            (boot.org_of_new(&first)?, Some(first))
-        }
-    };
-    if let Some(root) = &root {
-        boot.check_identity(&org, &root.certificate)?;
-        if settings.strict_pki && root.certificate.path_len() == Some(0) {
-            return Err(BootError::StrictPki);
-        }
-    }
+    let (org, root) = boot.root()?;
     let store = Arc::new(Store::start(Arc::clone(&database), org.clone(), Arc::clone(&clock), rng.as_ref())?);
-    let mut told = Vec::new();
-    // One after the other: each looks at what the one before has written.
-    write(&store, &mut told, boot.missing(&org, root, first)?).await?;
-    write(&store, &mut told, boot.unregistered()?).await?;
-    write(&store, &mut told, boot.half_a_cut()?).await?;
-    write(&store, &mut told, boot.bare_keys()?).await?;
-    if adoption.unsealed.is_some() {
-        backfill::adopted_agents(&store, &boot.own_cas()?, clock.now()).await?;
-    }
-    write(&store, &mut told, boot.tell_adoption(&adoption, &org)?).await?;
-    let admin_hash = boot.admin_secret()?;
-    write(&store, &mut told, admin_hash.write).await?;
-    write(&store, &mut told, updates::detect(&database, custody.as_ref(), clock.now())?).await?;
-    let cookie_key = boot.cookie_key();
-    write(&store, &mut told, boot.sessions(&cookie_key)?).await?;
-    write(&store, &mut told, boot.password()?).await?;
-    write(&store, &mut told, boot.adopted_spire_bundle()?).await?;
-    let ring = crate::nonces::load_ring(&database, custody.as_ref(), clock.now(), rng.as_ref())?;
-    if let Some(unit) = ring.write {
-        store.submit(unit).await?;
-    }
-    let trust = Trust::load(&database, custody.as_ref(), &org, &settings.trust_domain, 1, clock.now())?
-        .ok_or_else(|| mint("the root is gone right after it was stored"))?;
-    match &trust.halt {
-        Some(halt @ Halt::PendingUpdate(migration_id)) => {
-            tracing::error!(migration_id, "cullis_proxy_sign_halt_pending_migration: {halt}");
-        }
-        Some(halt) => tracing::error!("cullis_proxy_sign_halt_pending_migration: {halt}"),
-        None => {}
-    }
-    let identity = Identity::of(&org, &trust.root);
-    if Identity::read(path).ok().flatten().as_ref() != Some(&identity) {
-        identity
-            .write(path)
-            .map_err(|source| BootError::IdentityFile { path: evidence::file(path), source })?;
-    }
+    let completed = boot.complete(&store, &org, root, &adoption).await?;
+    let trust = boot.trust(&org)?;
+    boot.keep_identity(&trust)?;
     let names = boot.server_names()?;
-    let nonces = (ring.ring, ring.made_at);
-    let proofs = Proofs::new(boot.own_urls(&names)?, boot.window(), nonces, Arc::clone(&clock), rng.as_ref());
+    let (urls, window) = (boot.own_urls(&names)?, boot.window());
     let authority = Authority::assemble(Parts {
         metrics: Metrics::new().map_err(mint)?,
         registry: Registry::load(Arc::clone(&store), clock.now())?,
-        admin_secret: AdminSecret::new(&settings.admin_secret, &admin_hash.text),
-        dashboard: Dashboard::new(cookie_key),
+        admin_secret: AdminSecret::new(&settings.admin_secret, &completed.admin_hash),
+        dashboard: Dashboard::new(completed.cookie_key),
         tls_files: TlsFiles::new(settings.tls_dir.clone(), settings.certs_dir.clone(), names),
         chain_broken: !audit::told_breaks(&database)?.is_empty(),
-        proofs,
+        proofs: Proofs::new(urls, window, completed.nonces, Arc::clone(&clock), rng.as_ref()),
         trust,
         store,
         custody,
@@ -149,58 +81,40 @@ pub async fn start(
         rng,
         settings,
     });
-    told.iter().for_each(|event| authority.tell(event));
+    completed.told.iter().for_each(|event| authority.tell(event));
     authority.remember_enrollments().await?;
     authority.write_copies()?;
     Ok(authority)
 }
 
-/// Commits a unit of the start; its events are told once there is an authority to count them.
+/// The database, unless it cannot be that of this deployment.
+fn open(settings: &Settings, now: Stamp) -> Result<(Arc<Database>, Adoption), BootError> {
+    let DatabaseSetting::Sqlite(path) = &settings.database;
+    refuse_lost_database(path, &settings.tls_dir)?;
+    refuse_other_org(path, settings.org_id.as_ref())?;
+    let backups = settings.dir.join("backups");
+    Ok(Database::open(&OpenOptions { path, backups: &backups, now })?)
+}
+
+fn key_store(
+    settings: &Settings,
+    database: &Arc<Database>,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+) -> Arc<dyn Custody> {
+    let passphrase = settings.at_rest_passphrase.as_ref();
+    let custody = Local::new(Arc::clone(database), passphrase, Arc::clone(clock), Arc::clone(rng));
+    let sealed = if custody.is_sealed() { ", sealed" } else { "" };
+    tracing::info!("KMS provider: {} (proxy_config DB{sealed})", custody.name());
+    Arc::new(custody)
+}
+
+/// Commits a unit of the start.
 async fn write(store: &Store, told: &mut Vec<Event>, unit: Option<Unit>) -> Result<(), BootError> {
     let Some(unit) = unit else { return Ok(()) };
     told.extend(unit.events.iter().cloned());
     store.submit(unit).await?;
     Ok(())
-}
-
-/// A database that is gone while its identity file is there: refused before an empty one takes the place where a
-/// backup must be restored.
-fn refuse_lost_database(path: &Path, tls_dir: &Path) -> Result<(), BootError> {
-    if path.exists() {
-        return Ok(());
-    }
-    match Identity::read(path).map_err(EvidenceError::from)? {
-        None => Ok(()),
-        Some(identity) => Err(BootError::RootLost {
-            found: format!("{} names organisation {}", evidence::file(path).display(), identity.org_id),
-            leftovers: [evidence::file(path), tls_dir.join("org-ca.crt")]
-                .iter()
-                .filter(|path| path.exists())
-                .map(|path| path.display().to_string())
-                .collect::<Vec<_>>()
-                .join(" and "),
-        }),
-    }
-}
-
-/// Another organisation's database: refused before it is adopted, which changes it.
-fn refuse_other_org(path: &Path, pinned: Option<&OrgId>) -> Result<(), BootError> {
-    if pinned.is_none() || !path.exists() {
-        return Ok(());
-    }
-    // A file that cannot be read is refused by opening it, with what to do.
-    let stored = config::peek(path, "org_id").ok().flatten();
-    stored_org(stored, pinned).map(drop)
-}
-
-/// The stored id of the organisation, if there is one; it must be the pinned one.
-fn stored_org(stored: Option<String>, pinned: Option<&OrgId>) -> Result<Option<OrgId>, BootError> {
-    let Some(text) = stored else { return Ok(None) };
-    let stored = OrgId::parse(&text).map_err(|error| BootError::IllegalOrg(error.to_string()))?;
-    match pinned {
-        Some(pinned) if *pinned != stored => Err(BootError::OtherOrg { pinned: pinned.clone(), stored }),
-        _ => Ok(Some(stored)),
-    }
 }
 
 /// What starting works with.
@@ -212,80 +126,75 @@ struct Boot<'a> {
     rng: &'a dyn Rng,
 }
 
+/// What there is once everything is stored that a Mastio needs.
+struct Completed {
+    /// The events of what was written, which are told once there is an authority to count them.
+    told: Vec<Event>,
+    admin_hash: String,
+    cookie_key: CookieKey,
+    /// The keys of nonces, and since when they are in use.
+    nonces: (NonceRing, Stamp),
+}
+
 /// The stored hash of the admin secret, and what stores it when it is new.
 struct AdminHash {
     text: String,
     write: Option<Unit>,
 }
 
-/// A root that is not stored yet.
-struct FirstRoot {
-    key: KeyPair,
-    /// The certificate, if it was found beside the TLS files.
-    imported: Option<(Certificate, PathBuf)>,
-}
-
 impl Boot<'_> {
-    /// The organisation of a stored root: pinned, stored, or derived from its key; never two different ones.
-    fn org_of(&self, root: &Certificate) -> Result<OrgId, BootError> {
-        let pinned = self.settings.org_id.as_ref();
-        let stored = stored_org(config::get(self.database, "org_id")?, pinned)?;
-        stored.or_else(|| pinned.cloned()).map_or_else(|| derived(root.spki_der()), Ok)
+    /// Writes what is missing, unit after unit: each looks at what the one before has written.
+    async fn complete(
+        &self,
+        store: &Store,
+        org: &OrgId,
+        root: Root,
+        adoption: &Adoption,
+    ) -> Result<Completed, BootError> {
+        let mut told = Vec::new();
+        write(store, &mut told, self.missing(org, root)?).await?;
+        write(store, &mut told, self.unregistered()?).await?;
+        write(store, &mut told, self.half_a_cut()?).await?;
+        write(store, &mut told, self.bare_keys()?).await?;
+        if adoption.unsealed.is_some() {
+            backfill::adopted_agents(store, &self.own_cas()?, self.clock.now()).await?;
+        }
+        write(store, &mut told, self.tell_adoption(adoption, org)?).await?;
+        let admin_hash = self.admin_secret()?;
+        write(store, &mut told, admin_hash.write).await?;
+        write(store, &mut told, updates::detect(self.database, self.custody, self.clock.now())?).await?;
+        let cookie_key = self.cookie_key();
+        write(store, &mut told, self.sessions(&cookie_key)?).await?;
+        write(store, &mut told, self.password()?).await?;
+        write(store, &mut told, self.adopted_spire_bundle()?).await?;
+        let nonces = nonces::load_ring(self.database, self.custody, self.clock.now(), self.rng)?;
+        write(store, &mut told, nonces.write).await?;
+        Ok(Completed { told, admin_hash: admin_hash.text, cookie_key, nonces: (nonces.ring, nonces.made_at) })
     }
 
-    fn org_of_new(&self, first: &FirstRoot) -> Result<OrgId, BootError> {
-        self.settings.org_id.clone().map_or_else(|| derived(first.key.spki_der()), Ok)
-    }
-
-    fn check_identity(&self, org: &OrgId, root: &Certificate) -> Result<(), BootError> {
-        let path = self.database.path();
-        let (expected, actual) =
-            (Identity::read(path).map_err(EvidenceError::from)?, Identity::of(org, root));
-        match expected {
-            Some(expected) if expected != actual && !self.is_predecessor(&expected, &actual)? => {
-                Err(BootError::OtherIdentity {
-                    file: evidence::file(path),
-                    expected: format!("{} with root key {}", expected.org_id, expected.root_spki_sha256),
-                    actual: format!("{} with root key {}", actual.org_id, actual.root_spki_sha256),
-                })
+    /// The trust state, which may say that nothing is signed.
+    fn trust(&self, org: &OrgId) -> Result<Trust, BootError> {
+        let (domain, now) = (&self.settings.trust_domain, self.clock.now());
+        let trust = Trust::load(self.database, self.custody, org, domain, 1, now)?
+            .ok_or_else(|| mint("the root is gone right after it was stored"))?;
+        match &trust.halt {
+            Some(halt @ Halt::PendingUpdate(migration_id)) => {
+                tracing::error!(migration_id, "cullis_proxy_sign_halt_pending_migration: {halt}");
             }
-            _ => Ok(()),
+            Some(halt) => tracing::error!("cullis_proxy_sign_halt_pending_migration: {halt}"),
+            None => {}
         }
+        Ok(trust)
     }
 
-    /// Whether `expected` is this organisation under a root that another took the place of: the process ended between
-    /// that commit and the file.
-    fn is_predecessor(&self, expected: &Identity, actual: &Identity) -> Result<bool, BootError> {
-        let was_root = |ca: &cas::CaRow| {
-            ca.kind == CaKind::Root
-                && matches!(ca.state, CaState::Superseded | CaState::Retired)
-                && Certificate::from_pem(&ca.certificate).is_ok_and(|root| {
-                    Thumbprint::of(root.spki_der()).to_string() == expected.root_spki_sha256
-                })
-        };
-        Ok(expected.org_id == actual.org_id && cas::all(self.database)?.iter().any(was_root))
-    }
-
-    /// A new root, or the one whose key pair lies beside the TLS files; refused when there was another one.
-    fn first_root(&self) -> Result<FirstRoot, BootError> {
-        let tls_dir = &self.settings.tls_dir;
-        let found = evidence::find(self.database, tls_dir)?;
-        let trust_file = tls_dir.join("org-ca.crt");
-        let only_files = found.len() == usize::from(trust_file.exists());
-        if only_files && let Some(pair) = importable(tls_dir) {
-            return Ok(pair);
+    /// Writes the identity file when it is missing or of a root of before.
+    fn keep_identity(&self, trust: &Trust) -> Result<(), BootError> {
+        let (path, identity) = (self.database.path(), Identity::of(&trust.org, &trust.root));
+        if Identity::read(path).ok().flatten().as_ref() == Some(&identity) {
+            return Ok(());
         }
-        if found.is_empty() {
-            let key = KeyPair::generate_p256().map_err(mint)?;
-            return Ok(FirstRoot { key, imported: None });
-        }
-        let path = self.database.path();
-        let leftovers =
-            [path.to_owned(), evidence::file(path), trust_file].into_iter().filter(|path| path.exists());
-        Err(BootError::RootLost {
-            found: found.join("; "),
-            leftovers: leftovers.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and "),
-        })
+        let written = identity.write(path);
+        written.map_err(|source| BootError::IdentityFile { path: evidence::file(path), source })
     }
 
     /// A rotation of the Org CA that ended with the process before the new root counted.
@@ -360,20 +269,6 @@ impl Boot<'_> {
     fn window(&self) -> Window {
         Window { past: self.settings.dpop.window, future: self.settings.dpop.skew }
     }
-}
-
-fn derived(spki: &[u8]) -> Result<OrgId, BootError> {
-    OrgId::parse(&spki_short_id(spki)).map_err(mint)
-}
-
-/// `org-ca.crt` with its `org-ca.key`, if they are a CA (design decision 5).
-fn importable(tls_dir: &Path) -> Option<FirstRoot> {
-    let source = tls_dir.join("org-ca.key");
-    let key = KeyPair::from_pem(&std::fs::read_to_string(&source).ok()?).ok()?;
-    let certificate =
-        pem::first_certificate(&std::fs::read_to_string(tls_dir.join("org-ca.crt")).ok()?).ok()?;
-    let usable = certificate.is_ca() && certificate.may_sign_certificates() && key.matches(&certificate);
-    usable.then_some(FirstRoot { key, imported: Some((certificate, source)) })
 }
 
 fn chain_events(finding: audit::ChainFinding, org: &OrgId) -> Vec<Event> {

@@ -35,6 +35,8 @@ pub struct Question {
     pub dry_run: bool,
     /// For how many days the signing key of before verifies tokens.
     pub grace: GraceDays,
+    /// SHA-256 of the intermediate that another is to take the place of; whichever is in place, if `None`.
+    pub instead_of: Option<Thumbprint>,
 }
 
 /// Another intermediate.
@@ -42,6 +44,8 @@ pub struct Question {
 pub struct RotatedIntermediate {
     /// The name of the one of before.
     pub old_cn: String,
+    /// SHA-256 of its certificate.
+    pub previous: Thumbprint,
     /// The name of the new one. That of a dry run is never seen again.
     pub new_cn: String,
     /// SHA-256 of its certificate.
@@ -101,11 +105,15 @@ impl Authority {
         may_rotate(&trust, now)?;
         let draft = self.draft(&trust).await?;
         let (old, new) = (draft.old.certificate().clone(), draft.ca.certificate.clone());
+        if question.instead_of.is_some_and(|meant| meant != old.thumbprint()) {
+            return Err(IntermediateError::Raced);
+        }
         let name = |certificate: &mastio_pki::Certificate| {
             certificate.common_name().unwrap_or(certificate.subject()).to_owned()
         };
         let mut rotated = RotatedIntermediate {
             old_cn: name(&old),
+            previous: old.thumbprint(),
             new_cn: name(&new),
             fingerprint: new.thumbprint(),
             not_after: new.not_after(),

@@ -78,7 +78,7 @@ impl Authority {
                 days_left: days_left(issuer.not_after(), now),
                 grace_days: GraceDays::FORTNIGHT.get().into(),
             };
-            let question = Question { dry_run: false, grace: GraceDays::FORTNIGHT };
+            let question = Question { dry_run: false, grace: GraceDays::FORTNIGHT, instead_of: None };
             drop(self.rotate_intermediate_for(question, "expiry", BY, Some(Event::new(&told))).await);
         } else if let Some(leaf) = &trust.signing_leaf
             && outlives(leaf, issuer, profile::LEAF_LIFETIME, now)

@@ -3,6 +3,7 @@
 //! The entries go by in a stream; the other files are small and kept. Extensions of the tar format are refused, so
 //! that no reader can see other names or sizes than we do.
 
+use mastio_core::counted;
 use std::{
     collections::BTreeMap,
     io::{self, BufReader, Read},
@@ -176,7 +177,11 @@ fn walk(
     each: &mut dyn FnMut(&LocalRow<'_>),
 ) -> Result<(Digest, Result<Walked, String>), Stop> {
     if size > manifest.entries.saturating_mul(MAX_LINE as u64) {
-        let why = format!("{} is larger than {} entries can be", File::Events, manifest.entries);
+        let why = format!(
+            "{} is larger than {} can be",
+            File::Events,
+            counted(manifest.entries, "entry", "entries")
+        );
         return fails(Step::Archive, why);
     }
     let damaged = |error| Stop::of_reader(Step::Archive, error);

@@ -2,6 +2,7 @@
 //! older database did not have.
 
 use mastio_audit::{checkpoint::SignedCheckpoint, note::NoteKey};
+use mastio_core::counted;
 
 use crate::{
     format::{ChainProof, HandOver, Lost},
@@ -16,7 +17,10 @@ pub(crate) fn follow(proof: &ChainProof, report: &mut Report) -> Result<(), Stop
     if proof.handed_over.is_empty() {
         return Ok(());
     }
-    report.holds(step, format!("{} names of the log before {}", proof.handed_over.len(), proof.origin));
+    report.holds(
+        step,
+        format!("{} of the log before {}", counted(proof.handed_over.len(), "name", "names"), proof.origin),
+    );
     let next = proof.handed_over.iter().skip(1).map(|next| &next.origin).chain([&proof.origin]);
     for (before, next) in proof.handed_over.iter().zip(next) {
         let HandOver { origin, new_origin, told, .. } = before;
@@ -65,8 +69,9 @@ pub(crate) fn shared(
         Some(Lost { seq, first, last, .. }) => fails(
             step,
             format!(
-                "the saved checkpoint is of {} with {} entries; this log, {now}, is its successor after a restore, and entries {first} to {last} were lost: see audit.restored, entry {seq}",
-                said.origin, said.head.size
+                "the saved checkpoint is of {} with {}; this log, {now}, is its successor after a restore, and entries {first} to {last} were lost: see audit.restored, entry {seq}",
+                said.origin,
+                counted(said.head.size, "entry", "entries")
             ),
         ),
     }

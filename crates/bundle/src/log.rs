@@ -5,7 +5,7 @@ use mastio_audit::{
     note::{NoteError, NoteKey},
     tree::TreeHead,
 };
-use mastio_core::{OrgId, SpiffeId, Stamp};
+use mastio_core::{OrgId, SpiffeId, Stamp, counted};
 use mastio_jose::{Algorithm, Compact, JwsError, VerifyingKey};
 use mastio_pki::{Anchors, Certificate, PathError, pem};
 use serde::Deserialize;
@@ -163,8 +163,12 @@ pub(crate) fn checkpoint(
 ) -> Result<TreeHead, Stop> {
     let step = Step::CheckpointSignature;
     let head = checkpoint.verify(&announced.key).at(step)?.head;
-    let text =
-        format!("{} entries with root {}, by {}", head.size, hex::encode(head.root), announced.key.name());
+    let text = format!(
+        "{} with root {}, by {}",
+        counted(head.size, "entry", "entries"),
+        hex::encode(head.root),
+        announced.key.name()
+    );
     report.holds(step, text);
     Ok(head)
 }
@@ -261,8 +265,9 @@ pub(crate) fn consistency(
     }
     if old.head.size > head.size {
         let why = format!(
-            "the saved checkpoint has {} entries and this one {}: ask for a bundle that is newer than what you saved",
-            old.head.size, head.size
+            "the saved checkpoint has {} and this one {}: ask for a bundle that is newer than what you saved",
+            counted(old.head.size, "entry", "entries"),
+            head.size
         );
         return fails(step, why);
     }
@@ -287,7 +292,10 @@ pub(crate) fn consistency(
     let (size, origin) = (old.head.size, &old.origin);
     report.holds(
         step,
-        format!("the saved checkpoint of {origin} with {size} entries is the beginning of this one"),
+        format!(
+            "the saved checkpoint of {origin} with {} is the beginning of this one",
+            counted(size, "entry", "entries")
+        ),
     );
     Ok(())
 }

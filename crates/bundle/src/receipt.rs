@@ -1,7 +1,7 @@
 //! What proves less than a bundle does: the receipt of a deleted agent, and a C2SP tlog-proof of one entry.
 
 use mastio_audit::{note::NoteKey, tlog_proof::TlogProof};
-use mastio_core::Stamp;
+use mastio_core::{Stamp, counted};
 use mastio_pki::{Certificate, pem};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -161,10 +161,22 @@ fn entries_of(receipt: &Receipt<'_>, claims: &Claims, report: &mut Report) -> Re
     }
     let (there, signed) = (receipt.entries.len(), claims.audit.entries.len());
     if there == 0 {
-        report.not_checked(step, format!("the {signed} entries that were signed are in an archive"));
+        report.not_checked(
+            step,
+            format!(
+                "the {} in an archive",
+                counted(signed, "entry that was signed is", "entries that were signed are")
+            ),
+        );
         return Ok(());
     }
-    report.holds(step, format!("{there} of {signed} entries are there, with the hashes that were signed"));
+    report.holds(
+        step,
+        format!(
+            "{there} of {} there, with the hashes that were signed",
+            counted(signed, "entry is", "entries are")
+        ),
+    );
     Ok(())
 }
 
@@ -184,7 +196,12 @@ fn proof(
     let head = proof.checkpoint.verify(key).at(step)?.head;
     report.holds(
         step,
-        format!("{} entries with root {}, by {}", head.size, hex::encode(head.root), key.name()),
+        format!(
+            "{} with root {}, by {}",
+            counted(head.size, "entry", "entries"),
+            hex::encode(head.root),
+            key.name()
+        ),
     );
     let step = Step::Inclusion;
     proof.inclusion.verify(&entry_hash, &head).at(step)?;

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use mastio_audit::{LocalRow, SetBack, checkpoint::SignedCheckpoint, note::NoteKey};
-use mastio_core::Stamp;
+use mastio_core::{Stamp, counted, plural};
 use mastio_pki::Certificate;
 use mastio_timestamp::Anchors;
 
@@ -123,7 +123,7 @@ fn manifest_digest(bundle: &Unpacked, report: &mut Report) -> Result<(), Stop> {
     if files != manifest.files.len() {
         return fails(step, "the manifest names a file that is not there");
     }
-    report.holds(step, format!("{} files are as the manifest says", files + 1));
+    report.holds(step, format!("{} as the manifest says", counted(files + 1, "file is", "files are")));
     Ok(())
 }
 
@@ -132,7 +132,10 @@ fn chain_walk<'a>(bundle: &'a Unpacked, report: &mut Report) -> Result<&'a Walke
     let walked = bundle.events.1.as_ref().map_err(|why| Stop::Fails(step, why.clone()))?;
     let Walked { entries, first, last, .. } = walked;
     let (from, to) = (first.seq, last.seq);
-    report.holds(step, format!("{entries} entries, {from} to {to}: every hash and every link holds"));
+    report.holds(
+        step,
+        format!("{}, {from} to {to}: every hash and every link holds", counted(*entries, "entry", "entries")),
+    );
     for seq in &walked.restored {
         let text = format!(
             "entry {seq} tells of a database that was restored: what it says was lost is not in this log"
@@ -142,14 +145,18 @@ fn chain_walk<'a>(bundle: &'a Unpacked, report: &mut Report) -> Result<&'a Walke
     if let Some(SetBack { seq, entries, by }) = walked.set_back {
         let by = by.as_secs();
         let text = format!(
-            "the clock was set back: {entries} entries from {seq} on are dated up to {by} s before an earlier one"
+            "the clock was set back: {} from {seq} on {} dated up to {by} s before an earlier one",
+            counted(entries, "entry", "entries"),
+            plural(entries, "is", "are")
         );
         report.noted(step, text);
     }
     if let Some(Ambiguous { entries, first, .. }) = walked.ambiguous {
         let text = format!(
-            "{entries} entries from {first} on hold `|` or a control character outside their details, as the Python \
-             implementation wrote them: under the same hash their columns may have been cut elsewhere"
+            "{} from {first} on {} `|` or a control character outside their details, as the Python implementation wrote \
+             them: under the same hash their columns may have been cut elsewhere",
+            counted(entries, "entry", "entries"),
+            plural(entries, "holds", "hold")
         );
         report.noted(step, text);
     }

@@ -10,6 +10,7 @@ mod id;
 mod rng;
 mod spiffe;
 mod stamp;
+mod words;
 
 pub use digest::{DigestError, Jkt, Kid, Thumbprint, hash_from_hex, sha256};
 pub use event::Event;
@@ -17,3 +18,4 @@ pub use id::{AgentId, AgentName, EnrollmentId, IdError, OrgId, Principal, Princi
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};
 pub use stamp::{Clock, ManualClock, Stamp, StampError, SystemClock};
+pub use words::{Count, counted, plural};

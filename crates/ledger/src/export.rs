@@ -5,7 +5,7 @@
 
 use mastio_audit::lines;
 use mastio_authority::{Outage, Refusal, admin::Operator};
-use mastio_core::{Event, Stamp, event::catalogue};
+use mastio_core::{Event, Stamp, counted, event::catalogue};
 use mastio_store::{
     ReadError, Unavailable, Unit,
     audit::{Filter, Range, View},
@@ -75,7 +75,8 @@ impl Question {
 pub enum ExportError {
     /// More than asked for.
     #[error(
-        "at least {at_least} entries match, and the limit is {limit}: narrow the window with start and end, or raise limit"
+        "at least {} match, and the limit is {limit}: narrow the window with start and end, or raise limit",
+        counted(*at_least, "entry", "entries")
     )]
     TooMany {
         /// How many were counted before counting stopped.

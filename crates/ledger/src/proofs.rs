@@ -7,6 +7,7 @@ use mastio_audit::{
     tree::{Hash, Tree, TreeError, leaf_hash},
 };
 use mastio_authority::{Outage, Refusal};
+use mastio_core::counted;
 use mastio_store::{
     ReadError,
     audit::tree::{self, StoredTiles},
@@ -34,7 +35,7 @@ pub enum ProveError {
     #[error("not published: beyond the newest checkpoint, or archived")]
     NotPublished,
     /// The older tree is larger than the newer one.
-    #[error("the tree of {to} entries cannot continue one of {from}; from must not be above to")]
+    #[error("the tree of {} cannot continue one of {from}; from must not be above to", counted(*to, "entry", "entries"))]
     Backwards {
         /// The size that was asked for as the older.
         from: u64,

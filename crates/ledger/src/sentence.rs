@@ -1,19 +1,23 @@
 //! Each entry in one plain sentence, from one table.
 
-use mastio_core::event::{Kind, catalogue::REGISTRY};
+use mastio_core::{
+    event::{Kind, catalogue::REGISTRY},
+    plural,
+};
 use mastio_store::audit::Entry;
 use serde_json::Value;
 
-/// Event, result, and what is said: `{name}` stands for a member of the details, `{agent}` for the agent of the entry. A
-/// piece in brackets is left out when something in it is missing. Every event that has details has a line, in the order
-/// of the catalogue; one without is told in the words of its meaning there.
+/// Event, result, and what is said: `{name}` stands for a member of the details, `{agent}` for the agent of the entry,
+/// `{name|one|many}` for a number with its word. A piece in brackets is left out when something in it is missing. Every
+/// event that has details has a line, in the order of the catalogue; one without is told in the words of its meaning
+/// there.
 const TEMPLATES: &str = "\
 ca.generate ok: The Org CA of {org_id} was made; it ends {not_after}
 ca.import ok: The Org CA of {org_id} was taken over from {source}; it ends {not_after}
 org_ca.rotation_started ok: {by} began to replace the Org CA {previous_fingerprint_sha256} by {subject} ({mode}, {transition}), {fingerprint_sha256}
-org_ca.rotated ok: {by} replaced the Org CA {previous_fingerprint_sha256} by {fingerprint_sha256} ({mode}, {transition}); {agents_invalidated} agents need new certificates
+org_ca.rotated ok: {by} replaced the Org CA {previous_fingerprint_sha256} by {fingerprint_sha256} ({mode}, {transition}); {agents_invalidated|agent needs a new certificate|agents need new certificates}
 org_ca.rotation_failed error: A rotation of the Org CA was given up in the phase {phase}: {error}
-org_ca.rotation_phase ok: {by} took the rotation of the Org CA from {from} to {to}; {agents_left} agents had not followed yet
+org_ca.rotation_phase ok: {by} took the rotation of the Org CA from {from} to {to}; {agents_left|agent|agents} had not followed yet
 org_ca.rotation_paused ok: {by} paused the rotation of the Org CA in the phase {phase}
 org_ca.rotation_resumed ok: {by} lets the rotation of the Org CA go on in the phase {phase}
 ca.export_cert ok: {by} downloaded what clients trust, with the Org CA {fingerprint_sha256}
@@ -24,20 +28,20 @@ mastio_key.staged_completed ok: {by} ended an interrupted rotation of the signin
 mastio_key.grace_days_set ok: {by} set for how many days a replaced signing key verifies: {grace_days}
 pki.intermediate_rotated ok: {new_subject} certifies in the place of the intermediate of before ({trigger}, by {by}); it ends {not_after}
 pki.intermediate_ca_auto_rotate ok: The intermediate ends {not_after} and was rotated by itself
-pki.intermediate_ca_expiry_warning ok: The intermediate ends {not_after}: {days_left} days are left
-pki.intermediate_ca_expiry_critical error: The intermediate ends {not_after}: {days_left} days are left
+pki.intermediate_ca_expiry_warning ok: The intermediate ends {not_after}: {days_left|day is|days are} left
+pki.intermediate_ca_expiry_critical error: The intermediate ends {not_after}: {days_left|day is|days are} left
 pki.ca_retired ok: {subject} is believed no more ({reason}); its key is wiped
-pki.keys_sealed ok: {count} private keys that lay readable were sealed
+pki.keys_sealed ok: {count|private key that lay readable was|private keys that lay readable were} sealed
 pki.nginx_server_cert_rotated ok: The TLS server certificate was made anew ({reason}); it ends {not_after}
 pki.csr_signed ok: The root signed a certificate for {subject} from the command line; it ends {not_after}
 database.adopted ok: A database of the Python implementation was adopted; a copy is in {backup}
-audit.legacy_chain_sealed ok: The chain {chain} is covered by this entry: {rows} rows, the last is {last_seq}
+audit.legacy_chain_sealed ok: The chain {chain} is covered by this entry: {rows|row|rows}, the last is {last_seq}
 audit.chain_break_detected error: The stored chain {chain} does not verify at {seq}: {problem}
-admin.auth_denied denied: {count} wrong or missing admin secrets from {source} were refused ({reason})
+admin.auth_denied denied: {count|wrong or missing admin secret|wrong or missing admin secrets} from {source} refused ({reason})
 agent.create ok: {agent} was enrolled by {by}[ with the capabilities {capabilities}]; its certificate ends {not_after}
 enrollment.rejected ok: {by} rejected an enrollment by device code: {reason}
 auth.login ok: An operator logged in to the dashboard from {ip} ({method}) as {session}
-auth.login denied: {count} logins at the dashboard from {source} were refused ({reason})
+auth.login denied: {count|login|logins} at the dashboard from {source} refused ({reason})
 auth.logout ok: The operator of {session} logged out of the dashboard
 auth.session_ended ok: {by} ended the session {session} at the dashboard
 auth.sessions_ended ok: Sessions at the dashboard were ended[ by {by}]: {reason}
@@ -53,33 +57,33 @@ agent.cert_rotated ok: The certificate of {agent} was replaced by {by} ({source}
 agent.dpop_jwk_set ok: {by} registered the DPoP key {dpop_jkt} of {agent}
 agent.dpop_jwk_rotated ok: {by} replaced the DPoP key of {agent} by {new_dpop_jkt}[; the one before works until {grace_period_expires_at}]
 agent.federated_patched ok: {by} set whether {agent} is published to a Court: {federated}
-agent.sessions_revoked ok: {by} ended {revoked} sessions of users behind {agent}
+agent.sessions_revoked ok: {by} ended {revoked|session|sessions} of users behind {agent}
 incident.contained ok: {by} contained {agent} and took the evidence along[: {reason}]
-pki.crl_published ok: Revocation list {number} of {issuer} was published, with {revoked} certificates; the next one is due {next_update}
-pki.org_root_expiry_warning ok: The Org CA ends in {days_left} days, {not_after}
-pki.intermediate_ca_expiry_visibility ok: The issuing certificate ends in {days_left} days, {not_after}
-pki.mastio_leaf_expiry_warning ok: The certificate of the key that signs tokens ends in {days_left} days, {not_after}
-pki.agent_cert_expiry_warning ok: The certificate of {agent} ends in {days_left} days, {not_after}
-pki.nginx_server_cert_expiry_warning ok: The TLS server certificate ends in {days_left} days, {not_after}
+pki.crl_published ok: Revocation list {number} of {issuer} was published, with {revoked|certificate|certificates}; the next one is due {next_update}
+pki.org_root_expiry_warning ok: The Org CA ends in {days_left|day|days}, {not_after}
+pki.intermediate_ca_expiry_visibility ok: The issuing certificate ends in {days_left|day|days}, {not_after}
+pki.mastio_leaf_expiry_warning ok: The certificate of the key that signs tokens ends in {days_left|day|days}, {not_after}
+pki.agent_cert_expiry_warning ok: The certificate of {agent} ends in {days_left|day|days}, {not_after}
+pki.nginx_server_cert_expiry_warning ok: The TLS server certificate ends in {days_left|day|days}, {not_after}
 agent.cert_pinning_grace_match ok: {agent} used its certificate of before, which is accepted until {expires_at}
 agent.cert_grace_period_expired ok: The grace period of the former credentials of {agent} is over[; it ended {expired_at}]
 auth.token_issued ok: {agent} was given the token {jti} ({method}), good until {expires_at}
 auth.assertion_signed ok: The Mastio signed the login assertion {jti} for {agent} with the key that it keeps
-auth.denied denied: {count} requests from {source} were refused: {reason}
-auth.denied_summary denied: {count} more requests were refused than are written one by one
-oneshot_sent ok: {agent} sent the message {msg_id} to {recipient} ({mode}, {bytes} bytes)[, in answer to {reply_to}]
+auth.denied denied: {count|request|requests} from {source} refused: {reason}
+auth.denied_summary denied: {count|more request was|more requests were} refused than are written one by one
+oneshot_sent ok: {agent} sent the message {msg_id} to {recipient} ({mode}, {bytes|byte|bytes})[, in answer to {reply_to}]
 oneshot_denied denied: {agent} was refused a message to {recipient}: {reason}
 oneshot_delivered ok: {agent} acknowledged the message {msg_id} from {sender_agent_id}
 system.clock_set_back error: The clock of the machine was set back by {seconds} s, to {now}
 audit.log_key_announced ok: Checkpoints of {origin} are signed with the key {vkey} from now on
-audit.rolled_back error: The log has {entries} entries and contradicts the checkpoint of {origin} over {last_known_entries} that {seen_in} has: {reason}
+audit.rolled_back error: The log has {entries|entry|entries} and contradicts the checkpoint of {origin} over {last_known_entries} that {seen_in} has: {reason}
 audit.restored ok: An older copy of the database was accepted[ by {by}]: entries {lost_first} to {lost_last} are lost, and checkpoints go on as {new_origin}
 audit.anchored ok: {authority} stamped the log up to entry {chain_seq} with the time {gen_time}
 audit.chain_break_mended ok: The stored chain {chain} verifies again, up to {last_seq}
 agent.delete ok: {by} deleted {agent} ({reason})[; its certificate {cert_thumbprint} ended]
 agent.id_reused ok: {by} insisted: the id {agent}, of an agent that was deleted {deleted_at}, was given to a new one
 audit.witness_key_created ok: The key {vkey} was made, which cosigns checkpoints of other logs
-audit.log_witnessed ok: A checkpoint of {origin} was cosigned for the first time, over {size} entries
+audit.log_witnessed ok: A checkpoint of {origin} was cosigned for the first time, over {size|entry|entries}
 audit.split_view error: The log {origin} told two stories
 audit.split_view_acknowledged ok: {by} acknowledged what the log {origin} said that cannot all be true ({count})
 audit.bundle_exported ok: {by} took out a bundle of entries {first_seq} to {last_seq}; its manifest has the SHA-256 {manifest_sha256}
@@ -88,13 +92,13 @@ audit.archived ok: Entries {first_seq} to {last_seq} went to the archive {file},
 audit.archive_completed ok: Entries {first_seq} to {last_seq} are deleted from the database; they are in {file}
 audit.archive_failed error: The archive of entries {first_seq} to {last_seq} in {file} was given up: {problem}
 audit.archive_restored ok: {by} brought archived entries {first_seq} to {last_seq} back for a search
-audit.restored_dropped ok: {by} dropped {entries} archived entries that had been brought back
+audit.restored_dropped ok: {by} dropped {entries|archived entry that had|archived entries that had} been brought back
 audit.disk_low error: The disk of the database is full to {used_percent} %: {available_bytes} bytes are left, and the database takes {database_bytes}
-audit.exported ok: {by} took out {entries} entries of {org_id} as {format}[ from {start} on][ until {end}][, only {event_type}][, only about {actor}]
-audit.tree_rebuilt ok: {by} had the tree of {origin} computed anew from {entries} entries, which have the root that was signed over {checkpoint_entries}; {tiles_replaced} tiles were replaced
+audit.exported ok: {by} took out {entries|entry|entries} of {org_id} as {format}[ from {start} on][ until {end}][, only {event_type}][, only about {actor}]
+audit.tree_rebuilt ok: {by} had the tree of {origin} computed anew from {entries|entry|entries}, with the root that was signed over {checkpoint_entries}; {tiles_replaced|tile was|tiles were} replaced
 admin.update_detected ok: The framework update {migration_id} is needed ({criticality})
 admin.update_not_needed ok: The framework update {migration_id} is not needed any more
-admin.update_applied ok: {by} applied the framework update {migration_id}[ by {strategy}]; {reissued_leaves} certificates of agents were reissued
+admin.update_applied ok: {by} applied the framework update {migration_id}[ by {strategy}]; {reissued_leaves|certificate of an agent was|certificates of agents were} reissued
 admin.update_rolled_back ok: {by} took the framework update {migration_id} back
 admin.update_apply_failed error: The framework update {migration_id} that {by} asked for failed, and nothing was changed: {problem}
 admin.update_snapshot_wiped ok: The snapshot of the framework update {migration_id} was deleted[ by {by}] ({reason})
@@ -156,7 +160,11 @@ fn values(piece: &str, entry: &Entry, details: &Value) -> Option<String> {
     let mut text = parts.next()?.to_owned();
     for part in parts {
         let (name, rest) = part.split_once('}')?;
-        text.push_str(&value(name, entry, details)?);
+        let told = match name.split_once('|') {
+            Some((name, one_or_many)) => number(&details[name], one_or_many)?,
+            None => value(name, entry, details)?,
+        };
+        text.push_str(&told);
         text.push_str(rest);
     }
     Some(text)
@@ -164,6 +172,11 @@ fn values(piece: &str, entry: &Entry, details: &Value) -> Option<String> {
 
 fn value(name: &str, entry: &Entry, details: &Value) -> Option<String> {
     words(&details[name]).or_else(|| entry.agent_id.clone().filter(|_| name == "agent"))
+}
+
+fn number(value: &Value, one_or_many: &str) -> Option<String> {
+    let (one, many) = one_or_many.split_once('|')?;
+    Some(format!("{} {}", words(value)?, plural(value.as_i64().unwrap_or_default(), one, many)))
 }
 
 fn words(value: &Value) -> Option<String> {
@@ -206,7 +219,7 @@ mod tests {
             let kind = REGISTRY.iter().find(|kind| kind.name == event && kind.outcome.as_str() == result);
             let kind = kind.unwrap_or_else(|| panic!("{event} {result} is no event"));
             for part in template.split('{').skip(1) {
-                let name = part.split('}').next().unwrap();
+                let name = part.split(['}', '|']).next().unwrap();
                 assert!(kind.keys.contains(&name) || name == "agent", "{event}: {name}");
             }
         }
@@ -266,6 +279,9 @@ mod tests {
         let sent = r#"{"msg_id":"m","recipient":"acme::bob","mode":"envelope","bytes":3,"reply_to":null}"#;
         let sent = entry("oneshot_sent", "ok", sent);
         assert_eq!(sentence(&sent), "acme::alice sent the message m to acme::bob (envelope, 3 bytes).");
+        let one = r#"{"msg_id":"m","recipient":"acme::bob","mode":"envelope","bytes":1,"reply_to":null}"#;
+        let one = entry("oneshot_sent", "ok", one);
+        assert!(sentence(&one).ends_with("(envelope, 1 byte)."), "{}", sentence(&one));
         let oversized = entry("agent.deactivated", "ok", r#"{"oversized":true}"#);
         assert!(sentence(&oversized).starts_with("An agent was switched off"), "{}", sentence(&oversized));
         let strange = entry("guardian.inspect", "warn", "not json");

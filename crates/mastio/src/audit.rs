@@ -13,6 +13,7 @@ mod series;
 mod verify;
 mod witness_key;
 
+use mastio_core::{counted, plural};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -115,13 +116,13 @@ fn report(findings: &[ChainFinding], archives: Option<&Value>, as_json: bool) {
     for finding in findings {
         let unchained = match finding.unchained.rows {
             0 => String::new(),
-            rows => format!(", {rows} rows outside the chain"),
+            rows => format!(", {} outside the chain", counted(rows, "row", "rows")),
         };
         match &finding.result {
             Ok(report) => println!(
-                "ok      {}: {} entries{}, last {}{unchained}{}{}",
+                "ok      {}: {}{}, last {}{unchained}{}{}",
                 finding.chain,
-                report.rows,
+                counted(report.rows, "entry", "entries"),
                 behind_archive(report.first_seq),
                 report.head.hash.map_or_else(|| "none".to_owned(), hex::encode),
                 report.set_back.as_ref().map(clock_words).unwrap_or_default(),
@@ -142,7 +143,9 @@ fn behind_archive(first_seq: Option<u64>) -> String {
 fn clock_words(set_back: &SetBack) -> String {
     let SetBack { seq, entries, by } = set_back;
     format!(
-        "\n        the clock was set back: {entries} entries from {seq} on are dated up to {} s before an earlier one",
+        "\n        the clock was set back: {} from {seq} on {} dated up to {} s before an earlier one",
+        counted(*entries, "entry", "entries"),
+        plural(*entries, "is", "are"),
         by.as_secs()
     )
 }
@@ -151,8 +154,9 @@ fn ambiguous_words(rows: u64) -> String {
     match rows {
         0 => String::new(),
         rows => format!(
-            "\n        {rows} entries hold `|` or a control character outside their details: their columns can be cut \
-             elsewhere under the same hash; Mastio writes none such"
+            "\n        {} `|` or a control character outside the details: the columns can be cut elsewhere under the \
+             same hash; Mastio writes none such",
+            counted(rows, "entry holds", "entries hold")
         ),
     }
 }

@@ -1,5 +1,6 @@
 //! `mastio config check|show`.
 
+use mastio_core::counted;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -31,7 +32,8 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::Check(place) => match Settings::load(&Source::from_process(&place.dir), &place.dir) {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(|warning| println!("warning: {warning}"));
-                println!("configuration ok ({} warnings)", loaded.warnings.len());
+                let warnings = counted(loaded.warnings.len(), "warning", "warnings");
+                println!("configuration ok ({warnings})");
                 Ended::Done
             }
             Err(problems) => {

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use mastio_core::{AgentId, EnrollmentId, Event, Jkt, Kid, SpiffeId, Stamp, Thumbprint, TrustDomain};
+use mastio_core::{
+    AgentId, EnrollmentId, Event, Jkt, Kid, SpiffeId, Stamp, Thumbprint, TrustDomain, counted,
+};
 
 use crate::writer::Unavailable;
 
@@ -178,7 +180,7 @@ pub struct Committed {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// A statement touched another number of rows than it must: the state was not what the caller thought.
-    #[error("statement {statement} touched {touched} rows")]
+    #[error("statement {statement} touched {}", counted(*touched, "row", "rows"))]
     Rows {
         /// Index of the statement in its unit.
         statement: usize,

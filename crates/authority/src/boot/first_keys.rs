@@ -8,22 +8,19 @@ use mastio_store::{
     keys::{self, CaKind},
 };
 
-use super::{Boot, BootError, FirstRoot, mint};
+use super::{
+    Boot, BootError, mint,
+    root::{FirstRoot, Root},
+};
 use crate::fresh::Maker;
 
 impl Boot<'_> {
     /// Root, intermediate and signing key, as far as they are missing, in one unit.
-    pub(super) fn missing(
-        &self,
-        org: &OrgId,
-        root: Option<CaKey>,
-        first: Option<FirstRoot>,
-    ) -> Result<Option<Unit>, BootError> {
+    pub(super) fn missing(&self, org: &OrgId, root: Root) -> Result<Option<Unit>, BootError> {
         let mut unit = Unit::default();
-        let root = match (root, first) {
-            (Some(root), _) => root,
-            (None, Some(first)) => self.add_root(&mut unit, org, first)?,
-            (None, None) => return Ok(None),
+        let root = match root {
+            Root::Stored(root) => root,
+            Root::First(first) => self.add_root(&mut unit, org, first)?,
         };
         if config::get(self.database, "org_id")?.is_none() {
             unit.statements.push(config::put_new("org_id", org.as_str()));

@@ -1,5 +1,6 @@
 //! Logging in with the admin secret, or with the password beside it.
 
+use mastio_core::counted;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use mastio_store::config;
@@ -31,7 +32,7 @@ pub enum LoginError {
     )]
     PasswordOff,
     /// Too many failures from this address.
-    #[error("too many failed logins from this address: wait {} minutes", .0.as_secs().div_ceil(60))]
+    #[error("too many failed logins from this address: wait {}", counted(.0.as_secs().div_ceil(60), "minute", "minutes"))]
     LockedOut(Duration),
     /// Too many logins from this address, right or wrong.
     #[error(transparent)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use mastio_core::Stamp;
+use mastio_core::{Stamp, counted};
 use mastio_pki::Certificate;
 
 use super::{Kind, Notes};
@@ -60,7 +60,7 @@ impl Notes {
         if end.not_after.unix() < now.unix() {
             self.find(Kind::Expired, told);
         } else if end.not_after <= now.plus(Duration::from_secs(u64::from(warn_days) * DAY.unsigned_abs())) {
-            self.find(Kind::EndsSoon, format!("{told} ({} days left)", end.days_left));
+            self.find(Kind::EndsSoon, format!("{told} ({} left)", counted(end.days_left, "day", "days")));
         }
         self.ends.own.insert(end);
     }

@@ -1,6 +1,6 @@
 //! Private keys: whether they open, belong to their certificates, and are sealed; and the key that signs tokens.
 
-use mastio_core::Kid;
+use mastio_core::{Kid, counted};
 use mastio_custody::CustodyError;
 use mastio_pki::{Anchors, Certificate, KeyPair, PublicKey};
 use mastio_store::{
@@ -96,7 +96,10 @@ fn judge_signing_keys(
     if active.len() != 1 {
         notes.find(
             Kind::SigningKey,
-            format!("{} active rows in mastio_keys, where one must be", active.len()),
+            format!(
+                "{} in mastio_keys, where one must be",
+                counted(active.len(), "active row", "active rows")
+            ),
         );
     }
     for row in &rows {

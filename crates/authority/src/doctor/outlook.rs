@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mastio_core::{Stamp, Thumbprint};
+use mastio_core::{Stamp, Thumbprint, counted};
 use mastio_pki::Certificate;
 use mastio_store::{cas::CaState, keys::CaKind};
 
@@ -111,6 +111,10 @@ fn look(
     }
 }
 
+fn on_their_own(spiffe: u64) -> String {
+    counted(spiffe, "SPIFFE agent goes on", "SPIFFE agents go on")
+}
+
 fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotation> {
     // The new root keeps the name, so a link certificate needs room for one CA below it.
     let tls_continuity = root_key.map(|usable| usable && root.certificate.path_len() != Some(0));
@@ -141,7 +145,9 @@ fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotat
             refused,
             elsewhere,
             format!(
-                "every certificate of before ends: {count} active agents are refused until they get another; {spiffe} SPIFFE agents go on; {clients}"
+                "every certificate of before ends: {} until another is there; {}; {clients}",
+                counted(count, "active agent is refused", "active agents are refused"),
+                on_their_own(spiffe)
             ),
         ),
         rotation(
@@ -150,7 +156,13 @@ fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotat
             BTreeMap::new(),
             elsewhere,
             format!(
-                "agents move one after the other, both roots being believed; {elsewhere} that brought their certificates need another by hand; {spiffe} SPIFFE agents go on"
+                "agents move one after the other, both roots being believed; {} another by hand; {}",
+                counted(
+                    elsewhere,
+                    "that brought its certificate needs",
+                    "that brought their certificates need"
+                ),
+                on_their_own(spiffe)
             ),
         ),
         rotation(

@@ -13,7 +13,7 @@ use mastio_store::{
     rotations::{Mode, Phase, Transition},
 };
 
-use super::{Affected, Candidate, Plan, RotationError, Staged, preflight::Vouched, undone};
+use super::{Affected, Candidate, NoContinuity, Plan, RotationError, Staged, preflight::Vouched, undone};
 use crate::{
     Authority, Outage, admin::Operator, evidence::Identity, fresh::Succession, signing_key::GraceDays,
 };
@@ -37,8 +37,8 @@ pub struct Rotated {
     pub previous: Thumbprint,
     /// SHA-256 of every root that is superseded now, the newest first.
     pub superseded: Vec<Thumbprint>,
-    /// Whether clients that know only the old root believe this server still.
-    pub tls_continuity: bool,
+    /// Whether clients that know only the old root believe this server still, or why they do not.
+    pub continuity: Result<(), NoContinuity>,
     /// Whose certificates ended.
     pub agents: Affected,
     /// When.
@@ -72,7 +72,7 @@ impl Authority {
         let (rotation, root) = (&staged.rotation, &staged.root.certificate);
         let old_root = self.active_root()?;
         let vouched = self.vouched(&old_root, root, rotation.compromise)?;
-        let tls_continuity = vouched.link.is_ok();
+        let continuity = vouched.link.as_ref().map(drop).map_err(Clone::clone);
         let rotated = catalogue::RootRotated {
             rotation_id: rotation.id.clone(),
             mode: rotation.mode.as_str(),
@@ -82,7 +82,7 @@ impl Authority {
             subject: root.subject().to_owned(),
             not_after: root.not_after(),
             previous_fingerprint_sha256: rotation.old_root,
-            tls_continuity,
+            tls_continuity: continuity.is_ok(),
             agents_invalidated: agents.total(),
             by: operator.fingerprint.clone(),
         };
@@ -105,7 +105,7 @@ impl Authority {
             not_after: root.not_after(),
             previous: trust.root.thumbprint(),
             superseded: vec![],
-            tls_continuity,
+            continuity,
             agents,
             at: now,
         })

@@ -1,11 +1,14 @@
 //! Another Org CA in one cut: what ends, what goes on, and what is refused.
 
+mod prepared;
+mod weak_roots;
+
 use std::{fs, sync::Arc, time::Duration};
 
 use mastio_authority::{
     Authority,
     lifecycle::Rotation,
-    rotation::{NoContinuity, Plan, Rotated, RotationError, Source, Upload, Words},
+    rotation::{NoContinuity, Plan, Rotated, RotationError, Source, Upload},
 };
 use mastio_core::{AgentId, Clock, Stamp, SystemRng, TrustDomain};
 use mastio_pki::{Certificate, KeyPair, lineage, pem, profile};
@@ -204,7 +207,7 @@ async fn after_a_compromise_nothing_of_before_is_believed() {
     let alice = Holder::created(&authority, "alice").await;
     let rotated = authority.rotate_root(Source::Mint, COMPROMISE, &operator()).await.unwrap();
     let trust = authority.trust();
-    assert!(!rotated.tls_continuity);
+    assert!(rotated.continuity.is_err());
     assert_eq!(pem::certificates(&trust.trust_file).unwrap().len(), 2, "the new root and its intermediate");
     assert_eq!(trust.cas.links().count(), 0);
     assert_eq!(trust.verifiers.len(), 1, "no token of before verifies");
@@ -213,53 +216,6 @@ async fn after_a_compromise_nothing_of_before_is_believed() {
     assert_eq!(world.count(&broken.replace("?1", &format!("'{}'", old.root.thumbprint()))), 1);
     let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &COMPROMISE).await.unwrap();
     assert_eq!(plan.continuity, Err(NoContinuity::Compromise));
-}
-
-#[tokio::test]
-async fn a_legacy_root_is_replaced_although_signing_is_halted_and_the_halt_ends() {
-    let world = World::new();
-    let authority = legacy(&world).await;
-    assert!(authority.trust().halt.is_some());
-    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &CUT).await.unwrap();
-    assert_eq!(plan.continuity, Err(NoContinuity::PathLength));
-    assert!(plan.consequences.iter().any(|told| told.contains("Signing is halted")), "{plan:?}");
-    cut(&authority).await.unwrap();
-    let trust = authority.trust();
-    assert_eq!((trust.halt.clone(), trust.root.path_len()), (None, Some(1)));
-    assert_eq!(authority.metrics.legacy_pathlen_zero.get() + authority.metrics.sign_halted.get(), 0);
-    let alice = Holder::created(&authority, "alice").await;
-    assert!(mint_mtls(&authority, &alice.peer()).await.is_ok());
-    drop(trust);
-    leave(authority);
-    assert!(world.boot(&[("MCP_PROXY_STRICT_PKI", "1")]).await.is_ok());
-}
-
-#[tokio::test]
-async fn an_expired_root_is_replaced() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    world.clock.advance(16 * 366 * 24 * HOUR);
-    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &CUT).await.unwrap();
-    assert!(matches!(plan.continuity, Err(NoContinuity::Expired(_))), "{plan:?}");
-    leave(authority);
-    let authority = world.boot(&[]).await.unwrap();
-    cut(&authority).await.unwrap();
-    let alice = Holder::created(&authority, "alice").await;
-    assert!(mint_mtls(&authority, &alice.peer()).await.is_ok());
-}
-
-/// A Mastio whose root is the one of the vectors, with path length 0.
-async fn legacy(world: &World) -> Arc<Authority> {
-    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/pki-vectors.json");
-    let vectors: serde_json::Value = serde_json::from_slice(&fs::read(vectors).unwrap()).unwrap();
-    let tls = world.dir.path().join("nginx-certs");
-    fs::create_dir_all(&tls).unwrap();
-    for (file, name) in [("org-ca.crt", "root"), ("org-ca.key", "root_key")] {
-        fs::write(tls.join(file), vectors["legacy_pathlen_zero"][name].as_str().unwrap()).unwrap();
-    }
-    // The vector was made on 2026-11-22.
-    world.clock.advance(Duration::from_secs(10_000_000));
-    world.boot(&[]).await.unwrap()
 }
 
 /// A root as OpenSSL makes it, but for what `change` does to it, and its key.
@@ -295,7 +251,7 @@ async fn an_operators_own_root_takes_the_place() {
     assert_eq!(plan.continuity, Err(NoContinuity::PathLength), "another subject needs more room");
     assert_eq!((plan.fingerprint, plan.subject.as_str()), (certificate.thumbprint(), "CN=Our Root"));
     let rotated = authority.rotate_root(source.clone(), CUT, &operator()).await.unwrap();
-    assert_eq!((authority.trust().root.clone(), rotated.tls_continuity), (certificate, false));
+    assert_eq!((authority.trust().root.clone(), rotated.continuity.is_ok()), (certificate, false));
     let alice = Holder::created(&authority, "alice").await;
     assert_eq!(gets_in(&authority, &alice).await, Ok(()));
     assert_eq!(reason(authority.rotate_root(source, CUT, &operator()).await), (400, "key_reused"));
@@ -414,90 +370,4 @@ fn weak_rsa() -> Source {
     assert!(made.status.success(), "{made:?}");
     let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
     Source::Upload(Upload { certificates: read("c.pem"), key: read("k.pem").into() })
-}
-
-#[tokio::test]
-async fn what_was_looked_at_is_what_is_committed_once_and_in_time() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let shown = authority.candidate(&Source::Mint).unwrap();
-    let (name, late) = (
-        authority.prepare(Arc::clone(&shown), CUT),
-        authority.prepare(authority.candidate(&Source::Mint).unwrap(), CUT),
-    );
-    let prepared = |name: &str| Source::Prepared(name.to_owned());
-    authority.rotate_root(prepared(&name), CUT, &operator()).await.unwrap();
-    assert_eq!(authority.trust().root, *shown.certificate());
-    assert_eq!(
-        reason(authority.rotate_root(prepared(&name), CUT, &operator()).await),
-        (404, "candidate_gone")
-    );
-    world.clock.advance(Duration::from_secs(601));
-    assert_eq!(
-        reason(authority.rotate_root(prepared(&late), CUT, &operator()).await),
-        (404, "candidate_gone")
-    );
-}
-
-#[tokio::test]
-async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let before = authority.trust().root.clone();
-    let prepare =
-        |plan| Source::Prepared(authority.prepare(authority.candidate(&Source::Mint).unwrap(), plan));
-    let (leaked, plain) = (prepare(COMPROMISE), prepare(CUT));
-    for (source, plan) in [(&leaked, CUT), (&plain, COMPROMISE)] {
-        let refused = authority.rotate_root(source.clone(), plan, &operator()).await;
-        assert_eq!(reason(refused), (409, "plan_differs"), "{plan:?}");
-    }
-    let refused = authority.begin_overlap(leaked.clone(), 14, &operator()).await;
-    assert_eq!(reason(refused), (409, "plan_differs"));
-    assert_eq!(authority.trust().root, before);
-    let plan = authority.plan(Words::default(), &leaked).unwrap();
-    assert_eq!(plan, COMPROMISE, "who says nothing gets what was shown");
-    assert!(!authority.rotate_root(leaked, plan, &operator()).await.unwrap().tls_continuity);
-}
-
-#[tokio::test]
-async fn of_two_at_once_one_is_refused() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let (one, two) = tokio::join!(cut(&authority), cut(&authority));
-    let refused = [one, two].into_iter().filter_map(Result::err).collect::<Vec<_>>();
-    assert_eq!(refused.len(), 1, "{refused:?}");
-    assert!(matches!(refused[0], RotationError::InProgress), "{refused:?}");
-    assert_eq!((world.events("org_ca.rotated"), world.events("org_ca.rotation_failed")), (1, 0));
-    // One that goes on by itself stands in the way of others.
-    world.sql("UPDATE pki_rotations SET phase = 'distribute', transition = 'overlap', ended_at = NULL");
-    assert_eq!(reason(cut(&authority).await), (409, "rotation_in_progress"));
-}
-
-#[tokio::test]
-async fn the_old_key_is_readable_nowhere_in_the_database() {
-    for more in [&[][..], &[PASSPHRASE]] {
-        let world = World::new();
-        let authority = world.boot(more).await.unwrap();
-        let column = "SELECT value FROM proxy_config WHERE key = 'org_ca_key'";
-        let old = world.text(column);
-        cut(&authority).await.unwrap();
-        let (new, data) = (world.text(column), world.dir.path().join("data"));
-        // Lines of PEM, or pieces of the envelope.
-        let pieces = |stored: &str| -> Vec<String> {
-            let lines = stored.lines().filter(|line| !line.starts_with("-----"));
-            lines.map(|line| line[line.len() / 2..].chars().take(40).collect()).collect()
-        };
-        assert!(!pieces(&old).is_empty() && pieces(&old)[0].len() >= 20, "{:?}", pieces(&old));
-        for name in ["mcp_proxy.db", "mcp_proxy.db-wal"] {
-            let bytes = fs::read(data.join(name)).unwrap();
-            let holds = |piece: &String| bytes.windows(piece.len()).any(|window| window == piece.as_bytes());
-            let left: Vec<_> = pieces(&old).into_iter().filter(|piece| holds(piece)).collect();
-            assert!(left.is_empty(), "{name} holds {} pieces of the old key", left.len());
-            if name == "mcp_proxy.db" {
-                assert!(pieces(&new).iter().all(holds), "what is there is found");
-            }
-        }
-        leave(authority);
-        assert!(world.boot(more).await.is_ok());
-    }
 }

@@ -132,7 +132,7 @@ fn entries_that_were_adopted_may_have_more_than_one_reading_and_that_is_told() {
     world.announced = now();
     let mut parts = Parts::of(&world.bundle(5, 40));
     recut(&mut parts);
-    both_say(&world, &parts.bundle(), &["– chain walk: 1 entries from 8 on hold `|`", "✓ inclusion"]);
+    both_say(&world, &parts.bundle(), &["– chain walk: 1 entry from 8 on holds `|`", "✓ inclusion"]);
 }
 
 #[test]
@@ -150,7 +150,10 @@ fn a_log_that_was_handed_over_tells_what_it_lost() {
     both_say(
         &world,
         &bundle,
-        &["✓ hand-over: 1 names", "entries 31 to 60 of it are lost, see audit.restored, entry 41"],
+        &[
+            "✓ hand-over: 1 name of the log before",
+            "entries 31 to 60 of it are lost, see audit.restored, entry 41",
+        ],
     );
     let against = |size| {
         let saved = Checkpoint { origin: origin.clone(), head: world.tree(size) }.sign(&former).unwrap();

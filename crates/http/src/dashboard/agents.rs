@@ -11,7 +11,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use mastio_authority::{Outage, lifecycle::LifecycleError, registry};
 use mastio_core::{AgentId, Stamp};
 use mastio_store::agents::{
-    self, AgentRow, Method, Standing,
+    self, Method, Standing,
     fleet::{self, Filter, Listed, Status},
 };
 use serde::Deserialize;
@@ -109,7 +109,7 @@ fn line(Listed { agent, not_after, .. }: &Listed, now: Stamp) -> Line {
         id: agent.id.to_string(),
         display_name: agent.display_name.clone(),
         state: Status::from(&agent.standing).as_str(),
-        method: method(agent),
+        method: method(agent.method),
         ends_soon: agent.is_active()
             && agent.method != Some(Method::Spiffe)
             && not_after.is_some_and(|end| end < now.plus(SOON)),
@@ -117,8 +117,9 @@ fn line(Listed { agent, not_after, .. }: &Listed, now: Stamp) -> Line {
     }
 }
 
-fn method(row: &AgentRow) -> &'static str {
-    match row.method {
+/// How an agent came in, in words.
+pub(super) fn method(method: Option<Method>) -> &'static str {
+    match method {
         Some(Method::Admin) => "by an operator",
         Some(Method::Connector) => "by Connector",
         Some(Method::Byoca) => "with own CA",
@@ -185,7 +186,7 @@ pub(super) async fn show(
         display_name: row.display_name.clone(),
         state: Status::from(&row.standing).as_str(),
         revoked,
-        method: method(row),
+        method: method(row.method),
         created: text::moment(row.created_at),
         replaced: row.enrolled_at.filter(|at| *at != row.created_at).map(text::moment),
         capabilities: row.capabilities.clone(),

@@ -14,7 +14,7 @@ use mastio_store::keys::SigningKeyRow;
 use serde::Deserialize;
 
 use super::{
-    page::{Frame, PageError, Said, go, go_with, render, sealed},
+    page::{Frame, PageError, Said, confirmed, go, go_with, render, sealed},
     session::{Session, Submitted},
     text,
 };
@@ -109,19 +109,11 @@ pub(super) struct Confirm {
     decision: String,
 }
 
-impl Confirm {
-    /// Whoever does this typed the word.
-    fn says(&self, word: &str) -> Result<(), ApiError> {
-        let typed = self.confirm_text.trim() == word;
-        typed.then_some(()).ok_or_else(|| ApiError::bad_request(format!("confirm_text must be {word}")))
-    }
-}
-
 pub(super) async fn rotate(
     State(app): Shared,
     Submitted { session, fields }: Submitted<Confirm>,
 ) -> Result<Response, PageError> {
-    fields.says("ROTATE")?;
+    confirmed(&fields.confirm_text, "ROTATE")?;
     let rotated = app.authority.rotate_signing_key(&session.operator).await?;
     let kids = [("old_kid", rotated.old_kid.as_str()), ("new_kid", rotated.new_kid.as_str())];
     Ok(go_with(&session, HERE, &[&[("rotated", "1")], &kids[..]].concat()))
@@ -133,7 +125,7 @@ pub(super) async fn complete_staged(
 ) -> Result<Response, PageError> {
     let decision = Decision::from_word(&fields.decision)
         .ok_or_else(|| ApiError::bad_request("decision must be activate or drop"))?;
-    fields.says(&decision.as_str().to_ascii_uppercase())?;
+    confirmed(&fields.confirm_text, &decision.as_str().to_ascii_uppercase())?;
     let kid = app.authority.complete_staged(decision, &session.operator).await?;
     let done = match decision {
         Decision::Activate => format!("{kid} signs from now on."),

@@ -45,6 +45,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
+        .merge(pki::routes())
         .route("/proxy", get(async || Redirect::to("/proxy/overview")))
         .route("/proxy/", get(async || Redirect::to("/proxy/overview")))
         .route("/proxy/login", get(login::show).post(login::log_in))
@@ -70,9 +71,6 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/proxy/badge/audit", get(audit::badge))
         .route("/proxy/updates", get(updates::list))
         .route("/proxy/badge/updates", get(updates::badge))
-        .route("/proxy/pki", get(pki::show))
-        .route("/proxy/pki/rotate-ca", get(pki::ask).post(pki::rotate))
-        .route("/proxy/pki/export-ca", post(pki::export))
         .route("/proxy/mastio-key", get(mastio_key::show))
         .route("/proxy/mastio-key/grace-days", post(mastio_key::set_grace_days))
         .route("/proxy/mastio-key/rotate", post(mastio_key::rotate))

@@ -52,6 +52,12 @@ pub(super) fn go_with(session: &dashboard::Session, path: &str, fields: &[(&str,
     Redirect::to(&format!("{path}?{fields}{SEAL}{}", session.seal(&fields))).into_response()
 }
 
+/// Whoever does what cannot be taken back typed this word.
+pub(super) fn confirmed(typed: &str, word: &str) -> Result<(), ApiError> {
+    let is_meant = typed.trim() == word;
+    is_meant.then_some(()).ok_or_else(|| ApiError::bad_request(format!("confirm_text must be {word}")))
+}
+
 /// What surrounds a page of a logged-in operator.
 #[derive(Debug)]
 pub(super) struct Frame {

@@ -1,6 +1,6 @@
 //! Facts as people read them.
 
-use mastio_core::Stamp;
+use mastio_core::{Stamp, counted};
 
 /// `2026-11-22 07:05 UTC`.
 pub(super) fn moment(stamp: Stamp) -> String {
@@ -31,10 +31,10 @@ pub(super) fn distance(stamp: Stamp, now: Stamp) -> String {
     };
     let whole = seconds.abs() / length;
     let count = whole + i64::from(seconds > 0 && seconds % length > 0);
-    let plural = if count == 1 { "" } else { "s" };
+    let told = counted(count, unit, &format!("{unit}s"));
     match seconds > 0 {
-        true => format!("in {count} {unit}{plural}"),
-        false => format!("{count} {unit}{plural} ago"),
+        true => format!("in {told}"),
+        false => format!("{told} ago"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `/proxy/updates`: framework updates with their plans, and applying or taking them back.
 
+use mastio_core::counted;
 use std::sync::Arc;
 
 use askama::Template;
@@ -117,9 +118,10 @@ pub(crate) async fn apply(app: &Arc<App>, id: &str, request: Request) -> Result<
     let applied = app.authority.apply_update(id, strategy, &session.operator).await.map_err(told)?;
     let text = match applied.reissued_leaves {
         0 => "Applied.".to_owned(),
-        count => {
-            format!("Applied. {count} certificates were reissued; agents go on with those that they have.")
-        }
+        count => format!(
+            "Applied. {} reissued; agents go on with those that they have.",
+            counted(count, "certificate was", "certificates were")
+        ),
     };
     Ok(go(&session, PATH, "flash", &text))
 }

@@ -132,7 +132,7 @@ impl IntermediateQuery {
     fn question(&self) -> Result<Question, ApiError> {
         let grace = self.grace_days.map_or(Some(GraceDays::FORTNIGHT), GraceDays::new);
         let grace = grace.ok_or_else(|| invalid(Invalid::query("grace_days", GRACE_BOUNDS)))?;
-        Ok(Question { dry_run: self.dry_run, grace })
+        Ok(Question { dry_run: self.dry_run, grace, instead_of: None })
     }
 }
 

@@ -124,31 +124,69 @@ impl App {
 }
 
 fn routes() -> Router<Arc<App>> {
-    let bundle = get(spiffe::show).put(spiffe::set).delete(spiffe::remove);
     Router::new()
+        .merge(probes())
+        .merge(what_everybody_reads())
         .merge(dashboard::routes())
         .merge(audit::routes())
+        .merge(cas_and_keys())
+        .merge(logins())
+        .merge(enrolments())
+        .merge(agents_for_operators())
+        .merge(calls_of_agents())
+        .merge(without_uplink())
+}
+
+fn probes() -> Router<Arc<App>> {
+    Router::new()
         .route("/health", get(health::health))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+}
+
+fn what_everybody_reads() -> Router<Arc<App>> {
+    Router::new()
         .route("/pki/ca.crt", get(public::trust_file))
-        .route("/pki/rotate-ca", post(pki::rotate_ca))
         .route("/pki/crl.pem", get(revocations::lists))
+        .route("/pki/revoked.json", get(revocations::revoked))
+        .route("/.well-known/cullis/connector-bootstrap", get(public::bootstrap))
+        .route("/.well-known/jwks-local.json", get(public::jwks))
+        .route("/v1/federation/agents/{id}/public-key", get(public::public_key))
+}
+
+fn cas_and_keys() -> Router<Arc<App>> {
+    Router::new()
+        .route("/pki/rotate-ca", post(pki::rotate_ca))
         .route("/pki/rotations", get(rotations::list))
         .route("/pki/rotations/{id}", get(rotations::one))
         .route("/pki/rotations/{id}/advance", post(rotations::advance))
         .route("/pki/rotations/{id}/pause", post(rotations::pause))
         .route("/pki/rotations/{id}/resume", post(rotations::resume))
         .route("/pki/rotations/{id}/abort", post(rotations::abort))
-        .route("/pki/revoked.json", get(revocations::revoked))
-        .route("/.well-known/cullis/connector-bootstrap", get(public::bootstrap))
-        .route("/.well-known/jwks-local.json", get(public::jwks))
-        .route("/v1/federation/agents/{id}/public-key", get(public::public_key))
+        .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
+        .route("/v1/admin/mastio-key", get(keys::show))
+        .route("/v1/admin/mastio-key/rotate", post(keys::rotate))
+        .route("/v1/admin/mastio-key/grace-days", post(keys::set_grace_days))
+        .route("/v1/admin/mastio-key/complete-staged", post(keys::complete_staged))
+        .route("/v1/admin/mastio-ca/rotate", post(keys::rotate_intermediate))
+        .route("/proxy/updates/api", get(updates::list))
+        .route("/proxy/updates/{id}/apply", post(updates::apply))
+        .route("/proxy/updates/{id}/rollback", post(updates::roll_back))
+        .route("/proxy/updates/{id}/snapshot", delete(updates::wipe))
+}
+
+fn logins() -> Router<Arc<App>> {
+    Router::new()
         .route("/v1/auth/login-challenge", post(auth::login_challenge))
         .route("/v1/auth/sign-challenged-assertion", post(auth::sign_challenged_assertion))
         .route("/v1/auth/sign-assertion", post(auth::sign_assertion))
         .route("/v1/auth/token", post(auth::token).get(auth::token_by_get))
         .route("/v1/auth/whoami", get(auth::whoami))
+}
+
+fn enrolments() -> Router<Arc<App>> {
+    let bundle = get(spiffe::show).put(spiffe::set).delete(spiffe::remove);
+    Router::new()
         .route("/v1/enrollment/start", post(enrollment::start))
         .route("/v1/enrollment/{id}/status", get(enrollment::status))
         .route("/v1/admin/enrollments", get(enrollment::waiting))
@@ -159,6 +197,10 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/agents/enroll/spiffe", post(enroll::spiffe))
         .route("/v1/admin/spiffe/bundles", get(spiffe::list))
         .route("/v1/admin/spiffe/bundles/{trust_domain}", bundle)
+}
+
+fn agents_for_operators() -> Router<Arc<App>> {
+    Router::new()
         .route("/v1/admin/agents/{id}", get(fleet::one).delete(lifecycle::deactivate))
         .route("/v1/admin/agents/{id}/dpop-jwk", post(lifecycle::set_dpop_key))
         .route("/v1/admin/agents/{id}/revoke", post(lifecycle::revoke))
@@ -171,17 +213,11 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/admin/incidents/contain", post(incidents::contain))
         .route("/registry/agents/{id}/revoke", post(lifecycle::revoke))
         .route("/registry/agents/{id}/rotate-cert", post(lifecycle::rotate))
-        .route("/v1/admin/mastio-pubkey", get(admin::mastio_public_key))
-        .route("/v1/admin/mastio-key", get(keys::show))
-        .route("/v1/admin/mastio-key/rotate", post(keys::rotate))
-        .route("/v1/admin/mastio-key/grace-days", post(keys::set_grace_days))
-        .route("/v1/admin/mastio-key/complete-staged", post(keys::complete_staged))
-        .route("/v1/admin/mastio-ca/rotate", post(keys::rotate_intermediate))
         .route("/proxy/admin/agents", get(fleet::list_in_full))
-        .route("/proxy/updates/api", get(updates::list))
-        .route("/proxy/updates/{id}/apply", post(updates::apply))
-        .route("/proxy/updates/{id}/rollback", post(updates::roll_back))
-        .route("/proxy/updates/{id}/snapshot", delete(updates::wipe))
+}
+
+fn calls_of_agents() -> Router<Arc<App>> {
+    Router::new()
         .route("/v1/agents/search", get(search::search))
         .route("/v1/agents/self/renew", post(renew::renew))
         .route("/v1/agents/self/trust-bundle", get(trust_bundle::show))
@@ -191,13 +227,17 @@ fn routes() -> Router<Arc<App>> {
         .route("/v1/egress/message/send", post(egress::send))
         .route("/v1/egress/message/inbox", get(egress::inbox))
         .route("/v1/egress/message/{msg_id}/ack", post(egress::acknowledge))
+}
+
+/// Paths that an uplink would serve (contract `calls.md` §3).
+fn without_uplink() -> Router<Arc<App>> {
+    Router::new()
         .route("/v1/broker/{*rest}", axum::routing::any(no_broker))
         .route("/v1/registry/{*rest}", axum::routing::any(no_broker))
         .route("/v1/auth/{*rest}", axum::routing::any(no_broker))
         .route("/v1/federation/{*rest}", axum::routing::any(no_broker))
 }
 
-/// Paths that an uplink would serve (contract `calls.md` §3).
 async fn no_broker() -> ApiError {
     let detail = "reverse proxy not configured (broker_url missing)";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "federation_required", detail)

@@ -6,7 +6,7 @@ use axum::{
 };
 use http::HeaderMap;
 use mastio_authority::rotation::{
-    Preflight, Rotated, Source, Upload, Words,
+    NoContinuity, Preflight, Rotated, Source, Upload, Words,
     overlap::{self, RotationStatus},
 };
 use mastio_store::rotations::{Mode, Transition};
@@ -170,7 +170,7 @@ fn what_would_be(preflight: &Preflight, candidate: &str) -> Value {
         "not_after": preflight.not_after,
         "previous_fingerprint_sha256": preflight.previous,
         "tls_continuity": preflight.continuity.is_ok(),
-        "no_tls_continuity_because": preflight.continuity.as_ref().err().map(ToString::to_string),
+        "no_tls_continuity_because": because(&preflight.continuity),
         "agents_affected": agents.total(),
         "agents": agents,
         "consequences": preflight.consequences,
@@ -191,9 +191,15 @@ fn what_is(rotated: &Rotated) -> Value {
         "superseded": rotated.superseded,
         "agents_invalidated": rotated.agents.total(),
         "agents": rotated.agents,
-        "tls_continuity": rotated.tls_continuity,
+        "tls_continuity": rotated.continuity.is_ok(),
+        "no_tls_continuity_because": because(&rotated.continuity),
         "rotated_at": rotated.at,
     })
+}
+
+/// Why clients that know only the old root do not believe this server, if so.
+fn because(continuity: &Result<(), NoContinuity>) -> Option<String> {
+    continuity.as_ref().err().map(ToString::to_string)
 }
 
 /// The shape of a rotation, with what all answers of this route have.

@@ -1,6 +1,8 @@
 //! The dashboard as a browser and as a script see it.
 
-use std::time::Duration;
+mod agents;
+mod audit;
+mod enrollments;
 
 use axum::body::Body;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -32,6 +34,10 @@ impl<'a> Operator<'a> {
         let cookie = set.split("; ").next().unwrap().to_owned();
         let token = cookie.split_once("csrf_token\\\": \\\"").unwrap().1[..32].to_owned();
         Self { world, cookie, token }
+    }
+
+    pub(crate) fn world(&self) -> &'a World {
+        self.world
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> http::request::Builder {
@@ -81,17 +87,6 @@ async fn enrolment(world: &World, name: &str) -> String {
     let answer = world.ask(nobody(), request).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
     answer.body["session_id"].as_str().unwrap().to_owned()
-}
-
-/// Connectors give up at the first answer that is not a 200.
-#[tokio::test]
-async fn a_known_session_is_answered_whatever_it_says_of_waiting() {
-    let world = World::new().await;
-    let session = enrolment(&world, "Mario").await;
-    for query in ["", "?wait=abc", "?wait=-1", "?wait=99999999999999999999", "?wait=0&wait=0", "?wait=%FF"] {
-        let answer = world.get(&format!("/v1/enrollment/{session}/status{query}")).await;
-        assert_eq!((answer.status, &answer.body["status"]), (StatusCode::OK, &json!("pending")), "{query}");
-    }
 }
 
 #[tokio::test]
@@ -211,217 +206,10 @@ async fn pages_are_strict_about_what_runs_in_them() {
     assert_eq!(world.get("/static/nothing").await.status, StatusCode::NOT_FOUND);
 }
 
-#[tokio::test]
-async fn an_enrolment_is_approved_or_rejected_by_form() {
-    let world = World::new().await;
-    let operator = Operator::log_in(&world).await;
-    let (first, second) = (enrolment(&world, "Mario").await, enrolment(&world, "Lucia").await);
-    let page = operator.get("/proxy/enrollments").await.text;
-    let token_field = format!("name=\"csrf_token\" value=\"{}\"", operator.token);
-    for part in [&format!("/proxy/enrollments/{first}/approve"), "Mario", "Lucia", "screening", &token_field]
-    {
-        assert!(page.contains(part), "{part}: {page}");
-    }
-    let listed = operator.get("/v1/admin/enrollments").await.body;
-    for ask in listed.as_array().unwrap() {
-        let code = ask["code"].as_str().unwrap();
-        assert!(page.contains(&format!("<code class=\"code\">{code}</code>")), "{code}: {page}");
-    }
-    let approve = format!("/proxy/enrollments/{first}/approve");
-    let wrong = operator.is_sent_to(&approve, "agent_id=not%20a%20name").await;
-    assert!(wrong.starts_with("/proxy/enrollments?error=agent_id%20must%20be"), "{wrong}");
-    let again = operator.get(&wrong).await.text;
-    assert_eq!(again.matches("value=\"not a name\"").count(), 1, "what was typed is there again: {again}");
-    let forged = wrong.replace("not%20a%20name", "alice").replace(&first, &second);
-    assert!(!operator.get(&forged).await.text.contains("alice"), "a link fills in nothing");
-    let script = operator.request(Method::POST, &approve).header("x-csrf-token", &operator.token);
-    let told = operator.ask(script, "agent_id=not%20a%20name".into()).await;
-    assert_eq!(told.status, StatusCode::BAD_REQUEST);
-    assert!(told.body["detail"].is_array(), "{told:?}");
-    let reject = format!("/proxy/enrollments/{second}/reject");
-    for (path, twice) in [(&approve, "agent_id=a&agent_id=b"), (&reject, "reason=a&reason=b")] {
-        let script = operator.request(Method::POST, path).header("x-csrf-token", &operator.token);
-        let told = operator.ask(script, twice.into()).await;
-        assert_eq!(told.status, StatusCode::BAD_REQUEST);
-        assert!(told.body["detail"].is_array(), "{told:?}");
-        assert_eq!(operator.submit(path, twice).await.status, StatusCode::UNPROCESSABLE_ENTITY);
-        let forged = operator.ask(operator.request(Method::POST, path), twice.into()).await;
-        assert_eq!(forged.status, StatusCode::FORBIDDEN);
-    }
-
-    let fields = "agent_id=mario&capabilities=crm.read,%20kyc&groups=a";
-    let done = operator.is_sent_to(&approve, fields).await;
-    assert!(done.starts_with("/proxy/enrollments?flash=Approved"), "{done}");
-    let late = operator.is_sent_to(&approve, fields).await;
-    assert!(late.starts_with("/proxy/enrollments?error=Cannot%20approve"), "{late}");
-    let agent = operator.get("/proxy/agents/acme::mario").await.text;
-    assert!(agent.contains("crm.read") && agent.contains("Connector"), "{agent}");
-
-    let empty = operator.is_sent_to(&reject, "reason=").await;
-    assert!(empty.starts_with("/proxy/enrollments?error="), "{empty}");
-    let done = operator.is_sent_to(&reject, "reason=who%20are%20you").await;
-    assert!(done.starts_with("/proxy/enrollments?flash=Rejected.&seal="), "{done}");
-    assert!(operator.get("/proxy/enrollments").await.text.contains("Nobody waits"));
-    let listed = operator.get("/v1/admin/enrollments").await;
-    assert_eq!(listed.body, json!([]));
-}
-
-#[tokio::test]
-async fn an_agent_that_is_there_is_handed_over_when_the_operator_has_seen_it() {
-    let world = World::new().await;
-    let operator = Operator::log_in(&world).await;
-    world.member("alice").await;
-    let session = enrolment(&world, "Mallory").await;
-    let approve = format!("/proxy/enrollments/{session}/approve");
-    let fields = "agent_id=alice&capabilities=all";
-    let question = operator.submit(&approve, fields).await;
-    assert_eq!(question.status, StatusCode::OK, "{question:?}");
-    for part in ["There is an agent of this name.", "until 2026-09-23 14:20 UTC", "Mallory", &approve] {
-        assert!(question.text.contains(part), "{part}: {}", question.text);
-    }
-    assert!(operator.get("/proxy/enrollments").await.text.contains("Mallory"), "nothing is decided yet");
-    let stale = operator.submit(&approve, &format!("{fields}&replace={}", "0".repeat(64))).await;
-    assert_eq!(stale.status, StatusCode::OK, "another certificate was confirmed");
-    let confirmed = format!("{fields}&replace={}", field(&question.text, "replace"));
-    let done = operator.is_sent_to(&approve, &confirmed).await;
-    assert!(
-        done.starts_with("/proxy/enrollments?flash=Approved%3A%20acme%3A%3Aalice%20was%20there"),
-        "{done}"
-    );
-    assert!(operator.get(&done).await.text.contains("of before works until 2026-09-23 14:20 UTC."));
-    let late = operator.is_sent_to(&approve, fields).await;
-    assert!(late.starts_with("/proxy/enrollments?error=Cannot%20approve"), "{late}");
-
-    let again = enrolment(&world, "A script").await;
-    let path = format!("/proxy/enrollments/{again}/approve");
-    let script = operator.request(Method::POST, &path).header("accept", "*/*");
-    let done = operator.ask(script, format!("csrf_token={}&agent_id=alice", operator.token)).await;
-    assert_eq!(done.status, StatusCode::SEE_OTHER, "{done:?}");
-    assert!(done.header("location").unwrap().contains("was%20there%20before"), "{done:?}");
-}
-
-#[tokio::test]
-async fn a_stranger_with_the_link_learns_how_it_stands_and_no_more() {
-    let world = World::new().await;
-    let session = enrolment(&world, "Mario Rossi").await;
-    let path = format!("/enroll?session={session}");
-    let page = world.get(&path).await;
-    assert_eq!(page.status, StatusCode::OK);
-    assert!(page.text.contains("pending") && page.text.contains("class=\"code\""), "{}", page.text);
-    for private in ["Mario", "mario@example.com", "screening", "<form"] {
-        assert!(!page.text.contains(private), "{private}");
-    }
-    let operator = Operator::log_in(&world).await;
-    let page = operator.get(&path).await.text;
-    for part in ["Mario Rossi", "mario@example.com", &format!("/proxy/enrollments/{session}/approve")] {
-        assert!(page.contains(part), "{part}");
-    }
-    operator.is_sent_to(&format!("/proxy/enrollments/{session}/approve"), "agent_id=mario").await;
-    assert!(world.get(&path).await.text.contains("approved"));
-    assert!(!world.get(&path).await.text.contains("acme::mario"));
-    for nothing in ["/enroll", "/enroll?session=x", "/enroll?session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
-        let page = world.get(nothing).await;
-        assert_eq!(page.status, StatusCode::NOT_FOUND, "{nothing}");
-        assert!(!page.text.contains("/proxy/overview"), "a stranger is not sent where only operators may go");
-    }
-    for _ in 0..40 {
-        world.get(&path).await;
-    }
-    assert_eq!(world.get(&path).await.status, StatusCode::TOO_MANY_REQUESTS);
-}
-
 /// The value of a hidden field.
-fn field<'a>(page: &'a str, name: &str) -> &'a str {
+pub(crate) fn field<'a>(page: &'a str, name: &str) -> &'a str {
     let rest = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap().1;
     rest.split_once('"').unwrap().0
-}
-
-#[tokio::test]
-async fn new_credentials_are_in_one_answer_only() {
-    let world = World::new().await;
-    let operator = Operator::log_in(&world).await;
-    world.member("alice").await;
-    let page = operator.get("/proxy/agents/acme::alice").await.text;
-    let (path, pin) = ("/proxy/agents/acme::alice/rotate-cert", field(&page, "thumbprint").to_owned());
-    let shown = operator.submit(path, &format!("thumbprint={pin}")).await;
-    assert_eq!((shown.status, shown.header("cache-control")), (StatusCode::OK, Some("no-store")));
-    for name in ["cert.pem", "agent-key.pem"] {
-        let link = format!("download=\"{name}\" href=\"data:application/octet-stream;base64,");
-        assert!(shown.text.contains(&link), "{name}");
-    }
-    let reloaded = operator.is_sent_to(path, &format!("thumbprint={pin}")).await;
-    assert!(reloaded.starts_with("/proxy/agents/acme::alice?error=The%20certificate%20has%20changed"));
-    let page = operator.get("/proxy/agents/acme::alice").await.text;
-    assert_ne!(field(&page, "thumbprint"), pin);
-    assert_eq!(page.matches("<code>agent.cert_rotated</code>").count(), 1, "a reload rotated nothing");
-    assert!(!page.contains("base64,"));
-}
-
-#[tokio::test]
-async fn the_form_makes_a_name_of_what_people_write() {
-    let world = World::new().await;
-    let operator = Operator::log_in(&world).await;
-    let made = operator.submit("/proxy/agents/create", "agent_name=%20My%20Agent%20").await;
-    assert!(made.status == StatusCode::OK && made.text.contains("acme::my_agent"), "{made:?}");
-    let wrong = operator.is_sent_to("/proxy/agents/create", "agent_name=My%20%C3%85gent").await;
-    assert!(wrong.starts_with("/proxy/agents?error=agent%20name"), "{wrong}");
-}
-
-#[tokio::test]
-async fn buttons_switch_agents_and_say_what_happened() {
-    let world = World::new().await;
-    let operator = Operator::log_in(&world).await;
-    world.member("alice").await;
-    for (action, fields, says) in [
-        ("deactivate", "", "?flash=Switched%20off"),
-        ("deactivate", "", "?error=agent%20not%20found%20or%20already%20inactive"),
-        ("reactivate", "", "?flash=Switched%20on"),
-        ("revoke", "reason=%0A", "?flash=Revoked"),
-        ("reactivate", "", "?error=agent%20acme%3A%3Aalice%20is%20revoked"),
-    ] {
-        let location = operator.is_sent_to(&format!("/proxy/agents/acme::alice/{action}"), fields).await;
-        assert!(location.starts_with(&format!("/proxy/agents/acme::alice{says}")), "{action}: {location}");
-    }
-    let long = format!("reason={}", "x".repeat(200));
-    let location = operator.is_sent_to("/proxy/agents/acme::alice/revoke", &long).await;
-    assert!(location.contains("?error=the%20reason%20is%20at%20most"), "{location}");
-    let nobody = operator.is_sent_to("/proxy/agents/acme::nobody/revoke", "").await;
-    assert!(nobody.contains("?error=agent%20not%20found"), "{nobody}");
-}
-
-#[tokio::test]
-async fn a_deleted_agent_leaves_a_page_with_its_receipt() {
-    let world = World::new().await;
-    world.member("alice").await;
-    let operator = Operator::log_in(&world).await;
-    let nothing = operator.get("/proxy/agents/acme::alice/receipt").await;
-    assert_eq!(nothing.status, StatusCode::NOT_FOUND);
-    let location = operator.is_sent_to("/proxy/agents/acme::alice/delete", "reason=host+retired").await;
-    assert!(location.starts_with("/proxy/agents/acme::alice?flash="), "{location}");
-    let page = operator.get(&location).await.text;
-    assert!(
-        page.contains("host retired") && page.contains("agent.delete") && page.contains("Deleted."),
-        "{page}"
-    );
-    let receipt = operator.get("/proxy/agents/acme::alice/receipt").await;
-    assert_eq!(receipt.body["agent_id"], "acme::alice");
-    assert!(receipt.header("content-disposition").unwrap().contains("alice-receipt.json"));
-    let nobody = operator.is_sent_to("/proxy/agents/acme::nobody/delete", "").await;
-    assert!(nobody.contains("error=agent"), "{nobody}");
-}
-
-#[tokio::test]
-async fn a_line_of_the_audit_log_leads_to_a_session() {
-    let world = World::new().await;
-    let operator = Operator::log_in(&world).await;
-    world.member("alice").await;
-    operator.submit("/proxy/agents/acme::alice/deactivate", "").await;
-    let history = operator.get("/proxy/agents/acme::alice").await.text;
-    let by = history.split("<code>").find(|part| part.starts_with("dashboard:")).unwrap();
-    let by = by.split('<').next().unwrap();
-    assert_eq!(by.len(), "dashboard:".len() + 8);
-    assert!(history.contains("<td class=\"when\">2026-09-21 14:20:00 UTC</td>"), "{history}");
-    assert!(operator.get("/proxy/sessions").await.text.contains(&format!("<code>{by}</code>")));
 }
 
 #[tokio::test]
@@ -458,82 +246,4 @@ async fn a_page_says_only_what_this_session_was_sent_to_hear() {
         assert!(!page.text.contains("class=\"notice"), "{address}");
     }
     assert!(!other.get(&sealed).await.text.contains("class=\"notice"), "the seal is of one session");
-}
-
-#[tokio::test]
-async fn the_list_has_pages_a_search_and_states() {
-    let world = World::new().await;
-    let operator = Operator::log_in(&world).await;
-    for number in 0..27 {
-        world.member(&format!("worker-{number:02}")).await;
-    }
-    operator.submit("/proxy/agents/acme::worker-03/revoke", "").await;
-    let rows = async |query: &str| {
-        let page = operator.get(&format!("/proxy/agents{query}")).await.text;
-        page.matches("<td><a href=").count()
-    };
-    assert_eq!(rows("").await, 25);
-    assert_eq!(rows("?after=acme::worker-24").await, 2);
-    assert_eq!(rows("?after=acme::zoe").await, 0, "nothing comes after the last");
-    assert_eq!(rows("?q=WORKER-0").await, 10);
-    assert_eq!(rows("?q=worker-0&state=revoked").await, 1);
-    assert_eq!(rows("?state=inactive").await, 0);
-    assert_eq!(rows("?q=%25").await, 0, "a search is for text, not for patterns");
-    let overview = operator.get("/proxy/overview").await.text;
-    assert!(overview.contains("<span class=\"number\">26</span><span>active agents</span>"), "{overview}");
-    assert!(overview.contains("<span class=\"number\">1</span><span>revoked agent</span>"), "{overview}");
-
-    let soon = "<span class=\"badge pending\">in 30 days</span>";
-    assert_eq!(rows("?state=ending").await, 0);
-    world.clock.advance(Duration::from_secs(335 * 24 * 3600 + 3600));
-    let operator = Operator::log_in(&world).await;
-    world.member("young").await;
-    let page = operator.get("/proxy/agents?state=ending&q=worker-0").await.text;
-    assert_eq!(page.matches(soon).count(), 9, "the revoked one needs no new certificate: {page}");
-    let young = operator.get("/proxy/agents?q=young").await.text;
-    assert!(young.contains("in 365 days") && !young.contains("badge pending"), "{young}");
-    let overview = operator.get("/proxy/overview").await.text;
-    assert!(overview.contains("<span class=\"number\">26</span><span>certificates end within"), "{overview}");
-}
-
-#[tokio::test]
-async fn the_audit_log_is_searched_explained_and_handed_out() {
-    let world = World::new().await;
-    let operator = Operator::log_in(&world).await;
-    world.member("alice").await;
-    operator.submit("/proxy/agents/acme::alice/deactivate", "").await;
-    for query in
-        ["", "?page=x", "?page=2&source=traffic", "?cursor=x&status=maybe", "?agent=%00", "?action=a+b"]
-    {
-        let page = operator.get(&format!("/proxy/audit{query}")).await;
-        assert_eq!(page.status, StatusCode::OK, "{query}: {page:?}");
-    }
-    let page = operator.get("/proxy/audit?agent=alice&action=agent.&status=success").await.text;
-    assert!(page.contains("switched acme::alice off.") && page.contains("was enrolled by"), "{page}");
-    let link = page.split("href=\"/proxy/audit/").nth(3).unwrap().split('"').next().unwrap();
-    let entry = operator.get(&format!("/proxy/audit/{link}")).await;
-    assert_eq!(entry.status, StatusCode::OK, "{entry:?}");
-    assert!(entry.text.contains("logged in to the dashboard from 198.51.100.7"), "{}", entry.text);
-    assert_eq!(operator.get("/proxy/audit/x").await.status, StatusCode::BAD_REQUEST);
-    let export = operator.get("/proxy/audit/export?format=csv").await;
-    assert!(
-        export.text.starts_with("id,timestamp,") && export.text.contains("agent.deactivated"),
-        "{export:?}"
-    );
-    let page = operator.get("/proxy/audit?action=audit.exported").await.text;
-    assert!(page.contains("dashboard:") && page.contains("entries of acme as csv"), "{page}");
-}
-
-#[tokio::test]
-async fn the_badge_counts_the_last_hour_and_not_the_day() {
-    let world = World::new().await;
-    let badge = async || {
-        let operator = Operator::log_in(&world).await;
-        operator.get("/proxy/badge/audit").await.text.parse::<u32>().unwrap()
-    };
-    let first = badge().await;
-    world.member("alice").await;
-    assert_eq!(badge().await, first + 2, "a login and an agent");
-    world.clock.advance(Duration::from_secs(3601));
-    assert_eq!(badge().await, 1, "the login");
 }

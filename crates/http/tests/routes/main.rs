@@ -7,5 +7,6 @@ mod dashboard;
 mod health;
 mod keys;
 mod pki;
+mod rotations;
 mod witness;
 mod world;

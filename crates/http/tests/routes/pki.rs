@@ -65,6 +65,7 @@ async fn a_dry_run_shows_what_is_then_committed() {
         assert_eq!(done[name], shown[name], "{name}");
     }
     assert_eq!((&done["status"], &done["agents_invalidated"]), (&json!("rotated"), &json!(1)));
+    assert_eq!((&done["tls_continuity"], &done["no_tls_continuity_because"]), (&json!(true), &Value::Null));
     assert_eq!(done["superseded"], json!([before]));
     assert_eq!(done["previous_fingerprint_sha256"], json!(before));
     assert_eq!(done["rotated_at"], json!(world.clock.now()));
@@ -183,6 +184,8 @@ async fn a_commit_is_what_its_dry_run_showed() {
     assert_eq!(world.authority.trust().root, before);
     let done = rotate(&world, &leaked).await;
     assert_eq!((done.status, &done.body["tls_continuity"]), (StatusCode::OK, &json!(false)), "{done:?}");
+    let because = done.body["no_tls_continuity_because"].as_str().unwrap();
+    assert!(because.contains("may be known to others"), "{because}");
 }
 
 #[tokio::test]
@@ -230,7 +233,7 @@ async fn the_dashboard_shows_a_new_root_before_it_counts() {
     assert_eq!(shown.status, StatusCode::OK, "{shown:?}");
     let new = mastio_pki::Certificate::from_pem(&certificate).unwrap().thumbprint();
     assert!(
-        shown.text.contains(&grouped(&new.to_string())) && shown.text.contains("1 agents"),
+        shown.text.contains(&grouped(&new.to_string())) && shown.text.contains("1 agent"),
         "{}",
         shown.text
     );
@@ -276,7 +279,7 @@ async fn the_dashboard_says_what_to_choose_and_offers_nothing_while_a_rotation_i
     let begun = rotate(&world, "mode=mint&transition=overlap").await;
     assert_eq!(begun.status, StatusCode::OK, "{begun:?}");
     let page = operator.get("/proxy/pki/rotate-ca").await.text;
-    assert!(!page.contains("name=\"mode\"") && page.contains("mastio pki abort"), "{page}");
+    assert!(!page.contains("name=\"mode\"") && page.contains("abort it"), "{page}");
     assert!(page.contains("href=\"/proxy/pki#rotation\""), "{page}");
     assert!(operator.get("/proxy/pki").await.text.contains("id=\"rotation\""));
 }

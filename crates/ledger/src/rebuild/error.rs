@@ -1,7 +1,7 @@
 //! Why the tree was not computed anew.
 
 use mastio_audit::Break;
-use mastio_core::OrgId;
+use mastio_core::{OrgId, counted};
 use mastio_jose::JwsError;
 use mastio_store::{ReadError, WriteError, audit::archive, sqlite::Database};
 
@@ -28,7 +28,8 @@ pub enum RebuildError {
     Broken(#[from] Break),
     /// There are fewer entries than were signed.
     #[error(
-        "the newest checkpoint has {signed} entries and only {entries} are here: they were cut off, or an older copy was put back; run mastio audit verify"
+        "the newest checkpoint has {} and only {entries} are here: the others were cut off, or an older copy was put back; run mastio audit verify",
+        counted(*signed, "entry", "entries")
     )]
     Cut {
         /// How many the checkpoint has.
@@ -38,7 +39,8 @@ pub enum RebuildError {
     },
     /// The entries are not those that were signed.
     #[error(
-        "the first {size} entries do not have the root that was signed for them: they were changed, and not the tree; keep the database and its data folder, and restore a backup"
+        "the first {} not have the root that was signed for them: they were changed, and not the tree; keep the database and its data folder, and restore a backup",
+        counted(*size, "entry does", "entries do")
     )]
     Changed {
         /// How many entries the checkpoint has.

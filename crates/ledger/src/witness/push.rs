@@ -5,6 +5,7 @@
 //! 18). Its answer alone is anybody's word, so it is asked for what it cosigned: that has our own signature, and only
 //! that stops us.
 
+use mastio_core::counted;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -207,14 +208,18 @@ impl Ledger {
             return match self.compare_with(name, Known { note, at: None }).await? {
                 true => Err(PushError::Contradicted(held)),
                 // Another process of ours was faster; the next checkpoint continues both.
-                false => Err(PushError::Refused(StatusCode::CONFLICT, format!("it has {held} entries"))),
+                false => Err(PushError::Refused(
+                    StatusCode::CONFLICT,
+                    format!("it has {}", counted(held, "entry", "entries")),
+                )),
             };
         }
         let split = SplitView {
             origin: request.checkpoint.unverified().origin.to_string(),
             known: request.checkpoint.to_string(),
             other: format!(
-                "the witness {name} says that it cosigned {held} entries which this checkpoint does not continue"
+                "the witness {name} says that it cosigned {} which this checkpoint does not continue",
+                counted(held, "entry", "entries")
             ),
             seen_at: self.authority.clock().now(),
             suspected_size: None,

@@ -15,7 +15,7 @@ use mastio_audit::{
     witness::{AddCheckpoint, Relation, RequestError},
 };
 use mastio_authority::{Outage, Refusal};
-use mastio_core::{Event, event::catalogue};
+use mastio_core::{Event, counted, event::catalogue};
 use mastio_store::{
     Unit,
     audit::witness::{self, SplitView, Witnessed},
@@ -46,7 +46,7 @@ pub enum AddError {
     #[error("no signature on the checkpoint is by a key that is known for this log")]
     Unsigned,
     /// Another size was cosigned last, or the same one with another root.
-    #[error("the checkpoint that was cosigned last has {size} entries")]
+    #[error("the checkpoint that was cosigned last has {}", counted(*size, "entry", "entries"))]
     Conflict {
         /// How many entries it has.
         size: u64,

@@ -1,5 +1,6 @@
 //! `mastio audit accept-restore`, beside a running server or a stopped one.
 
+use mastio_core::counted;
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
@@ -72,13 +73,17 @@ fn explain(loss: &Loss) {
     println!("The database {how}.");
     println!("  log                    {}", loss.origin);
     let signed = known.at.map_or_else(String::new, |at| format!(", signed {at}"));
-    println!("  last known checkpoint  {} over {} entries{signed}", said.origin, said.head.size);
+    println!(
+        "  last known checkpoint  {} over {}{signed}",
+        said.origin,
+        counted(said.head.size, "entry", "entries")
+    );
     if let Some(noticed) = &loss.noticed_at {
         println!("  noticed                {noticed}");
     }
     println!("  root                   {}", hex::encode(said.head.root));
     println!("  seen in                {}", loss.rewind.seen_in);
-    println!("  tree of this database  {} entries", loss.rewind.entries);
+    println!("  tree of this database  {}", counted(loss.rewind.entries, "entry", "entries"));
     println!(
         "  lost                   entries {} to {}, and what came after that checkpoint",
         loss.first, loss.last

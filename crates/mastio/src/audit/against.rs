@@ -6,7 +6,7 @@ use mastio_audit::{
     checkpoint::SignedCheckpoint,
     tree::{Peaks, Tree},
 };
-use mastio_core::hash_from_hex;
+use mastio_core::{counted, hash_from_hex};
 use mastio_ledger::checkpoint_file::CheckpointFile;
 use mastio_store::{
     audit::{
@@ -46,8 +46,8 @@ pub(super) fn held(path: &Path, saved: &SignedCheckpoint) -> Result<Held, String
     let peaks = peaks(&database, stored, org, expected.size)?;
     Ok(if peaks.size() < expected.size {
         Held::Contradicts(format!(
-            "the saved checkpoint has {} entries, and only {} of them are here: they were cut off, or an older copy was put back",
-            expected.size,
+            "the saved checkpoint has {}, and only {} of them here: the others were cut off, or an older copy was put back",
+            counted(expected.size, "entry", "entries"),
             peaks.size()
         ))
     } else if peaks.head() != expected {
@@ -86,7 +86,8 @@ fn peaks(database: &Database, stored: StoredTree, org: String, size: u64) -> Res
     let tiles = StoredTiles(database);
     let mut peaks = Tree::new(archived, &tiles).peaks().map_err(|error| {
         format!(
-            "the first {archived} entries are in an archive, and the stored tree does not have them ({error}): ask the Mastio for a bundle with \"against_size\": {size}"
+            "the first {} in an archive, and not in the stored tree ({error}): ask the Mastio for a bundle with \"against_size\": {size}",
+            counted(archived, "entry is", "entries are")
         )
     })?;
     let base = stored.base_seq.cast_signed();
@@ -130,8 +131,12 @@ fn other_log(
         .find(|restore| said.head.size > restore.lost_first.saturating_sub(stored.base_seq));
     Ok(lost.map(|restore| {
         format!(
-            "the saved checkpoint is of {} with {} entries; this log, {now}, is its successor after a restore, and entries {} to {} were lost: see audit.restored, entry {}",
-            said.origin, said.head.size, restore.lost_first, restore.lost_last, restore.seq
+            "the saved checkpoint is of {} with {}; this log, {now}, is its successor after a restore, and entries {} to {} were lost: see audit.restored, entry {}",
+            said.origin,
+            counted(said.head.size, "entry", "entries"),
+            restore.lost_first,
+            restore.lost_last,
+            restore.seq
         )
     }))
 }

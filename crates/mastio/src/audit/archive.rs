@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mastio_authority::boot;
 use mastio_config::{Database as DatabaseSetting, Settings, Source};
 use mastio_core::{
-    Clock, OrgId, Stamp, SystemClock, SystemRng,
+    Clock, OrgId, Stamp, SystemClock, SystemRng, counted,
     event::{Details, catalogue},
 };
 use mastio_ledger::{
@@ -134,8 +134,8 @@ fn agreed(job: &Job) -> Result<bool, Failure> {
         return Err("this deletes entries from the database; say --yes".into());
     }
     print!(
-        "{} entries ({} to {}) go into {} and are deleted from the database. Go on? [y/N] ",
-        job.span.entries(),
+        "{} ({} to {}) will go into {} and be deleted from the database. Go on? [y/N] ",
+        counted(job.span.entries(), "entry", "entries"),
         job.span.first,
         job.span.last,
         job.file

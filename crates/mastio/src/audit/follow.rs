@@ -5,6 +5,7 @@
 
 mod seen;
 
+use mastio_core::counted;
 use std::{path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -170,9 +171,16 @@ impl Log {
         self.still = if self.seen.newest() == Some(&newest) { self.still + 1 } else { 0 };
         (self.waiting, self.unproved) = (None, 0);
         self.seen.keep(newest).map_err(Alarm::Refused)?;
-        println!("ok           {origin} has {} entries, root {}", head.size, hex::encode(head.root));
+        println!(
+            "ok           {origin} has {}, root {}",
+            counted(head.size, "entry", "entries"),
+            hex::encode(head.root)
+        );
         if self.still > 0 && self.still.is_multiple_of(PATIENCE) {
-            println!("–            {origin} shows the same checkpoint since {} looks", self.still);
+            println!(
+                "–            {origin} shows the same checkpoint since {}",
+                counted(self.still, "look", "looks")
+            );
         }
         Ok(())
     }
@@ -181,13 +189,15 @@ impl Log {
     fn wait_for_proof(&mut self, note: SignedCheckpoint, why: &str) -> Result<(), Alarm> {
         self.unproved += 1;
         if self.unproved >= PATIENCE {
-            let why = format!("it is not proved since {} looks ({why})", self.unproved);
+            let why = format!("it is not proved since {} ({why})", counted(self.unproved, "look", "looks"));
             return Err(self.alarm(self.waiting.as_ref().unwrap_or(&note), &why));
         }
         let said = note.unverified();
         println!(
-            "–            {} shows {} entries and not their proof, look {} of {PATIENCE}: {why}",
-            said.origin, said.head.size, self.unproved
+            "–            {} shows {} without proof, look {} of {PATIENCE}: {why}",
+            said.origin,
+            counted(said.head.size, "entry", "entries"),
+            self.unproved
         );
         self.waiting.get_or_insert(note);
         Ok(())
@@ -197,8 +207,11 @@ impl Log {
     fn unknown(&self, said: &Checkpoint) -> String {
         match self.seen.newest().map(SignedCheckpoint::unverified) {
             Some(last) => format!(
-                "{} was handed over to {}, with {} entries where {} were seen: an older database was restored. Look at the entry audit.restored, and pass the new key with --log-key",
-                last.origin, said.origin, said.head.size, last.head.size
+                "{} was handed over to {}, with {} where {} had been seen: an older database was restored. Look at the entry audit.restored, and pass the new key with --log-key",
+                last.origin,
+                said.origin,
+                counted(said.head.size, "entry", "entries"),
+                last.head.size
             ),
             None => format!("the log is {}, and no --log-key is of that name", said.origin),
         }
@@ -209,8 +222,9 @@ impl Log {
         let new = newest.unverified().head;
         if old.size > new.size {
             return Err(Alarm::Contradiction(format!(
-                "{} entries were seen, and now there are {}",
-                old.size, new.size
+                "{} seen, and now {} there",
+                counted(old.size, "entry was", "entries were"),
+                counted(new.size, "is", "are")
             )));
         }
         let handle = Handle::current();

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use mastio_config::{Database as DatabaseSetting, Settings, Source};
-use mastio_core::{OrgId, SystemClock, SystemRng};
+use mastio_core::{OrgId, SystemClock, SystemRng, counted};
 use mastio_ledger::rebuild::{Rebuilt, rebuild_tree};
 use mastio_store::{Store, config, sqlite::Database};
 
@@ -65,7 +65,9 @@ fn report(rebuilt: Rebuilt) {
     let Rebuilt { size, checkpoint_size, replaced, removed, rewind_withdrawn } = rebuilt;
     println!("the entries verify, and have the root of the checkpoint over {checkpoint_size} of them");
     println!(
-        "rebuilt: the tree has {size} entries; {replaced} tiles were written anew and {removed} removed"
+        "rebuilt: the tree has {}; {} written anew and {removed} removed",
+        counted(size, "entry", "entries"),
+        counted(replaced, "tile was", "tiles were")
     );
     if rewind_withdrawn {
         println!("the damage had been taken for a rewind (audit.rolled_back): that is withdrawn");

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Args;
 use indicatif::ProgressBar;
 use mastio_config::{Database as DatabaseSetting, Settings, Source};
-use mastio_core::{OrgId, SystemClock, SystemRng};
+use mastio_core::{OrgId, SystemClock, SystemRng, counted};
 use mastio_ledger::archive::{drop_restored, restore};
 use mastio_store::{Store, config, sqlite::Database};
 use serde_json::{Value, json};
@@ -83,7 +83,7 @@ async fn restored(store: &Store, org: &OrgId, arguments: &Arguments) -> Result<V
 async fn dropped(store: &Store, org: &OrgId, arguments: &Arguments) -> Result<Value, Failure> {
     let entries = drop_restored(store, org, &who()).await?;
     if !arguments.json {
-        println!("dropped {entries} entries; they stay in their archives");
+        println!("dropped {}; what was dropped stays in its archive", counted(entries, "entry", "entries"));
     }
     Ok(json!({ "dropped": entries }))
 }

@@ -4,7 +4,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use mastio_client::{Admin, Agent, Client, ClientError, Identity};
 use mastio_config::Settings;
-use mastio_core::{AgentId, Clock, Rng, SpiffeId, SystemClock, SystemRng};
+use mastio_core::{AgentId, Clock, Rng, SpiffeId, SystemClock, SystemRng, counted};
 use mastio_jose::SigningKey;
 use mastio_pki::{CsrKind, Issuer, KeyPair, profile};
 use mastio_store::audit::verify_file;
@@ -107,7 +107,10 @@ pub(crate) async fn walk(base: String, settings: Settings, mut steps: Steps) -> 
         findings.iter().all(|finding| finding.result.is_ok()) && entries >= 10,
         "the audit chain verifies",
     )?;
-    steps.done("audit", &format!("{entries} entries verified from the file, without the server"));
+    steps.done(
+        "audit",
+        &format!("{} verified from the file, without the server", counted(entries, "entry", "entries")),
+    );
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use mastio_authority::doctor::{self, CaOutlook, Diagnosis, Finding, Level, Patient};
 use mastio_config::{Settings, Source};
-use mastio_core::Stamp;
+use mastio_core::{Stamp, counted};
 use mastio_store::sqlite::Database;
 
 use super::Failure;
@@ -62,7 +62,7 @@ fn diagnose(arguments: &Arguments) -> Result<Diagnosis, Failure> {
         bar.set_length(total);
         bar.set_position(done);
         if lines && done > 0 && done.is_multiple_of(LINE_EVERY) {
-            eprintln!("looked at {done} of {total} agents");
+            eprintln!("looked at {done} of {}", counted(total, "agent", "agents"));
         }
     });
     bar.finish_and_clear();
@@ -95,7 +95,11 @@ fn in_words(diagnosis: &Diagnosis) -> String {
     );
     let count = |level| diagnosis.findings.iter().filter(|finding| finding.level == level).count();
     let (problems, advice) = (count(Level::Problem), count(Level::Advice));
-    lines.push(format!("\n{problems} kinds of problems, {advice} pieces of advice"));
+    lines.push(format!(
+        "\n{}, {}",
+        counted(problems, "kind of problem", "kinds of problems"),
+        counted(advice, "piece of advice", "pieces of advice")
+    ));
     lines.join("\n")
 }
 
@@ -123,13 +127,13 @@ fn ca(ca: &CaOutlook) -> String {
     let lost = if ca.compromised { ", compromised" } else { "" };
     let cut = if ca.cut { ", its certificates log in no more" } else { "" };
     format!(
-        "  {} {} {}, until {}\n      {}; {} active agents{connects}{cut}{lost}",
+        "  {} {} {}, until {}\n      {}; {}{connects}{cut}{lost}",
         ca.state.as_str(),
         ca.kind,
         ca.subject,
         day(ca.not_after),
         ca.thumbprint,
-        ca.agents
+        counted(ca.agents, "active agent", "active agents")
     )
 }
 

@@ -1,5 +1,6 @@
 //! `mastio pki rotate`: asks a running Mastio for another Org CA.
 
+use mastio_core::counted;
 use std::{
     fs,
     io::{self, IsTerminal, Write},
@@ -175,9 +176,13 @@ fn told(done: &Value) -> String {
             text(done, "rotation_id")
         ),
         _ => format!(
-            "{new} is the Org CA, until {}\n{} agents need new certificates",
+            "{new} is the Org CA, until {}\n{}",
             text(done, "not_after"),
-            done["agents_invalidated"]
+            counted(
+                done["agents_invalidated"].as_u64().unwrap_or(0),
+                "agent needs a new certificate",
+                "agents need new certificates"
+            )
         ),
     }
 }

@@ -14,7 +14,7 @@ use mastio_authority::{
     rotation::{Plan, Preflight, Rotated, Source as NewRoot, Upload},
 };
 use mastio_config::{Database as DatabaseSetting, Settings, Source};
-use mastio_core::{SystemClock, SystemRng};
+use mastio_core::{SystemClock, SystemRng, counted};
 use mastio_store::{Unit, rotations::Transition, sqlite::Database};
 use tempfile::TempDir;
 
@@ -132,5 +132,8 @@ fn show(preflight: &Preflight) {
 
 fn tell(rotated: &Rotated) {
     println!("rotated: {} is the Org CA now", rotated.fingerprint);
-    println!("start the Mastio, then give {} agents new certificates (rotate-cert)", rotated.agents.total());
+    println!(
+        "start the Mastio, then give {} (rotate-cert)",
+        counted(rotated.agents.total(), "agent a new certificate", "agents new certificates")
+    );
 }

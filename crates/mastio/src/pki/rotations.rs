@@ -1,5 +1,6 @@
 //! `mastio pki rotations`, `rotation`, `pause`, `resume`, `abort` and `advance`: rotations of a running Mastio.
 
+use mastio_core::counted;
 use std::{io::IsTerminal, time::Duration};
 
 use clap::Args;
@@ -113,7 +114,9 @@ fn operators_work(now: &Value) -> String {
     match (byoca, spiffe) {
         (0, 0) => String::new(),
         _ => format!(
-            "\nyour work: {byoca} BYOCA agents need certificates of the new root, {spiffe} SPIFFE agents its trust file"
+            "\nyour work: {} of the new root, {}",
+            counted(byoca, "BYOCA agent needs a certificate", "BYOCA agents need certificates"),
+            counted(spiffe, "SPIFFE agent needs its trust file", "SPIFFE agents need its trust file")
         ),
     }
 }

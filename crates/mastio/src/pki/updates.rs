@@ -1,5 +1,6 @@
 //! `mastio pki updates`: framework updates of a running Mastio, by its API.
 
+use mastio_core::counted;
 use std::{fs, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
@@ -130,7 +131,10 @@ async fn post(server: &Server, id: &str, what: &str, body: &Value) -> Result<Vec
 fn line(update: &Value) -> String {
     let text = |name: &str| update[name].as_str().unwrap_or("-").to_owned();
     let progress = match (&update["progress"]["done"], &update["progress"]["total"]) {
-        (Value::Number(done), Value::Number(total)) => format!(" ({done} of {total} certificates)"),
+        (Value::Number(done), Value::Number(total)) => {
+            let total = total.as_u64().unwrap_or(0);
+            format!(" ({done} of {})", counted(total, "certificate", "certificates"))
+        }
         _ => String::new(),
     };
     format!(
