@@ -3,8 +3,10 @@
 //!
 //! A [`Migration`] says what it is, whether it is needed, and what it would write; everything else is the same for all:
 //! [`detect`] proposes it at each start, a critical one halts signing ([`Standing::halting`]), [`Authority::apply_update`]
-//! keeps a snapshot and then makes the change in one unit, [`Authority::roll_back_update`] takes it back in one.
+//! keeps rotations out, keeps a snapshot, and then makes the change in one unit; [`Authority::roll_back_update`] takes it
+//! back in one.
 
+mod adopted;
 mod apply;
 mod detect;
 mod error;
@@ -16,13 +18,14 @@ mod parked_keys;
 mod roll_back;
 mod snapshot;
 mod standing;
+mod under_way;
 
 use std::time::Duration;
 
 pub use self::{
     apply::Applied,
     detect::detect,
-    error::UpdateError,
+    error::{UpdateError, UpdateUnderWay},
     leaves::Progress,
     listed::{Kept, Listed},
     migration::{Criticality, Enrollment, Kind, Migration, Plan, Scene},
@@ -30,6 +33,7 @@ pub use self::{
     standing::Standing,
 };
 use self::{org_ca_path_len::OrgCaPathLen, parked_keys::ParkedKeys};
+pub(crate) use self::{snapshot::looked_after, under_way::interrupted};
 #[cfg(doc)]
 use crate::Authority;
 

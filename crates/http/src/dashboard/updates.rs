@@ -94,7 +94,7 @@ fn row(app: &App, update: &Listed) -> Row {
 pub(super) async fn badge(State(app): Shared, Session(_): Session) -> Html<String> {
     let trust = app.authority.trust();
     let class = if trust.updates.critical { "revoked" } else { "pending" };
-    Html(match trust.updates.pending() {
+    Html(match trust.updates.waiting() {
         0 => String::new(),
         count => {
             format!("<span class=\"badge {class}\">{count}<span class=\"hidden\"> pending</span></span>")
