@@ -181,7 +181,10 @@ impl Boot<'_> {
             .ok_or_else(|| mint("the root is gone right after it was stored"))?;
         match &trust.halt {
             Some(halt @ Halt::PendingUpdate(migration_id)) => {
-                tracing::error!(migration_id, "cullis_proxy_sign_halt_pending_migration: {halt}");
+                tracing::error!(
+                    migration_id,
+                    "cullis_proxy_sign_halt_pending_migration: {halt}; apply it: mastio pki updates apply {migration_id}"
+                );
             }
             Some(halt) => tracing::error!("cullis_proxy_sign_halt_pending_migration: {halt}"),
             None => {}

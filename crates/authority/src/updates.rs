@@ -33,7 +33,10 @@ pub use self::{
     standing::Standing,
 };
 use self::{org_ca_path_len::OrgCaPathLen, parked_keys::ParkedKeys};
-pub(crate) use self::{snapshot::looked_after, under_way::interrupted};
+pub(crate) use self::{
+    snapshot::{Snapshot, looked_after},
+    under_way::interrupted,
+};
 #[cfg(doc)]
 use crate::Authority;
 

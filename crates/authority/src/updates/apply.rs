@@ -9,7 +9,7 @@ use mastio_store::{
 };
 
 use super::{Migration, Plan, Scene, UpdateError, detect::settle, registered, under_way::failed};
-use crate::{Authority, Outage, admin::Operator, evidence::Identity};
+use crate::{Authority, Outage, admin::Operator};
 
 /// An update that was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Authority {
         let applied = self.change(migration, strategy, &under_way).await;
         self.updating.progress.begin(None, 0);
         match &applied {
-            Ok(_) => self.show_new_root().await,
+            Ok(_) => self.settle().await,
             Err(error) => self.give_update_up(&under_way, error).await,
         }
         applied
@@ -121,7 +121,6 @@ impl Authority {
         let Some(up) = up else {
             let at = self.clock.now();
             self.commit(settle(over, id, at)).await?;
-            self.reload_now().await;
             return Ok(Applied { migration: id, strategy: None, at, reissued_leaves: 0 });
         };
         let snapshot = updates::keep_snapshot(id, &up.snapshot.json(), self.clock.now());
@@ -143,7 +142,6 @@ impl Authority {
             by: under_way.begun_by.clone(),
         };
         self.commit(unit.write(updates::mark_applied(id, at)).tell(Event::new(&event))).await?;
-        self.reload_now().await;
         Ok(Applied { migration: id, strategy, at, reissued_leaves: count })
     }
 
@@ -158,25 +156,6 @@ impl Authority {
                 migration_id = under_way.migration,
                 %error,
                 "that an update is over could not be written; it is tried again within a minute"
-            );
-        }
-    }
-
-    /// The files beside the database say which root this is. The TLS files follow by themselves within a second.
-    pub(super) async fn show_new_root(self: &Arc<Self>) {
-        let authority = Arc::clone(self);
-        let write = move || {
-            let (trust, path) = (authority.trust(), authority.store.database().path());
-            let identity = Identity::of(&trust.org, &trust.root).write(path);
-            identity
-                .map_err(|error| error.to_string())
-                .and(authority.write_copies().map_err(|error| error.to_string()))
-        };
-        let written = tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string());
-        if let Err(error) = written.flatten() {
-            tracing::warn!(
-                error,
-                "the files that name the root could not be written; the next start writes them"
             );
         }
     }

@@ -73,11 +73,11 @@ impl Migration for OrgCaPathLen {
         let rekey = strategy != Some(REISSUE);
         let days = READABLE_SNAPSHOT_LIFE.as_secs() / 86_400;
         let kept = match scene.custody.is_sealed() {
-            true => "the snapshot holds the old root key, sealed".to_owned(),
-            false => format!("the snapshot holds the old root key, READABLE, and is wiped after {days} days"),
+            true => "its key is sealed in it".to_owned(),
+            false => format!("its key is READABLE in it, and it is wiped after {days} days"),
         };
         let end = root.not_after();
-        let mut steps = vec![format!("a snapshot of the Org CA is kept: {kept}")];
+        let mut steps = vec![format!("a snapshot of the Org CA is kept for the way back: {kept}")];
         steps.extend(if rekey {
             vec![
                 format!("a root with a new RSA-4096 key takes its place: {}, path length 1, until {end} as before", root.subject()),

@@ -76,9 +76,7 @@ impl Authority {
         if let Err(error) = self.commit(unit).await {
             return Err(self.why_not_back(error));
         }
-        self.reload_now().await;
-        self.show_new_root().await;
-        self.forget_snapshot().await;
+        self.settle().await;
         if let Err(error) = self.forget_leaves(id).await {
             tracing::warn!(%error, "leaves that count no more could not be deleted; it is tried again");
         }
@@ -132,15 +130,11 @@ impl Authority {
             by: operator.map(|operator| operator.fingerprint.clone()),
         };
         self.commit(Unit::of(Event::new(&event)).write_all(snapshot.wipe())).await.map_err(Outage::from)?;
-        self.forget_snapshot().await;
-        Ok(())
-    }
-
-    /// The key that a snapshot held is in no file any more.
-    async fn forget_snapshot(&self) {
+        // The key that it held is in no file any more.
         if let Err(error) = self.store.forget_deleted().await {
             tracing::warn!(%error, "the key of a snapshot may be readable in the write-ahead log until the next stop");
         }
+        Ok(())
     }
 
     /// Ends an update that the database failed, wipes snapshots whose readable keys have lain long enough, settles updates

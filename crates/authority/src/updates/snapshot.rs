@@ -55,7 +55,7 @@ impl Snapshot {
     }
 
     /// What is in the row.
-    pub(super) fn read(row: &SnapshotRow) -> Result<Self, UpdateError> {
+    pub(crate) fn read(row: &SnapshotRow) -> Result<Self, UpdateError> {
         match serde_json::from_str(&row.json) {
             Ok(Value::Object(members)) => Ok(Self(members)),
             _ => Err(UpdateError::Snapshot("it is no JSON object; restore a backup".to_owned())),
@@ -67,7 +67,7 @@ impl Snapshot {
     }
 
     /// Whether we wrote it, or the Python implementation.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.0.contains_key(FORMAT)
     }
 
@@ -89,7 +89,7 @@ impl Snapshot {
     }
 
     /// A certificate that must be there.
-    pub(super) fn certificate(&self, name: &str) -> Result<Certificate, UpdateError> {
+    pub(crate) fn certificate(&self, name: &str) -> Result<Certificate, UpdateError> {
         let certificate = Certificate::from_pem(self.text(name)?);
         certificate.map_err(|error| UpdateError::Snapshot(format!("its {name} cannot be read: {error}")))
     }
