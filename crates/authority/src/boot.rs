@@ -165,6 +165,7 @@ impl Boot<'_> {
         let admin_hash = self.admin_secret()?;
         write(store, &mut told, admin_hash.write).await?;
         write(store, &mut told, updates::detect(self.database, self.custody, self.clock.now())?).await?;
+        updates::tell_halves(self.database, self.custody)?;
         let cookie_key = self.cookie_key();
         write(store, &mut told, self.sessions(&cookie_key)?).await?;
         write(store, &mut told, self.password()?).await?;

@@ -22,6 +22,11 @@ mod under_way;
 
 use std::time::Duration;
 
+pub(crate) use self::{
+    adopted::{is_by_halves, tell_halves},
+    snapshot::{Snapshot, looked_after},
+    under_way::interrupted,
+};
 pub use self::{
     apply::Applied,
     detect::detect,
@@ -33,10 +38,6 @@ pub use self::{
     standing::Standing,
 };
 use self::{org_ca_path_len::OrgCaPathLen, parked_keys::ParkedKeys};
-pub(crate) use self::{
-    snapshot::{Snapshot, looked_after},
-    under_way::interrupted,
-};
 #[cfg(doc)]
 use crate::Authority;
 

@@ -34,6 +34,9 @@ macro_rules! kinds {
 }
 
 kinds! {
+    UpdateByHalves: Problem, "update_by_halves",
+        "the Python implementation replaced the Org CA by an update and left the intermediate below the old one: agents are refused with the certificates that they hold",
+        "do this before anything else that is said of CAs: mastio pki updates rollback takes it back, and agents go on; then repair the root here (docs/updates.md)";
     CaMissing: Problem, "ca_missing",
         "there is no active CA of a kind that must be there",
         "restore the newest backup; do not start the server on this database";
@@ -55,9 +58,6 @@ kinds! {
     PathLengthZero: Problem, "path_length_zero",
         "the Org CA allows no CA below it, so strict clients refuse every chain; signing is halted unless the update was set aside",
         "apply the update that makes it again: mastio pki updates apply 2026-04-23-org-ca-pathlen-1 shows what that does; or rotate the Org CA: docs/rotate-ca.md";
-    UpdateByHalves: Problem, "update_by_halves",
-        "the Python implementation replaced the Org CA by an update and left the intermediate below the old one: agents are refused with the certificates that they hold",
-        "take it back, which agents go on with: mastio pki updates rollback; then repair the root here (docs/updates.md)";
     Expired: Problem, "expired",
         "a certificate of the Mastio itself is past its end",
         "a server's or signing certificate: start the server, which renews them; an intermediate: mastio pki rotate-intermediate; the Org CA: mastio pki rotate";

@@ -1,10 +1,9 @@
 //! What framework updates left: keys in their snapshots, and a root that the Python implementation replaced by halves.
 
-use mastio_pki::Certificate;
 use mastio_store::{ReadError, keys::CaKind, updates::snapshots};
 
 use super::{Kind, Notes, Patient, cas::Registry};
-use crate::updates::Snapshot;
+use crate::updates::{Snapshot, is_by_halves};
 
 pub(super) fn examine(
     patient: &Patient<'_>,
@@ -14,34 +13,21 @@ pub(super) fn examine(
     for row in snapshots(patient.database)? {
         let Ok(snapshot) = Snapshot::read(&row) else { continue };
         let id = &row.migration;
-        if !snapshot.is_sealed() {
-            match (patient.settings.at_rest_passphrase.is_some(), snapshot.wiped_after()) {
-                (true, _) => {
-                    notes.find(Kind::KeysBare, format!("the snapshot of {id} in migration_state_backups"))
-                }
-                (false, Some(after)) => {
-                    notes.find(Kind::SnapshotReadable, format!("{id}, wiped after {after}"))
-                }
-                (false, None) => {
-                    notes.find(Kind::SnapshotReadable, format!("{id}; the next start sets its time"))
-                }
-            }
+        let readable = match snapshot.wiped_after() {
+            Some(after) => format!("the snapshot of {id}, wiped after {after}"),
+            None => format!("the snapshot of {id}; the next start sets the time after which it is wiped"),
+        };
+        match (snapshot.is_sealed(), patient.settings.at_rest_passphrase.is_some()) {
+            (true, _) => {}
+            (false, true) => notes.find(Kind::KeysBare, format!("the snapshot of {id}")),
+            (false, false) => notes.find(Kind::SnapshotReadable, readable),
         }
-        if is_by_halves(registry, &snapshot) {
+        let active = |kind| registry.active(kind).map(|ca| &ca.certificate);
+        if let (Some(root), Some(below)) = (active(CaKind::Root), active(CaKind::Intermediate))
+            && is_by_halves(&snapshot, root, below)
+        {
             notes.find(Kind::UpdateByHalves, id);
         }
     }
     Ok(())
-}
-
-/// Whether the intermediate is below the root of before and not below that of today.
-fn is_by_halves(registry: &Registry, snapshot: &Snapshot) -> bool {
-    let (Some(root), Some(below)) = (registry.active(CaKind::Root), registry.active(CaKind::Intermediate))
-    else {
-        return false;
-    };
-    let signed = |root: &Certificate| below.certificate.is_signed_by(root);
-    !snapshot.is_ours()
-        && !signed(&root.certificate)
-        && snapshot.certificate("org_ca_cert_pem").is_ok_and(|before| signed(&before))
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use mastio_custody::CaKey;
+use mastio_custody::{CaKey, Custody};
 use mastio_pki::{Certificate, pem};
 use mastio_store::{
     Statement,
@@ -17,6 +17,8 @@ use mastio_store::{
         leaves::{self, Living},
     },
     keys::CaKind,
+    sqlite::Database,
+    updates::snapshots,
 };
 use serde_json::Value;
 
@@ -25,7 +27,7 @@ use super::{
     org_ca_path_len::{custody_ca, entry, held_root},
     snapshot::Snapshot,
 };
-use crate::lifecycle::pinned_leaf;
+use crate::{boot::BootError, lifecycle::pinned_leaf};
 
 /// How many agents are looked at at once.
 const PORTION: u32 = 1000;
@@ -37,6 +39,37 @@ pub(super) const WAY_BACK: &[&str] = &[
     "the migration is not proposed any more, and nothing halts; to repair the root here, delete its row in \
      pending_updates, restart, and apply it again",
 ];
+
+/// Whether the intermediate is below the root that `snapshot` holds and not below that of today: what agents hold is
+/// refused then.
+pub(crate) fn is_by_halves(snapshot: &Snapshot, root: &Certificate, below: &Certificate) -> bool {
+    !snapshot.is_ours()
+        && !below.is_signed_by(root)
+        && snapshot.certificate("org_ca_cert_pem").is_ok_and(|before| below.is_signed_by(&before))
+}
+
+/// Says so in the log of every start.
+///
+/// # Errors
+/// When the database or a key cannot be read.
+pub(crate) fn tell_halves(database: &Database, custody: &dyn Custody) -> Result<(), BootError> {
+    let (Some(root), Some(below)) = (custody.load(CaKind::Root)?, custody.load(CaKind::Intermediate)?) else {
+        return Ok(());
+    };
+    for row in snapshots(database)? {
+        let by_halves = |read: &Snapshot| is_by_halves(read, &root.certificate, &below.certificate);
+        if Snapshot::read(&row).as_ref().is_ok_and(by_halves) {
+            tracing::error!(
+                migration_id = row.migration,
+                "the Python implementation replaced the Org CA and left the intermediate below the old one: agents are \
+                 refused with the certificates that they hold; take it back: mastio pki updates rollback {} \
+                 (docs/updates.md)",
+                row.migration
+            );
+        }
+    }
+    Ok(())
+}
 
 /// The statements of the way back, if it is one still.
 pub(super) fn down(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {

@@ -36,7 +36,7 @@ pub fn snapshots(database: &Database) -> Result<Vec<SnapshotRow>, ReadError> {
 /// Sets every character of a snapshot to another one, where it lies. A text longer than a page is on pages of its own, and
 /// what SQLite takes out of use it does not overwrite: a key would stay readable in the file.
 macro_rules! blank {
-    ($condition:literal) => {
+    ($condition:expr) => {
         concat!(
             "UPDATE migration_state_backups SET snapshot_json = \
              substr(hex(zeroblob(octet_length(snapshot_json))), 1, octet_length(snapshot_json)) \
@@ -46,18 +46,28 @@ macro_rules! blank {
     };
 }
 
+/// Whether the snapshot of `?1` may go: an earlier life of the row left it, or the existing system did, whose snapshots
+/// have no member `format`.
+macro_rules! outlived {
+    () => {
+        "(EXISTS (SELECT 1 FROM pending_updates WHERE migration_id = ?1 AND status = 'pending') \
+         OR CASE WHEN json_valid(migration_state_backups.snapshot_json) \
+            THEN json_extract(migration_state_backups.snapshot_json, '$.format') END IS NULL)"
+    };
+}
+
 /// Keeps a snapshot of a migration that waits, in the place of one that an earlier life of its row left. A retry of one
 /// that failed keeps the snapshot of the first time.
 #[must_use]
 pub fn keep_snapshot(migration: &str, json: &str, at: Stamp) -> [Statement; 2] {
-    let blank =
-        blank!("EXISTS (SELECT 1 FROM pending_updates WHERE migration_id = ?1 AND status = 'pending')");
-    let keep = "INSERT INTO migration_state_backups (migration_id, created_at, snapshot_json) VALUES (?1, ?2, ?3) \
+    let keep = concat!(
+        "INSERT INTO migration_state_backups (migration_id, created_at, snapshot_json) VALUES (?1, ?2, ?3) \
          ON CONFLICT (migration_id) DO UPDATE SET created_at = excluded.created_at, \
-             snapshot_json = excluded.snapshot_json \
-         WHERE EXISTS (SELECT 1 FROM pending_updates WHERE migration_id = ?1 AND status = 'pending')";
+             snapshot_json = excluded.snapshot_json WHERE ",
+        outlived!()
+    );
     [
-        Statement::any(blank, vec![migration.into()]),
+        Statement::any(blank!(outlived!()), vec![migration.into()]),
         Statement::any(keep, vec![migration.into(), at.into(), json.into()]),
     ]
 }

@@ -154,6 +154,23 @@ async fn an_update_that_was_applied_at_the_second_try_is_taken_back() {
     assert_eq!(seen(&authority, &world, &holders[0]).await, before);
 }
 
+/// What the existing system tried, and could not finish, is tried here; its snapshot knows nothing of what is here.
+#[tokio::test]
+async fn an_update_that_the_existing_system_failed_is_taken_back_to_what_was_here() {
+    for snapshot in ["{\"org_ca_cert_pem\": \"x\"}", "nothing"] {
+        let world = legacy();
+        let (authority, holders) = halted(&world, &[], &["alice"]).await;
+        let before = seen(&authority, &world, &holders[0]).await;
+        world.sql(&format!(
+            "UPDATE pending_updates SET status = 'failed'; \
+             INSERT INTO migration_state_backups VALUES ('{PATH_LEN}', '2026-04-23T19:08:12+00:00', '{snapshot}')"
+        ));
+        authority.apply_update(PATH_LEN, None, &operator()).await.unwrap();
+        authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+        assert_eq!(seen(&authority, &world, &holders[0]).await, before);
+    }
+}
+
 #[tokio::test]
 async fn a_failed_update_is_set_aside_by_rolling_it_back() {
     let world = legacy();
