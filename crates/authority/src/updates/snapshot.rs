@@ -21,8 +21,14 @@ const WIPED_AFTER: &str = "wiped_after";
 const KEY_MARK: &str = "PRIVATE KEY-----";
 
 /// A snapshot: named texts, and keys as custody wraps them.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Snapshot(Map<String, Value>);
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("is_sealed", &self.is_sealed()).finish_non_exhaustive()
+    }
+}
 
 impl Snapshot {
     /// An empty one, which says how its keys are kept.

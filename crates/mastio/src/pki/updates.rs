@@ -116,9 +116,11 @@ impl Order {
     fn watched(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let plain = !std::io::stderr().is_terminal();
         let bar = ProgressBar::new(0).with_style(style());
+        let watcher = thread::current();
         thread::scope(|scope| {
             let asked = || {
                 let answer = self.running.ask_for(PATIENCE, Method::POST, path, Some(body));
+                watcher.unpark();
                 answer.map_err(|error| error.to_string())
             };
             let asked = scope.spawn(asked);

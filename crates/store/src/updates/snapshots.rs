@@ -5,14 +5,20 @@ use mastio_core::Stamp;
 use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
 
 /// What was before a migration was applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SnapshotRow {
     /// Of which migration.
     pub migration: String,
     /// When it was taken.
     pub created_at: Stamp,
-    /// What it holds, in JSON.
+    /// What it holds, in JSON: readable keys, too, where there is no passphrase.
     pub json: String,
+}
+
+impl std::fmt::Debug for SnapshotRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotRow").field("migration", &self.migration).finish_non_exhaustive()
+    }
 }
 
 /// All snapshots.

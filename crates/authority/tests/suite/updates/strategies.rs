@@ -205,7 +205,8 @@ async fn a_long_update_shows_how_far_it_is() {
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200) INSERT INTO internal_agents \
          (agent_id, display_name, cert_pem, created_at) SELECT printf('acme::bulk-%06d', i), '', cert_pem, created_at \
          FROM n, internal_agents; \
-         INSERT OR IGNORE INTO agent_certs SELECT a.agent_id, thumbprint, spki_sha256, not_after \
+         INSERT OR IGNORE INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after) \
+         SELECT a.agent_id, thumbprint, spki_sha256, not_after \
          FROM internal_agents a, agent_certs",
     );
     let applying = Arc::clone(&authority);
