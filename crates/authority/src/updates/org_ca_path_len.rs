@@ -5,7 +5,7 @@
 //! its key and its name under the new root, so that the certificates which agents hold have a chain, too. `reissue`
 //! makes the root's certificate again for its own key, and nothing else (contract `pki.md`, "better than both" 1).
 
-use mastio_core::{Stamp, Thumbprint};
+use mastio_core::{Stamp, Thumbprint, counted};
 use mastio_custody::{CaKey, Custody};
 use mastio_pki::{Certificate, Issuer, KeyPair, lineage, profile};
 use mastio_store::{
@@ -85,7 +85,7 @@ impl Migration for OrgCaPathLen {
                 format!(
                     "the leaves of {} are made again: subject, key, alternative names and dates stay, serial numbers \
                      are fresh; the certificates that agents hold go on",
-                    agents(census.managed)
+                    counted(census.managed, "agent", "agents")
                 ),
                 "clients that know the old CA file only cannot follow a root of path length 0: they fetch /pki/ca.crt".to_owned(),
             ]
@@ -99,7 +99,7 @@ impl Migration for OrgCaPathLen {
             steps.push(format!(
                 "{} with certificates of their organisation stay as they are: enroll them again with certificates below \
                  the new root before the old one ends",
-                agents(census.byoca)
+                counted(census.byoca, "agent", "agents")
             ));
         }
         steps.push("the halt ends, and the TLS files are written anew, without a restart".to_owned());
@@ -156,11 +156,6 @@ impl Migration for OrgCaPathLen {
         statements.extend(step_back(scene, CaKind::Intermediate, &below.certificate, &old)?);
         Ok(statements)
     }
-}
-
-/// So many of them, in words.
-fn agents(count: u64) -> String {
-    if count == 1 { "1 agent".to_owned() } else { format!("{count} agents") }
 }
 
 fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey, snapshot: Snapshot) -> Result<Up, UpdateError> {

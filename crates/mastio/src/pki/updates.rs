@@ -5,6 +5,7 @@ use std::{io::IsTerminal, thread, time::Duration};
 use clap::{Args, Subcommand};
 use http::Method;
 use indicatif::ProgressBar;
+use mastio_core::counted;
 use serde_json::{Value, json};
 
 use super::{
@@ -131,7 +132,7 @@ impl Order {
                 bar.set_position(done);
                 bar.set_message("certificates");
                 if plain {
-                    eprintln!("{done} of {total} certificates");
+                    eprintln!("{done} of {}", counted(total, "certificate", "certificates"));
                 }
             }
             bar.finish_and_clear();
@@ -161,9 +162,9 @@ fn said(id: &str, answer: &Value) -> String {
     match (answer["status"].as_str(), answer["strategy"].as_str()) {
         (Some("applied"), None) => format!("{id} is applied"),
         (Some("applied"), Some(strategy)) => format!(
-            "{id} is applied ({strategy}), with {} certificates of agents reissued\n\
+            "{id} is applied ({strategy}), with {} of agents reissued\n\
              clients that keep a CA file need that of now: /pki/ca.crt",
-            answer["reissued_leaves"]
+            counted(answer["reissued_leaves"].as_u64().unwrap_or(0), "certificate", "certificates")
         ),
         _ => format!("{id} is rolled back: what was before is again, and it is not proposed any more"),
     }
@@ -179,7 +180,9 @@ fn line(update: &Value) -> String {
         text(update, "description")
     )];
     match certificates(update) {
-        Some((done, total)) => lines.push(format!("being applied: {done} of {total} certificates")),
+        Some((done, total)) => {
+            lines.push(format!("being applied: {done} of {}", counted(total, "certificate", "certificates")))
+        }
         None if update["progress"].is_object() => lines.push("being applied".to_owned()),
         None => {}
     }

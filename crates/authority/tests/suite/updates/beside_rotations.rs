@@ -34,7 +34,7 @@ fn told<T: std::fmt::Debug, E: Refusal>(refused: Result<T, E>) -> (u16, &'static
 async fn rotations(authority: &Arc<Authority>) -> Vec<(&'static str, (u16, &'static str, String))> {
     let by = operator();
     let candidate = || authority.candidate(&Source::Mint).unwrap();
-    let question = |dry_run| Question { dry_run, grace: GraceDays::FORTNIGHT };
+    let question = |dry_run| Question { dry_run, grace: GraceDays::FORTNIGHT, instead_of: None };
     vec![
         ("plan of a cut", told(authority.preflight(&candidate(), &CUT).await)),
         ("plan of an overlap", told(authority.preflight(&candidate(), &OVERLAP).await)),
@@ -123,7 +123,7 @@ async fn what_begins_after_the_last_look_is_refused_by_the_unit() {
     world.sql("DROP TRIGGER sneak");
     authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
     sneaks("BEFORE UPDATE ON pki_cas", UPDATE);
-    let question = Question { dry_run: false, grace: GraceDays::FORTNIGHT };
+    let question = Question { dry_run: false, grace: GraceDays::FORTNIGHT, instead_of: None };
     let refused = authority.rotate_intermediate(question, &operator()).await;
     assert_eq!(reason(refused), (409, "rotation_raced"));
     sneaks("BEFORE UPDATE ON pending_updates", &rotation);
