@@ -179,12 +179,10 @@ fn line(update: &Value) -> String {
         update["status"].as_str().unwrap_or("not needed"),
         text(update, "description")
     )];
-    match certificates(update) {
-        Some((done, total)) => {
-            lines.push(format!("being applied: {done} of {}", counted(total, "certificate", "certificates")))
-        }
-        None if update["progress"].is_object() => lines.push("being applied".to_owned()),
-        None => {}
+    if let Some((done, total)) = certificates(update) {
+        lines.push(format!("being applied: {done} of {}", counted(total, "certificate", "certificates")));
+    } else if update["progress"].is_object() {
+        lines.push("being applied".to_owned());
     }
     if let Some(error) = update["error"].as_str() {
         lines.push(format!("failed: {error}"));
