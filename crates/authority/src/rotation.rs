@@ -216,10 +216,10 @@ impl Authority {
         let unit = Unit::of(Event::new(&started))
             .tell(made)
             .write(cas::is_active(old_root))
-            .write(updates::none_is_under_way())
             .write(rotation.begin())
             .write(self.enter(CaKind::Root, &root)?)
             .write(self.enter(CaKind::Intermediate, &intermediate)?)
+            .write(updates::none_is_under_way())
             .touch(Touch::Trust);
         match self.commit(unit).await {
             Ok(_) => Ok(Staged { rotation, root, intermediate }),
