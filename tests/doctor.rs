@@ -87,6 +87,12 @@ impl Sick<'_> {
         ));
     }
 
+    fn snapshot(&self, json: &Value) {
+        self.sql(&format!(
+            "INSERT INTO migration_state_backups VALUES ('2026-04-23-org-ca-pathlen-1', '2026-01-01T00:00:00+00:00', '{json}')"
+        ));
+    }
+
     fn rotation(&self, transition: &str, phase: &str, more: &str) {
         let thumbprint = self.healthy.root.certificate().thumbprint();
         let ended = if phase == "aborted" { "'2026-11-01T00:00:00+00:00'" } else { "NULL" };

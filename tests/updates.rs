@@ -205,6 +205,8 @@ async fn an_order_needs_its_word_and_a_plan_changes_nothing() {
     };
     assert_eq!(ask("apply", json!({})).await.0, 400);
     assert_eq!(ask("apply?strategy=pray", json!({"confirm": true})).await.0, 400);
+    assert_eq!(ask("apply", json!({"confirm": true, "dryrun": true})).await.0, 422, "a slip of the pen");
+    assert_eq!(ask("rollback", json!({"confirm": true, "strategy": "rekey"})).await.0, 422);
     assert_eq!(ask("rollback", json!({"confirm": true})).await.0, 404);
     let unknown =
         server.operator(Method::POST, "/proxy/updates/nothing/apply", &json!({"confirm": true})).await;
@@ -253,7 +255,10 @@ async fn the_dashboard_applies_and_rolls_back_by_forms() {
     };
     let badge = server.ask(Method::GET, "/proxy/badge/updates", cookie(), String::new()).await;
     assert!(String::from_utf8_lossy(&badge.body).contains("badge revoked\">1<"));
-    assert!(page().await.contains("Type APPLY"));
+    let shown = page().await;
+    for said in ["Type APPLY", "What applying does by rekey", "What applying does by reissue"] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
     assert_eq!(submit("apply", "confirm_text=APPLY".into()).await, 403, "no token");
     assert_eq!(submit("apply", format!("csrf_token={token}&confirm_text=yes")).await, 400);
     let confirmed = format!("csrf_token={token}&confirm_text=APPLY&strategy=reissue");
@@ -264,15 +269,15 @@ async fn the_dashboard_applies_and_rolls_back_by_forms() {
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=APPLY")).await, 400);
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=ROLLBACK")).await, 303);
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=ROLLBACK")).await, 404);
+    assert!(page().await.contains("delete its row in pending_updates and restart"), "what to do next");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_does_the_same() {
     let (place, server, alice) = legacy(&[]).await;
     let command = |words: &[&str]| {
-        let trust = place.path("certs/org-ca.pem");
         let url = server.url();
-        let words = [&["pki", "updates"], words, &["--url", &url, "--ca", trust.to_str().unwrap()]].concat();
+        let words = [&["pki", "updates"], words, &["--url", &url]].concat();
         let output = place.command(&words).output().unwrap();
         (output.status.code().unwrap(), both(&output))
     };
@@ -280,10 +285,14 @@ async fn the_command_line_does_the_same() {
     assert!(code == 0 && listed.contains(PATH_LEN) && listed.contains("pending"), "{listed}");
     let (code, planned) = command(&["apply", PATH_LEN, "--dry-run"]);
     assert!(code == 0 && planned.contains("path length 1"), "{planned}");
+    let (code, asked) = command(&["apply", PATH_LEN]);
+    assert!(code == 1 && asked.contains("path length 1") && asked.contains("--yes"), "{asked}");
     let (code, applied) = command(&["apply", PATH_LEN, "--strategy", "reissue", "--yes"]);
     assert_eq!(code, 0, "{applied}");
     logs_in(&server, &alice).await.unwrap();
     assert_eq!(command(&["apply", PATH_LEN, "--yes"]).0, 1, "applied already");
+    let (_, listed) = command(&["list"]);
+    assert!(listed.contains("with a readable key, wiped after"), "{listed}");
     assert_eq!(command(&["rollback", PATH_LEN, "--yes"]).0, 0);
     assert_eq!(command(&["wipe", PATH_LEN]).0, 1, "nothing to wipe");
 }

@@ -86,6 +86,17 @@ pub(super) const KEYS: &[Damage] = &[
     ("keys_bare", |sick| {
         sick.place.set("MCP_PROXY_DB_ENCRYPTION_KEY", "a passphrase that nobody sealed with yet");
     }),
+    ("snapshot_readable", |sick| {
+        let pem = key().to_pkcs8_pem();
+        sick.snapshot(&json!({ "format": 1, "org_ca_key_pem": pem.expose_secret() }));
+    }),
+    ("update_by_halves", |sick| {
+        let before = sick.healthy.root.certificate().pem();
+        sick.snapshot(&json!({ "org_ca_cert_pem": before, "org_ca_key_pem": "", "internal_agents": {} }));
+        let other = another_root();
+        sick.sql("DELETE FROM pki_cas WHERE kind = 'org_ca'");
+        sick.ca(other.certificate(), "org_ca", "active", &[]);
+    }),
     ("old_archive", |sick| {
         let pem = key().to_pkcs8_pem();
         sick.sql(&format!(

@@ -6,6 +6,7 @@ mod dashboard;
 mod error;
 mod first_keys;
 mod root;
+mod sealing;
 mod unregistered;
 
 use std::sync::Arc;
@@ -155,7 +156,8 @@ impl Boot<'_> {
         write(store, &mut told, self.missing(org, root)?).await?;
         write(store, &mut told, self.unregistered()?).await?;
         write(store, &mut told, self.half_a_cut()?).await?;
-        write(store, &mut told, self.bare_keys()?).await?;
+        write(store, &mut told, updates::interrupted(self.database)?).await?;
+        self.seal(store, &mut told).await?;
         if adoption.unsealed.is_some() {
             backfill::adopted_agents(store, &self.own_cas()?, self.clock.now()).await?;
         }
@@ -163,6 +165,7 @@ impl Boot<'_> {
         let admin_hash = self.admin_secret()?;
         write(store, &mut told, admin_hash.write).await?;
         write(store, &mut told, updates::detect(self.database, self.custody, self.clock.now())?).await?;
+        updates::tell_halves(self.database, self.custody)?;
         let cookie_key = self.cookie_key();
         write(store, &mut told, self.sessions(&cookie_key)?).await?;
         write(store, &mut told, self.password()?).await?;
@@ -179,7 +182,10 @@ impl Boot<'_> {
             .ok_or_else(|| mint("the root is gone right after it was stored"))?;
         match &trust.halt {
             Some(halt @ Halt::PendingUpdate(migration_id)) => {
-                tracing::error!(migration_id, "cullis_proxy_sign_halt_pending_migration: {halt}");
+                tracing::error!(
+                    migration_id,
+                    "cullis_proxy_sign_halt_pending_migration: {halt}; apply it: mastio pki updates apply {migration_id}"
+                );
             }
             Some(halt) => tracing::error!("cullis_proxy_sign_halt_pending_migration: {halt}"),
             None => {}
@@ -202,16 +208,6 @@ impl Boot<'_> {
         let open = rotations::open(self.database)?;
         let why = "the Mastio stopped before the new Org CA counted";
         Ok(open.and_then(|rotation| crate::rotation::undone(&rotation, why, self.clock.now())))
-    }
-
-    /// Keys that lie readable although a passphrase is set.
-    fn bare_keys(&self) -> Result<Option<Unit>, BootError> {
-        let statements = self.custody.seal_bare()?;
-        if statements.is_empty() {
-            return Ok(None);
-        }
-        let count = statements.len() as u64;
-        Ok(Some(Unit::of(Event::new(&catalogue::KeysSealed { count })).write_all(statements)))
     }
 
     /// After an adoption: what was adopted, whether its chains hold, and a seal over those that we do not continue.

@@ -10,6 +10,7 @@ mod files;
 mod finding;
 mod keys;
 mod outlook;
+mod updates;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -129,6 +130,7 @@ fn look(patient: &Patient<'_>, progress: &mut dyn FnMut(u64, u64)) -> Result<Dia
     let mut notes = Notes::default();
     let registry = cas::examine(patient, &mut notes)?;
     let root_key = keys::examine(patient, &registry, &mut notes)?;
+    updates::examine(patient, &registry, &mut notes)?;
     let served_chain = files::examine(patient, &registry, &mut notes);
     let fleet = agents::examine(patient, &registry, &mut notes, progress)?;
     let outlook = outlook::of(patient, &registry, &served_chain, &fleet, root_key, &mut notes);

@@ -15,7 +15,7 @@ use mastio_store::{
     Touch, Unit,
     cas::{self, CaState, NewCa, Superseded},
     keys::CaKind,
-    rotations,
+    rotations, updates,
 };
 
 use crate::{
@@ -102,6 +102,7 @@ impl Authority {
         told: Option<Event>,
     ) -> Result<RotatedIntermediate, IntermediateError> {
         let (trust, now) = (self.trust(), self.clock.now());
+        self.no_update_runs::<IntermediateError>()?;
         may_rotate(&trust, now)?;
         let draft = self.draft(&trust).await?;
         let (old, new) = (draft.old.certificate().clone(), draft.ca.certificate.clone());
@@ -135,7 +136,10 @@ impl Authority {
         let unit = self.replaced(&draft, now)?.tell(Event::new(&event));
         let unit = told.into_iter().fold(unit, Unit::tell);
         let (unit, kid) = self.with_signing_key(unit, &trust, draft.ca, question.grace, by, now)?;
-        self.commit(unit).await?;
+        if let Err(error) = self.commit(unit).await {
+            self.no_update_runs::<IntermediateError>()?;
+            return Err(error.into());
+        }
         self.settle().await;
         rotated.new_kid = Some(kid);
         Ok(rotated)
@@ -174,6 +178,7 @@ impl Authority {
             .write(cas::supersede(old.thumbprint(), &superseded, now))
             .write(new.enter(CaState::Active, now))
             .write_all(self.custody.replace(CaKind::Intermediate, &draft.ca, now)?)
+            .write(updates::none_is_under_way())
             .touch(Touch::Trust))
     }
 

@@ -23,6 +23,7 @@ use mastio_store::{
     cas::{self, CaState, NewCa},
     keys::CaKind,
     rotations::{Mode, Phase, Rotation, Transition},
+    updates,
 };
 
 pub use self::{
@@ -145,6 +146,7 @@ impl Authority {
         let (authority, operator) = (Arc::clone(self), operator.clone());
         let run = async move {
             let _one_at_a_time = authority.rotations.begin().ok_or(RotationError::InProgress)?;
+            authority.no_update_runs::<RotationError>()?;
             authority.undo_leftover().await?;
             let candidate = authority.candidate_for(&source, plan)?;
             match plan.transition {
@@ -170,7 +172,8 @@ impl Authority {
     /// The first unit: the new root and an intermediate below it are stored with their keys, and the rotation is open.
     ///
     /// # Errors
-    /// When another rotation is open, the active root is another one, or the keys cannot be made or sealed.
+    /// When another rotation is open or an update is being applied, the active root is another one, or the keys cannot be
+    /// made or sealed.
     pub(crate) async fn stage(
         &self,
         candidate: &Candidate,
@@ -216,13 +219,17 @@ impl Authority {
             .write(rotation.begin())
             .write(self.enter(CaKind::Root, &root)?)
             .write(self.enter(CaKind::Intermediate, &intermediate)?)
+            .write(updates::none_is_under_way())
             .touch(Touch::Trust);
         match self.commit(unit).await {
             Ok(_) => Ok(Staged { rotation, root, intermediate }),
             Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => {
                 Err(RotationError::OtherRoot(old_root))
             }
-            Err(WriteError::Rejected(_)) => Err(RotationError::InProgress),
+            Err(WriteError::Rejected(_)) => {
+                self.no_update_runs::<RotationError>()?;
+                Err(RotationError::InProgress)
+            }
             Err(error) => Err(Outage::from(error).into()),
         }
     }

@@ -14,6 +14,7 @@ use mastio_store::{
     ReadError, Touch, Unit, config,
     keys::{self, KeyState, SigningKeyRow},
     sqlite::Database,
+    updates,
 };
 
 use crate::{
@@ -176,6 +177,7 @@ impl Authority {
         by: &str,
     ) -> Result<RotatedKey, SigningKeyError> {
         let (trust, now) = (self.trust(), self.clock.now());
+        self.no_update_runs::<SigningKeyError>()?;
         match &trust.halt {
             Some(Halt::StagedRotation(kid)) => return Err(SigningKeyError::Staged(kid.clone())),
             Some(halt) => return Err(SigningKeyError::Halted(halt.clone())),
@@ -196,8 +198,7 @@ impl Authority {
         let grace_until = self.signing_grace_until(stored.grace, now);
         let how = Succession { old, grace_until, trigger, by, now };
         let (unit, proof) = fresh.succeed(&how)?;
-        self.commit(unit.touch(Touch::Trust)).await?;
-        self.reload_now().await;
+        self.commit_beside_updates(unit).await?;
         Ok(RotatedKey {
             old_kid: old.kid.clone(),
             new_kid: fresh.kid,
@@ -238,9 +239,19 @@ impl Authority {
         };
         let by = by.fingerprint.clone();
         let event = catalogue::StagedKeyCompleted { kid: kid.clone(), decision: decision.as_str(), by };
-        self.commit(unit.tell(Event::new(&event)).touch(Touch::Trust)).await?;
-        self.reload_now().await;
+        self.commit_beside_updates(unit.tell(Event::new(&event))).await?;
         Ok(kid)
+    }
+
+    /// Makes `unit` count, unless an update is being applied.
+    async fn commit_beside_updates(self: &Arc<Self>, unit: Unit) -> Result<(), SigningKeyError> {
+        let unit = unit.write(updates::none_is_under_way()).touch(Touch::Trust);
+        if let Err(error) = self.commit(unit).await {
+            self.no_update_runs::<SigningKeyError>()?;
+            return Err(error.into());
+        }
+        self.reload_now().await;
+        Ok(())
     }
 
     fn activate(&self, staged: SigningKeyRow, grace: GraceDays, by: &str) -> Result<Unit, SigningKeyError> {

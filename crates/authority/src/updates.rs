@@ -3,8 +3,10 @@
 //!
 //! A [`Migration`] says what it is, whether it is needed, and what it would write; everything else is the same for all:
 //! [`detect`] proposes it at each start, a critical one halts signing ([`Standing::halting`]), [`Authority::apply_update`]
-//! keeps a snapshot and then makes the change in one unit, [`Authority::roll_back_update`] takes it back in one.
+//! keeps rotations out, keeps a snapshot, and then makes the change in one unit; [`Authority::roll_back_update`] takes it
+//! back in one.
 
+mod adopted;
 mod apply;
 mod detect;
 mod error;
@@ -16,13 +18,19 @@ mod parked_keys;
 mod roll_back;
 mod snapshot;
 mod standing;
+mod under_way;
 
 use std::time::Duration;
 
+pub(crate) use self::{
+    adopted::{is_by_halves, tell_halves},
+    snapshot::{Snapshot, looked_after},
+    under_way::interrupted,
+};
 pub use self::{
     apply::Applied,
     detect::detect,
-    error::UpdateError,
+    error::{UpdateError, UpdateUnderWay},
     leaves::Progress,
     listed::{Kept, Listed},
     migration::{Criticality, Enrollment, Kind, Migration, Plan, Scene},

@@ -101,6 +101,7 @@ admin.update_not_needed ok: The framework update {migration_id} is not needed an
 admin.update_applied ok: {by} applied the framework update {migration_id}[ by {strategy}]; {reissued_leaves|certificate of an agent was|certificates of agents were} reissued
 admin.update_rolled_back ok: {by} took the framework update {migration_id} back
 admin.update_apply_failed error: The framework update {migration_id} that {by} asked for failed, and nothing was changed: {problem}
+admin.update_snapshot_dated ok: The snapshot that the Python implementation kept of the framework update {migration_id} holds a readable key; it is wiped after {wiped_after}
 admin.update_snapshot_wiped ok: The snapshot of the framework update {migration_id} was deleted[ by {by}] ({reason})
 ";
 

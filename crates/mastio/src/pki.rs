@@ -96,7 +96,7 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::RotateSigningKey(arguments) => ended(rotate_keys::signing_key(arguments)),
         Command::RotateIntermediate(arguments) => ended(rotate_keys::intermediate(arguments)),
         Command::CompleteStaged(arguments) => ended(rotate_keys::complete_staged(arguments)),
-        Command::Updates(command) => updates::run(command),
+        Command::Updates(command) => ended(updates::run(command)),
     }
 }
 

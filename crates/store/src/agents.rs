@@ -11,8 +11,8 @@ use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 
 pub use change::{
     DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, empty_grace, forget_old_revocations,
-    mark_revoked, note_missing_certificate, raise_epoch, raise_epochs_but_spiffe, re_describe, re_pin,
-    reactivate, renew_svid, restore_bindings, set_dpop_key, set_federated,
+    mark_revoked, note_missing_certificate, pin_again, raise_epoch, raise_epochs_but_spiffe, re_describe,
+    re_pin, reactivate, renew_svid, restore_bindings, set_dpop_key, set_federated,
 };
 pub use kept::{drop_escrow, escrow_key, keep_jwk, keep_lifetime, key_name};
 pub use tombstone::{AllEnded, Receipt, Tombstone, all_ended, bury, tombstone, tombstones_like};

@@ -2,6 +2,8 @@
 
 mod leaves;
 mod parked;
+mod snapshots;
+mod under_way;
 
 use mastio_core::Stamp;
 
@@ -10,6 +12,8 @@ pub use self::{
         ManagedLeaf, ReissuedLeaf, flip_leaves, forget_leaves, has_idle_leaves, managed_leaves, unflip_leaves,
     },
     parked::{ParkedKey, parked_keys},
+    snapshots::{SnapshotRow, keep_snapshot, snapshots},
+    under_way::{UnderWay, none_is_under_way, under_way},
 };
 use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
 
@@ -106,10 +110,10 @@ pub fn mark_applied(migration: &str, at: Stamp) -> Statement {
     )
 }
 
-/// A migration that waits, or failed before, has failed.
+/// A migration that waits, or failed before, has failed. One that was set aside meanwhile stays so.
 #[must_use]
 pub fn mark_failed(migration: &str, error: &str) -> Statement {
-    Statement::one(
+    Statement::any(
         "UPDATE pending_updates SET status = 'failed', error = ?2 \
          WHERE migration_id = ?1 AND status IN ('pending', 'failed')",
         vec![migration.into(), error.into()],
@@ -123,57 +127,6 @@ pub fn mark_rolled_back(migration: &str) -> Statement {
         "UPDATE pending_updates SET status = 'rolled_back' \
          WHERE migration_id = ?1 AND status IN ('applied', 'failed')",
         vec![migration.into()],
-    )
-}
-
-/// What was before a migration was applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotRow {
-    /// Of which migration.
-    pub migration: String,
-    /// When it was taken.
-    pub created_at: Stamp,
-    /// What it holds, in JSON.
-    pub json: String,
-}
-
-/// All snapshots.
-///
-/// # Errors
-/// When the database cannot be read or a row is illegal.
-pub fn snapshots(database: &Database) -> Result<Vec<SnapshotRow>, ReadError> {
-    let sql =
-        "SELECT migration_id, created_at, snapshot_json FROM migration_state_backups ORDER BY migration_id";
-    let rows = database.rows_now(&Query::new("migration_state_backups", sql, vec![]))?;
-    let read = |row: &Row| {
-        Ok(SnapshotRow {
-            migration: row.text("migration_id")?.to_owned(),
-            created_at: row.stamp("created_at")?,
-            json: row.text("snapshot_json")?.to_owned(),
-        })
-    };
-    rows.iter().map(read).collect::<Result<_, RowError>>().map_err(Into::into)
-}
-
-/// Keeps a snapshot of a migration that waits, in the place of one that an earlier life of its row left. A retry of one
-/// that failed keeps the snapshot of the first time.
-#[must_use]
-pub fn keep_snapshot(migration: &str, json: &str, at: Stamp) -> Statement {
-    Statement::any(
-        "INSERT INTO migration_state_backups (migration_id, created_at, snapshot_json) VALUES (?1, ?2, ?3) \
-         ON CONFLICT (migration_id) DO UPDATE SET created_at = excluded.created_at, \
-             snapshot_json = excluded.snapshot_json \
-         WHERE EXISTS (SELECT 1 FROM pending_updates WHERE migration_id = ?1 AND status = 'pending')",
-        vec![migration.into(), at.into(), json.into()],
-    )
-}
-
-/// Deletes a snapshot; rejected when it is another one by now.
-#[must_use]
-pub fn drop_snapshot(snapshot: &SnapshotRow) -> Statement {
-    Statement::one(
-        "DELETE FROM migration_state_backups WHERE migration_id = ?1 AND snapshot_json = ?2",
-        vec![snapshot.migration.as_str().into(), snapshot.json.as_str().into()],
     )
 }
 

@@ -34,6 +34,9 @@ macro_rules! kinds {
 }
 
 kinds! {
+    UpdateByHalves: Problem, "update_by_halves",
+        "the Python implementation replaced the Org CA by an update and left the intermediate below the old one: agents are refused with the certificates that they hold",
+        "do this before anything else that is said of CAs: mastio pki updates rollback takes it back, and agents go on; then repair the root here (docs/updates.md)";
     CaMissing: Problem, "ca_missing",
         "there is no active CA of a kind that must be there",
         "restore the newest backup; do not start the server on this database";
@@ -53,8 +56,8 @@ kinds! {
         "clients with strict rules (Python 3.13 and later, openssl -x509_strict) refuse a CA",
         "replace the intermediate: mastio pki rotate-intermediate; a root: mastio pki rotate";
     PathLengthZero: Problem, "path_length_zero",
-        "the Org CA allows no CA below it, so strict clients refuse every chain, and signing is halted",
-        "apply the update 2026-04-23-org-ca-pathlen-1: mastio pki updates, or rotate the Org CA: mastio pki rotate";
+        "the Org CA allows no CA below it, so strict clients refuse every chain; signing is halted unless the update was set aside",
+        "apply the update that makes it again: mastio pki updates apply 2026-04-23-org-ca-pathlen-1 shows what that does; or rotate the Org CA: docs/rotate-ca.md";
     Expired: Problem, "expired",
         "a certificate of the Mastio itself is past its end",
         "a server's or signing certificate: start the server, which renews them; an intermediate: mastio pki rotate-intermediate; the Org CA: mastio pki rotate";
@@ -151,6 +154,9 @@ kinds! {
     KeysReadable: Advice, "keys_readable",
         "private keys lie readable in the database: whoever copies the file has them",
         "set MCP_PROXY_DB_ENCRYPTION_KEY and restart";
+    SnapshotReadable: Advice, "snapshot_readable",
+        "the snapshot of an update holds a private key, readable, and is wiped when its time is over",
+        "when the update is to stay, wipe it: mastio pki updates wipe; a passphrase (MCP_PROXY_DB_ENCRYPTION_KEY) and a restart seal it";
     OldArchive: Advice, "old_archive",
         "the existing system put private keys aside in legacy_pki_archive, readable",
         "when the Mastio runs well on this database, delete them: DELETE FROM legacy_pki_archive";

@@ -3,7 +3,7 @@
 use mastio_core::{Kid, Rng, Stamp};
 use mastio_store::WriteError;
 
-use crate::{Outage, Refusal, trust::Halt};
+use crate::{Outage, Refusal, trust::Halt, updates::UpdateUnderWay};
 
 /// Why the intermediate is not rotated.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,9 @@ pub enum IntermediateError {
         "rotation {0} of the Org CA is under way and brings another intermediate: finish or abort it first"
     )]
     RotationOpen(String),
+    /// A framework update is being applied.
+    #[error(transparent)]
+    Update(#[from] UpdateUnderWay),
     /// The root permits no CA below it.
     #[error(
         "the Org CA cannot sign another intermediate: it was made with path length 0; rotate or reissue the Org CA"
@@ -78,6 +81,7 @@ impl Refusal for IntermediateError {
         match self {
             Self::NotLoaded => "identity_not_loaded",
             Self::RotationOpen(_) => "rotation_open",
+            Self::Update(_) => UpdateUnderWay::REASON,
             Self::RootPathLength => "root_path_length",
             Self::RootEnded(_) => "root_ended",
             Self::Staged(_) => "rotation_staged",

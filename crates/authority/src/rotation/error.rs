@@ -4,7 +4,7 @@ use mastio_core::Thumbprint;
 use mastio_custody::CustodyError;
 
 use super::CandidateError;
-use crate::{Outage, Refusal};
+use crate::{Outage, Refusal, updates::UpdateUnderWay};
 
 /// Why the Org CA was not rotated. What was before is still so.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum RotationError {
          mastio pki abort, or POST /pki/rotations/{{id}}/abort"
     )]
     InProgress,
+    /// A framework update is.
+    #[error(transparent)]
+    Update(#[from] UpdateUnderWay),
     /// The prepared root that the operator named was used, or its time is over.
     #[error("the prepared CA is not here any more; prepare it again and confirm within 10 minutes")]
     NotPrepared,
@@ -42,7 +45,7 @@ impl Refusal for RotationError {
     fn status(&self) -> u16 {
         match self {
             Self::Candidate(error) => error.status(),
-            Self::InProgress | Self::OtherPlan | Self::OtherRoot(_) => 409,
+            Self::InProgress | Self::Update(_) | Self::OtherPlan | Self::OtherRoot(_) => 409,
             Self::NotPrepared => 404,
             Self::Custody(_) => 503,
             Self::Outage(outage) => outage.status(),
@@ -53,6 +56,7 @@ impl Refusal for RotationError {
         match self {
             Self::Candidate(error) => error.reason(),
             Self::InProgress => "rotation_in_progress",
+            Self::Update(_) => UpdateUnderWay::REASON,
             Self::OtherPlan => "plan_differs",
             Self::OtherRoot(_) => "root_changed",
             Self::NotPrepared => "candidate_gone",

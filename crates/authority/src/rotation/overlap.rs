@@ -91,6 +91,7 @@ impl Authority {
     /// # Errors
     /// When they are not.
     pub fn may_overlap(&self) -> Result<(), OverlapError> {
+        self.no_update_runs::<RotationError>()?;
         let trust = self.trust();
         match &trust.halt {
             Some(halt) => Err(halt.clone().into()),

@@ -92,6 +92,7 @@ impl Authority {
     /// # Errors
     /// When something has come to speak against it, or the old root or the agents cannot be read.
     pub async fn preflight(&self, candidate: &Candidate, plan: &Plan) -> Result<Preflight, RotationError> {
+        self.no_update_runs::<RotationError>()?;
         let (trust, now) = (self.trust(), self.clock.now());
         candidate.still_good(&trust, now)?;
         let vouched = self.vouched(&self.active_root()?, candidate.certificate(), plan.compromise)?;

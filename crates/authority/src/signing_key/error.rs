@@ -5,7 +5,7 @@ use std::time::Duration;
 use mastio_core::{Kid, Stamp};
 use mastio_store::{Unavailable, WriteError};
 
-use crate::{Outage, Refusal, refusal::seconds_up, trust::Halt};
+use crate::{Outage, Refusal, refusal::seconds_up, trust::Halt, updates::UpdateUnderWay};
 
 /// Why the signing key is not rotated, or a staged one neither put in place nor dropped.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,9 @@ pub enum SigningKeyError {
         "mastio identity not loaded: there is no active signing key or no intermediate; see the start of the log"
     )]
     NotLoaded,
+    /// A framework update is being applied.
+    #[error(transparent)]
+    Update(#[from] UpdateUnderWay),
     /// The intermediate cannot certify.
     #[error("the intermediate ended at {0}: rotate it, which rotates the signing key too")]
     IntermediateEnded(Stamp),
@@ -70,6 +73,7 @@ impl Refusal for SigningKeyError {
         match self {
             Self::NotLoaded => "identity_not_loaded",
             Self::IntermediateEnded(_) => "intermediate_ended",
+            Self::Update(_) => UpdateUnderWay::REASON,
             Self::TooSoon(_) => "rotated_too_soon",
             Self::Staged(_) => "rotation_staged",
             Self::Halted(_) => "signing_halted",

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
-    Touch, Unit, rotations,
-    updates::{self, Status},
+    Touch, Unit,
+    updates::{self, Status, UnderWay},
 };
 
-use super::{Migration, Plan, Scene, UpdateError, registered};
-use crate::{Authority, Outage, admin::Operator, evidence::Identity};
+use super::{Migration, Plan, Scene, UpdateError, detect::settle, registered, under_way::failed};
+use crate::{Authority, Outage, admin::Operator};
 
 /// An update that was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// Which.
     pub migration: &'static str,
-    /// How, if there is more than one way.
+    /// How, if there is more than one way and it was needed still.
     pub strategy: Option<&'static str>,
     /// When.
     pub at: Stamp,
@@ -42,10 +42,15 @@ impl Authority {
         let migration = registered(id)?;
         let strategy = chosen(migration, strategy)?;
         self.may_apply(migration)?;
-        migration.plan(&self.scene(), strategy)
+        let scene = self.scene();
+        match migration.check(scene.database, scene.custody)? {
+            true => migration.plan(&scene, strategy),
+            false => Ok(Plan::nothing()),
+        }
     }
 
-    /// Applies `id`, and returns when it counts. It goes on when the caller leaves.
+    /// Applies `id`, and returns when it counts. It goes on when the caller leaves. One that is not needed any more is
+    /// settled, and nothing else changes.
     ///
     /// # Errors
     /// When it is refused, or fails; nothing has changed then, but that a failure is in its row.
@@ -70,20 +75,15 @@ impl Authority {
     ) -> Result<Applied, UpdateError> {
         let _turn = self.updating.turn().await?;
         self.may_apply(migration)?;
+        let under_way = self.begin_update(migration, operator).await?;
         self.updating.progress.begin(Some(migration.id()), 0);
-        let applied = self.change(migration, strategy, operator).await;
+        let applied = self.change(migration, strategy, &under_way).await;
         self.updating.progress.begin(None, 0);
-        match applied {
-            Ok(applied) => {
-                self.show_new_root().await;
-                Ok(applied)
-            }
-            Err(error) if error.is_failure() => {
-                self.note_failure(migration.id(), &error, operator).await?;
-                Err(error)
-            }
-            Err(error) => Err(error),
+        match &applied {
+            Ok(_) => self.settle().await,
+            Err(error) => self.give_update_up(&under_way, error).await,
         }
+        applied
     }
 
     /// Whether `migration` waits and nothing is in its way.
@@ -103,26 +103,29 @@ impl Authority {
         self.no_rotation()
     }
 
-    pub(super) fn no_rotation(&self) -> Result<(), UpdateError> {
-        match rotations::open(self.store.database())? {
-            Some(rotation) => Err(UpdateError::Rotation(rotation.id)),
-            None => Ok(()),
-        }
-    }
-
     async fn change(
         self: &Arc<Self>,
         migration: &'static dyn Migration,
         strategy: Option<&'static str>,
-        operator: &Operator,
+        under_way: &UnderWay,
     ) -> Result<Applied, UpdateError> {
         let (id, authority) = (migration.id(), Arc::clone(self));
         // Making a root takes seconds.
-        let up = tokio::task::spawn_blocking(move || migration.up(&authority.scene(), strategy)).await;
-        let up = up.map_err(Outage::internal)??;
+        let up = move || {
+            let scene = authority.scene();
+            let needed = migration.check(scene.database, scene.custody)?;
+            needed.then(|| migration.up(&scene, strategy)).transpose()
+        };
+        let up = tokio::task::spawn_blocking(up).await.map_err(Outage::internal)??;
+        let over = Unit::default().write(under_way.end()).touch(Touch::Trust);
+        let Some(up) = up else {
+            let at = self.clock.now();
+            self.commit(settle(over, id, at)).await?;
+            return Ok(Applied { migration: id, strategy: None, at, reissued_leaves: 0 });
+        };
         let snapshot = updates::keep_snapshot(id, &up.snapshot.json(), self.clock.now());
-        self.commit(Unit::default().write(snapshot)).await?;
-        let mut unit = Unit::default().write_all(up.statements);
+        self.commit(Unit::default().write_all(snapshot)).await?;
+        let mut unit = over.write_all(up.statements);
         let mut reissued = None;
         if let Some(issuer) = up.reissue_under {
             let above = issuer.certificate().pem();
@@ -136,45 +139,23 @@ impl Authority {
             strategy,
             reissued_leaves: count,
             leaves_sha256: reissued.map(|reissued| reissued.digest()),
-            by: operator.fingerprint.clone(),
+            by: under_way.begun_by.clone(),
         };
-        let unit = unit.write(updates::mark_applied(id, at)).tell(Event::new(&event)).touch(Touch::Trust);
-        self.commit(unit).await?;
-        self.reload_now().await;
+        self.commit(unit.write(updates::mark_applied(id, at)).tell(Event::new(&event))).await?;
         Ok(Applied { migration: id, strategy, at, reissued_leaves: count })
     }
 
-    async fn note_failure(
-        &self,
-        id: &'static str,
-        error: &UpdateError,
-        operator: &Operator,
-    ) -> Result<(), UpdateError> {
-        let problem = error.to_string();
-        tracing::error!(migration_id = id, problem, "cullis_proxy_update_apply_failed");
-        let by = operator.fingerprint.clone();
-        let event =
-            Event::new(&catalogue::UpdateApplyFailed { migration_id: id, problem: problem.clone(), by });
-        let unit = Unit::of(event).write(updates::mark_failed(id, &problem)).touch(Touch::Trust);
-        self.commit(unit).await?;
-        Ok(())
-    }
-
-    /// The files beside the database say which root this is. The TLS files follow by themselves within a second.
-    pub(super) async fn show_new_root(self: &Arc<Self>) {
-        let authority = Arc::clone(self);
-        let write = move || {
-            let (trust, path) = (authority.trust(), authority.store.database().path());
-            let identity = Identity::of(&trust.org, &trust.root).write(path);
-            identity
-                .map_err(|error| error.to_string())
-                .and(authority.write_copies().map_err(|error| error.to_string()))
+    /// Rotations may begin again. Why it failed stands in its row; one that was refused waits as before.
+    async fn give_update_up(&self, under_way: &UnderWay, error: &UpdateError) {
+        let unit = match error.is_failure() {
+            true => failed(under_way, &error.to_string()),
+            false => Unit::default().write(under_way.end()),
         };
-        let written = tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string());
-        if let Err(error) = written.flatten() {
+        if let Err(error) = self.commit(unit).await {
             tracing::warn!(
-                error,
-                "the files that name the root could not be written; the next start writes them"
+                migration_id = under_way.migration,
+                %error,
+                "that an update is over could not be written; it is tried again within a minute"
             );
         }
     }

@@ -5,6 +5,18 @@ use mastio_store::{ReadError, WriteError, updates::Status};
 
 use crate::{Outage, Refusal};
 
+/// An update is being applied, and nothing else changes keys meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "framework update {0} is being applied; wait until it is done: GET /proxy/updates/api shows how far it is"
+)]
+pub struct UpdateUnderWay(pub String);
+
+impl UpdateUnderWay {
+    /// The stable word for it.
+    pub const REASON: &'static str = "update_under_way";
+}
+
 /// Why an update is not applied, or not taken back.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UpdateError {
@@ -23,7 +35,10 @@ pub enum UpdateError {
         has: String,
     },
     /// There is nothing to go back to.
-    #[error("no snapshot of {0}: it was not applied, was taken back already, or its snapshot was wiped")]
+    #[error(
+        "no snapshot of {0}: it was not applied, was rolled back already, or its snapshot was wiped; without one only a \
+         backup brings back what was before"
+    )]
     NoSnapshot(&'static str),
     /// It was applied before.
     #[error("already applied")]
@@ -49,7 +64,9 @@ pub enum UpdateError {
     #[error("another update is being applied or rolled back; GET /proxy/updates/api shows how far it is")]
     Busy,
     /// The Org CA is being rotated.
-    #[error("rotation {0} of the Org CA is under way; end or abort it first")]
+    #[error(
+        "rotation {0} of the Org CA is under way; finish or abort it first: mastio pki rotation shows how far it is"
+    )]
     Rotation(String),
     /// Another migration holds the halt.
     #[error("sign halt mismatch: {0} holds the halt; apply it first, or set it aside")]
@@ -62,7 +79,12 @@ pub enum UpdateError {
         "{0}, so the state of before the update cannot be restored; rotate the Org CA or restore a backup"
     )]
     MovedOn(&'static str),
-    /// The snapshot is not one of ours, or damaged.
+    /// Somebody else changed what it is about at the same moment.
+    #[error(
+        "the Org CA, or the update itself, was changed at the same moment; nothing was done, look at both and ask again"
+    )]
+    Raced,
+    /// The snapshot does not hold what the way back needs.
     #[error("the snapshot of this update cannot be used: {0}")]
     Snapshot(String),
     /// It was tried, and nothing changed.
@@ -95,11 +117,12 @@ impl Refusal for UpdateError {
             Self::RolledBack(_) => "rolled_back",
             Self::NotPending(_) => "not_pending",
             Self::NotApplied { .. } => "not_applied",
-            Self::Busy => "update_under_way",
+            Self::Busy => UpdateUnderWay::REASON,
             Self::Rotation(_) => "rotation_under_way",
             Self::HaltMismatch(_) => "sign_halt_mismatch",
             Self::RootExpired => "org_ca_expired",
             Self::MovedOn(_) => "moved_on",
+            Self::Raced => "update_raced",
             Self::Snapshot(_) => "snapshot_unusable",
             Self::Failed(_) => "apply_failed",
             Self::Outage(outage) => outage.reason(),

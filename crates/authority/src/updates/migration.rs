@@ -82,6 +82,14 @@ pub struct Plan {
     pub facts: Value,
 }
 
+impl Plan {
+    /// Of a migration that waits and is not needed any more.
+    pub(super) fn nothing() -> Self {
+        let step = "nothing: what it repairs is in order by now, so it counts as applied from then on";
+        Self { strategy: None, steps: vec![step.to_owned()], rollback: &[], facts: Value::Null }
+    }
+}
+
 /// What applying writes. The snapshot is durable before anything of it.
 pub struct Up {
     /// What was before.
@@ -129,8 +137,8 @@ pub trait Migration: Sync {
     /// When it would refuse.
     fn plan(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Plan, UpdateError>;
 
-    /// What [`down`](Self::down) does, one sentence each.
-    fn way_back(&self) -> &'static [&'static str];
+    /// What [`down`](Self::down) does from `snapshot`, one sentence each.
+    fn way_back(&self, snapshot: &Snapshot) -> &'static [&'static str];
 
     /// The change. `strategy` is one of [`strategies`](Self::strategies). May take seconds: keep it off a runtime's
     /// threads.

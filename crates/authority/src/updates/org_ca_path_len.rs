@@ -5,7 +5,7 @@
 //! its key and its name under the new root, so that the certificates which agents hold have a chain, too. `reissue`
 //! makes the root's certificate again for its own key, and nothing else (contract `pki.md`, "better than both" 1).
 
-use mastio_core::Thumbprint;
+use mastio_core::{Stamp, Thumbprint, counted};
 use mastio_custody::{CaKey, Custody};
 use mastio_pki::{Certificate, Issuer, KeyPair, lineage, profile};
 use mastio_store::{
@@ -18,13 +18,20 @@ use mastio_store::{
 use serde_json::json;
 
 use super::{
-    Criticality, Enrollment, Kind, Migration, Plan, READABLE_SNAPSHOT_LIFE, Scene, UpdateError,
+    Criticality, Enrollment, Kind, Migration, Plan, READABLE_SNAPSHOT_LIFE, Scene, UpdateError, adopted,
     migration::Up, snapshot::Snapshot,
 };
 use crate::Outage;
 
 const REKEY: &str = "rekey";
 const REISSUE: &str = "reissue";
+
+/// What going back does, as operators read it.
+const WAY_BACK: &[&str] = &[
+    "the root and the intermediate of before are the active ones again, with their keys",
+    "the agents' leaves of before are the pinned ones again",
+    "the migration is not proposed any more, and nothing halts",
+];
 
 /// The migration.
 pub(super) struct OrgCaPathLen;
@@ -66,19 +73,19 @@ impl Migration for OrgCaPathLen {
         let rekey = strategy != Some(REISSUE);
         let days = READABLE_SNAPSHOT_LIFE.as_secs() / 86_400;
         let kept = match scene.custody.is_sealed() {
-            true => "the snapshot holds the old root key, sealed".to_owned(),
-            false => format!("the snapshot holds the old root key, READABLE, and is wiped after {days} days"),
+            true => "its key is sealed in it".to_owned(),
+            false => format!("its key is READABLE in it, and it is wiped after {days} days"),
         };
         let end = root.not_after();
-        let mut steps = vec![format!("a snapshot of the Org CA is kept: {kept}")];
+        let mut steps = vec![format!("a snapshot of the Org CA is kept for the way back: {kept}")];
         steps.extend(if rekey {
             vec![
                 format!("a root with a new RSA-4096 key takes its place: {}, path length 1, until {end} as before", root.subject()),
                 "the intermediate is certified again by it, with its key and its name".to_owned(),
                 format!(
-                    "the leaves of {} agents are made again: subject, key, alternative names and dates stay, serial \
-                     numbers are fresh; the certificates that agents hold go on",
-                    census.managed
+                    "the leaves of {} are made again: subject, key, alternative names and dates stay, serial numbers \
+                     are fresh; the certificates that agents hold go on",
+                    counted(census.managed, "agent", "agents")
                 ),
                 "clients that know the old CA file only cannot follow a root of path length 0: they fetch /pki/ca.crt".to_owned(),
             ]
@@ -90,9 +97,9 @@ impl Migration for OrgCaPathLen {
         });
         if census.byoca > 0 && rekey {
             steps.push(format!(
-                "{} agents with certificates of their organisation stay as they are: enroll them again with \
-                 certificates below the new root before the old one ends",
-                census.byoca
+                "{} with certificates of their organisation stay as they are: enroll them again with certificates below \
+                 the new root before the old one ends",
+                counted(census.byoca, "agent", "agents")
             ));
         }
         steps.push("the halt ends, and the TLS files are written anew, without a restart".to_owned());
@@ -106,20 +113,16 @@ impl Migration for OrgCaPathLen {
             "tls_continuity": !rekey,
             "snapshot_sealed": scene.custody.is_sealed(),
         });
-        Ok(Plan { strategy, steps, rollback: self.way_back(), facts })
+        Ok(Plan { strategy, steps, rollback: WAY_BACK, facts })
     }
 
-    fn way_back(&self) -> &'static [&'static str] {
-        &[
-            "the root and the intermediate of before are the active ones again, with their keys",
-            "the agents' leaves of before are the pinned ones again",
-            "the migration is not proposed any more, and nothing halts",
-        ]
+    fn way_back(&self, snapshot: &Snapshot) -> &'static [&'static str] {
+        if snapshot.is_ours() { WAY_BACK } else { adopted::WAY_BACK }
     }
 
     fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {
         let old = root(scene)?;
-        let below = intermediate(scene)?;
+        let below = custody_ca(scene, CaKind::Intermediate)?;
         let snapshot = Snapshot::new(scene)
             .note("org_ca_cert_pem", old.certificate.pem())
             .key("org_ca_key_pem", scene, &old.key.to_pkcs8_pem())?
@@ -131,25 +134,25 @@ impl Migration for OrgCaPathLen {
     }
 
     fn down(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
-        let now_root = custody_ca(scene, CaKind::Root)?;
-        if now_root.certificate.thumbprint().to_string() != snapshot.text("new_root")? {
+        if !snapshot.is_ours() {
+            return adopted::down(scene, snapshot);
+        }
+        let old = held_root(scene, snapshot)?;
+        let new = custody_ca(scene, CaKind::Root)?.certificate;
+        if !has_vouched(scene, &old.certificate, &new)? {
             return Err(UpdateError::MovedOn("the Org CA was rotated since"));
         }
-        let key = KeyPair::from_pem(secrecy::ExposeSecret::expose_secret(
-            &snapshot.secret("org_ca_key_pem", scene)?,
-        ))
-        .map_err(|error| UpdateError::Snapshot(error.to_string()))?;
-        let old = CaKey { certificate: certificate(snapshot, "org_ca_cert_pem")?, key };
-        let mut statements = step_back(scene, CaKind::Root, &now_root.certificate, &old)?;
-        if snapshot.get("new_intermediate").is_null() {
+        let mut statements = step_back(scene, CaKind::Root, &new, &old)?;
+        // The same key: whatever is below the new root is below the old one as well.
+        if old.key.matches(&new) {
             return Ok(statements);
         }
-        let below = intermediate(scene)?;
-        if below.certificate.thumbprint().to_string() != snapshot.text("new_intermediate")? {
+        let below = custody_ca(scene, CaKind::Intermediate)?;
+        let before = snapshot.certificate("mastio_ca_cert_pem")?;
+        if !below.key.matches(&before) {
             return Err(UpdateError::MovedOn("the intermediate was rotated since"));
         }
-        // Both certificates are for one key.
-        let old = CaKey { certificate: certificate(snapshot, "mastio_ca_cert_pem")?, key: below.key };
+        let old = CaKey { certificate: before, key: below.key };
         statements.extend(step_back(scene, CaKind::Intermediate, &below.certificate, &old)?);
         Ok(statements)
     }
@@ -163,14 +166,13 @@ fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey, snapshot: Snapshot) -> Re
     let root = CaKey { certificate: root, key };
     let word = vouch(scene, old, &root.certificate)?;
     let mut statements = take_place(scene, CaKind::Root, &old.certificate, &root, Some(&word))?;
-    let snapshot = snapshot.note("new_root", root.certificate.thumbprint().to_string());
     let root = Issuer::new(root.certificate, root.key).map_err(UpdateError::failed)?;
     let again =
         profile::intermediate_again(&root, &below.certificate, now, rng).map_err(UpdateError::failed)?;
     let next = CaKey { certificate: again, key: below.key };
     statements.extend(take_place(scene, CaKind::Intermediate, &below.certificate, &next, None)?);
     Ok(Up {
-        snapshot: snapshot.note("new_intermediate", next.certificate.thumbprint().to_string()),
+        snapshot,
         statements,
         reissue_under: Some(Issuer::new(next.certificate, next.key).map_err(UpdateError::failed)?),
     })
@@ -183,7 +185,7 @@ fn reissue(scene: &Scene<'_>, old: &CaKey, snapshot: Snapshot) -> Result<Up, Upd
     let root = CaKey { certificate: root.map_err(UpdateError::failed)?, key };
     let word = vouch(scene, old, &root.certificate)?;
     Ok(Up {
-        snapshot: snapshot.note("new_root", root.certificate.thumbprint().to_string()),
+        snapshot,
         statements: take_place(scene, CaKind::Root, &old.certificate, &root, Some(&word))?,
         reissue_under: None,
     })
@@ -195,6 +197,14 @@ fn vouch(scene: &Scene<'_>, old: &CaKey, new: &Certificate) -> Result<String, Up
     lineage::vouch(&old, new, scene.now).map_err(UpdateError::failed)
 }
 
+/// Whether `new` is the one that took the place of `old`.
+fn has_vouched(scene: &Scene<'_>, old: &Certificate, new: &Certificate) -> Result<bool, UpdateError> {
+    let registry = cas::all(scene.database)?;
+    let word =
+        registry.iter().find(|row| row.thumbprint == old.thumbprint()).and_then(|row| row.lineage.as_deref());
+    Ok(word.is_some_and(|word| lineage::verify(word, old, new).is_ok()))
+}
+
 /// `next` takes the place of `old`, which stays superseded: what it certified goes on. Its key stays in the snapshot
 /// alone.
 fn take_place(
@@ -204,20 +214,24 @@ fn take_place(
     next: &CaKey,
     lineage: Option<&str>,
 ) -> Result<Vec<Statement>, UpdateError> {
-    let pem = next.certificate.pem();
-    let entry = NewCa {
-        thumbprint: next.certificate.thumbprint(),
-        spki: Thumbprint::of(next.certificate.spki_der()),
-        kind,
-        certificate: &pem,
-        private: None,
-    };
     let mut statements = vec![
         cas::supersede(old.thumbprint(), &Superseded { lineage, ..Superseded::default() }, scene.now),
-        entry.enter(CaState::Active, scene.now),
+        entry(kind, &next.certificate, CaState::Active, scene.now),
     ];
     statements.extend(scene.custody.replace(kind, next, scene.now)?);
     Ok(statements)
+}
+
+/// A CA enters the registry; its key is elsewhere.
+pub(super) fn entry(kind: CaKind, certificate: &Certificate, state: CaState, now: Stamp) -> Statement {
+    let new = NewCa {
+        thumbprint: certificate.thumbprint(),
+        spki: Thumbprint::of(certificate.spki_der()),
+        kind,
+        certificate: &certificate.pem(),
+        private: None,
+    };
+    new.enter(state, now)
 }
 
 /// `old` is the active one again, and `new`, which took its place, is history.
@@ -245,15 +259,22 @@ fn root(scene: &Scene<'_>) -> Result<CaKey, UpdateError> {
     Ok(root)
 }
 
-fn intermediate(scene: &Scene<'_>) -> Result<CaKey, UpdateError> {
-    custody_ca(scene, CaKind::Intermediate)
+/// The root of before the update, which must be good for anything still.
+pub(super) fn held_root(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<CaKey, UpdateError> {
+    let certificate = snapshot.certificate("org_ca_cert_pem")?;
+    let key = snapshot.key_pair("org_ca_key_pem", scene)?;
+    if !key.matches(&certificate) {
+        let other =
+            "its org_ca_key_pem belongs to another certificate; restore a backup of before the update";
+        return Err(UpdateError::Snapshot(other.to_owned()));
+    }
+    if certificate.not_after() <= scene.now {
+        return Err(UpdateError::MovedOn("the old Org CA has ended"));
+    }
+    Ok(CaKey { certificate, key })
 }
 
-fn custody_ca(scene: &Scene<'_>, kind: CaKind) -> Result<CaKey, UpdateError> {
+pub(super) fn custody_ca(scene: &Scene<'_>, kind: CaKind) -> Result<CaKey, UpdateError> {
     let missing = || UpdateError::failed(format!("there is no {} to work with", kind.as_str()));
     scene.custody.load(kind)?.ok_or_else(missing)
-}
-
-fn certificate(snapshot: &Snapshot, name: &str) -> Result<Certificate, UpdateError> {
-    Certificate::from_pem(snapshot.text(name)?).map_err(|error| UpdateError::Snapshot(error.to_string()))
 }

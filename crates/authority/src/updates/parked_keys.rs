@@ -15,6 +15,9 @@ use super::{
 };
 use crate::Outage;
 
+/// What going back does, as operators read it.
+const WAY_BACK: &[&str] = &["the rows are put back, readable as they were"];
+
 /// The migration.
 pub(super) struct ParkedKeys;
 
@@ -56,15 +59,15 @@ impl Migration for ParkedKeys {
             strategy: None,
             steps: vec![
                 "a snapshot holds the copies, sealed like all other keys".to_owned(),
-                format!("{} rows of legacy_pki_archive are deleted: {}", ids.len(), ids.join(", ")),
+                format!("these rows of legacy_pki_archive are deleted: {}", ids.join(", ")),
             ],
-            rollback: self.way_back(),
+            rollback: WAY_BACK,
             facts: json!({ "keys": ids }),
         })
     }
 
-    fn way_back(&self) -> &'static [&'static str] {
-        &["the rows are put back, readable as they were"]
+    fn way_back(&self, _: &Snapshot) -> &'static [&'static str] {
+        WAY_BACK
     }
 
     fn up(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Up, UpdateError> {
@@ -83,13 +86,12 @@ impl Migration for ParkedKeys {
     }
 
     fn down(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
-        let rows = snapshot.get("rows").as_array().map(Vec::as_slice).unwrap_or_default();
         let restore = |row: &Value| {
             let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             let (id, kind, archived_at) = (text("key_id"), text("key_type"), text("archived_at"));
             let pem = snapshot.secret(&id, scene)?;
             Ok(ParkedKey { id, kind, pem, archived_at }.restore())
         };
-        rows.iter().map(restore).collect()
+        snapshot.list("rows")?.iter().map(restore).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
-    Touch, Unit,
+    Touch, Unit, WriteError, rotations,
     updates::{self, SnapshotRow, Status},
 };
 
@@ -31,8 +31,9 @@ impl Authority {
         if status == Status::Failed {
             return Ok(&["nothing was changed: the snapshot is deleted and the migration set aside"]);
         }
-        migration.down(&self.scene(), &Snapshot::read(&snapshot)?)?;
-        Ok(migration.way_back())
+        let snapshot = Snapshot::read(&snapshot)?;
+        migration.down(&self.scene(), &snapshot)?;
+        Ok(migration.way_back(&snapshot))
     }
 
     /// Takes `id` back, and returns when it counts. It goes on when the caller leaves.
@@ -69,11 +70,13 @@ impl Authority {
             .write_all(statements)
             .write(updates::unflip_leaves(id))
             .write(updates::mark_rolled_back(id))
-            .write(updates::drop_snapshot(&snapshot))
+            .write_all(snapshot.wipe())
+            .write(rotations::none_is_open())
             .touch(Touch::Trust);
-        self.commit(unit).await.map_err(Outage::from)?;
-        self.reload_now().await;
-        self.show_new_root().await;
+        if let Err(error) = self.commit(unit).await {
+            return Err(self.why_not_back(error));
+        }
+        self.settle().await;
         if let Err(error) = self.forget_leaves(id).await {
             tracing::warn!(%error, "leaves that count no more could not be deleted; it is tried again");
         }
@@ -93,12 +96,22 @@ impl Authority {
         Ok((snapshot, status))
     }
 
+    /// A rotation that began meanwhile is named; anything else that changed meanwhile has to be looked at.
+    fn why_not_back(&self, error: WriteError) -> UpdateError {
+        match (error, self.no_rotation()) {
+            (WriteError::Unavailable(unavailable), _) => Outage::Write(unavailable).into(),
+            (WriteError::Rejected(_), Err(rotation)) => rotation,
+            (WriteError::Rejected(_), Ok(())) => UpdateError::Raced,
+        }
+    }
+
     /// Deletes the snapshot of `id`, after which it cannot be taken back.
     ///
     /// # Errors
-    /// When there is none, or nothing can be written.
+    /// When there is none, an update is being applied, or nothing can be written.
     pub async fn wipe_snapshot(&self, id: &str, operator: &Operator) -> Result<(), UpdateError> {
         let migration = registered(id)?.id();
+        let _turn = self.updating.turn().await?;
         let found =
             updates::snapshots(self.store.database())?.into_iter().find(|row| row.migration == migration);
         let snapshot = found.ok_or(UpdateError::NoSnapshot(migration))?;
@@ -116,17 +129,22 @@ impl Authority {
             reason,
             by: operator.map(|operator| operator.fingerprint.clone()),
         };
-        let unit = Unit::of(Event::new(&event)).write(updates::drop_snapshot(snapshot));
-        self.commit(unit).await.map_err(Outage::from)?;
+        self.commit(Unit::of(Event::new(&event)).write_all(snapshot.wipe())).await.map_err(Outage::from)?;
+        // The key that it held is in no file any more.
+        if let Err(error) = self.store.forget_deleted().await {
+            tracing::warn!(%error, "the key of a snapshot may be readable in the write-ahead log until the next stop");
+        }
         Ok(())
     }
 
-    /// Wipes snapshots whose readable keys have lain long enough, settles updates that are not needed any more, and
-    /// deletes leaves that an interrupted update left.
+    /// Ends an update that the database failed, wipes snapshots whose readable keys have lain long enough, settles updates
+    /// that are not needed any more, and deletes leaves that an interrupted update left. Not while one is being applied.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn tidy_updates(&self) -> Result<(), UpdateError> {
+        let Ok(_turn) = self.updating.turn.try_lock() else { return Ok(()) };
+        self.end_interrupted_update().await?;
         let now = self.clock.now();
         for row in updates::snapshots(self.store.database())? {
             let over = Snapshot::read(&row).ok().and_then(|snapshot| snapshot.wiped_after());
@@ -134,7 +152,6 @@ impl Authority {
                 self.wipe(&row, "readable_keys", None).await?;
             }
         }
-        let Ok(_turn) = self.updating.turn.try_lock() else { return Ok(()) };
         for id in self.trust().updates.settled.clone() {
             self.commit(settle(Unit::default(), id, now).touch(Touch::Trust)).await.map_err(Outage::from)?;
         }

@@ -1,20 +1,34 @@
 //! What was before an update, in the JSON of `migration_state_backups.snapshot_json`.
 
-use mastio_core::Stamp;
-use mastio_store::updates::SnapshotRow;
+use mastio_core::{Event, Stamp, event::catalogue};
+use mastio_custody::{Custody, CustodyError};
+use mastio_pki::{Certificate, KeyPair};
+use mastio_store::{
+    Unit,
+    sqlite::Database,
+    updates::{self, SnapshotRow},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use super::{READABLE_SNAPSHOT_LIFE, Scene, UpdateError};
+use crate::boot::BootError;
 
 /// Says that it is ours: the existing system's snapshots have no such member.
 const FORMAT: &str = "format";
-const SEALED: &str = "sealed";
 const WIPED_AFTER: &str = "wiped_after";
+/// What every private key in PEM has in its first line, whatever its kind.
+const KEY_MARK: &str = "PRIVATE KEY-----";
 
 /// A snapshot: named texts, and keys as custody wraps them.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Snapshot(Map<String, Value>);
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("is_sealed", &self.is_sealed()).finish_non_exhaustive()
+    }
+}
 
 impl Snapshot {
     /// An empty one, which says how its keys are kept.
@@ -22,11 +36,6 @@ impl Snapshot {
         let mut snapshot = Map::new();
         snapshot.insert(FORMAT.into(), 1.into());
         snapshot.insert("custody".into(), scene.custody.name().into());
-        snapshot.insert(SEALED.into(), scene.custody.is_sealed().into());
-        if !scene.custody.is_sealed() {
-            let until = scene.now.plus(READABLE_SNAPSHOT_LIFE);
-            snapshot.insert(WIPED_AFTER.into(), until.to_string().into());
-        }
         Self(snapshot)
     }
 
@@ -36,25 +45,26 @@ impl Snapshot {
         self
     }
 
-    /// Adds a private key. Custody elsewhere keeps its own keys: then there is nothing to add, and going back needs the
-    /// provider's earlier version.
+    /// Adds a private key; a readable one brings the time after which it is wiped. Custody elsewhere keeps its own keys:
+    /// then there is nothing to add, and going back needs the provider's earlier version.
     pub(super) fn key(self, name: &str, scene: &Scene<'_>, key: &SecretString) -> Result<Self, UpdateError> {
         if scene.custody.name() != "local" {
             return Ok(self.note(name, Value::Null));
         }
         let wrapped = scene.custody.wrap(name, key)?;
-        Ok(self.note(name, wrapped.expose_secret()))
+        let snapshot = self.note(name, wrapped.expose_secret());
+        Ok(if scene.custody.is_sealed() { snapshot } else { snapshot.dated(scene.now) })
+    }
+
+    fn dated(self, now: Stamp) -> Self {
+        self.note(WIPED_AFTER, now.plus(READABLE_SNAPSHOT_LIFE).to_string())
     }
 
     /// What is in the row.
-    pub(super) fn read(row: &SnapshotRow) -> Result<Self, UpdateError> {
-        let bad = |problem: &str| UpdateError::Snapshot(problem.to_owned());
+    pub(crate) fn read(row: &SnapshotRow) -> Result<Self, UpdateError> {
         match serde_json::from_str(&row.json) {
-            Ok(Value::Object(members)) if members.contains_key(FORMAT) => Ok(Self(members)),
-            Ok(_) => {
-                Err(bad("the existing system wrote it; restore the backup that was made before that update"))
-            }
-            Err(_) => Err(bad("it is no JSON; restore a backup")),
+            Ok(Value::Object(members)) => Ok(Self(members)),
+            _ => Err(UpdateError::Snapshot("it is no JSON object; restore a backup".to_owned())),
         }
     }
 
@@ -62,10 +72,14 @@ impl Snapshot {
         Value::Object(self.0.clone()).to_string()
     }
 
+    /// Whether we wrote it, or the Python implementation.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.0.contains_key(FORMAT)
+    }
+
     /// A text that must be there.
     pub(super) fn text(&self, name: &str) -> Result<&str, UpdateError> {
-        let missing = || UpdateError::Snapshot(format!("it holds no {name}"));
-        self.0.get(name).and_then(Value::as_str).ok_or_else(missing)
+        self.get(name).as_str().ok_or_else(|| missing(name))
     }
 
     /// A private key that must be there.
@@ -74,15 +88,36 @@ impl Snapshot {
         opened.map_err(|error| UpdateError::Snapshot(error.to_string()))
     }
 
-    /// A member of any shape.
-    pub(super) fn get(&self, name: &str) -> &Value {
+    /// A private key that must be there, and be one.
+    pub(super) fn key_pair(&self, name: &str, scene: &Scene<'_>) -> Result<KeyPair, UpdateError> {
+        let key = KeyPair::from_pem(self.secret(name, scene)?.expose_secret());
+        key.map_err(|error| UpdateError::Snapshot(format!("its {name} cannot be read: {error}")))
+    }
+
+    /// A certificate that must be there.
+    pub(crate) fn certificate(&self, name: &str) -> Result<Certificate, UpdateError> {
+        let certificate = Certificate::from_pem(self.text(name)?);
+        certificate.map_err(|error| UpdateError::Snapshot(format!("its {name} cannot be read: {error}")))
+    }
+
+    /// A list that must be there.
+    pub(super) fn list(&self, name: &str) -> Result<&[Value], UpdateError> {
+        self.get(name).as_array().map(Vec::as_slice).ok_or_else(|| missing(name))
+    }
+
+    /// An object that must be there.
+    pub(super) fn map(&self, name: &str) -> Result<&Map<String, Value>, UpdateError> {
+        self.get(name).as_object().ok_or_else(|| missing(name))
+    }
+
+    fn get(&self, name: &str) -> &Value {
         self.0.get(name).unwrap_or(&Value::Null)
     }
 
-    /// Whether its keys are encrypted.
+    /// Whether no private key in it is readable.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        self.get(SEALED) == &Value::Bool(true)
+        !self.0.values().any(has_readable_key)
     }
 
     /// When it is wiped because its keys are readable.
@@ -90,4 +125,72 @@ impl Snapshot {
     pub fn wiped_after(&self) -> Option<Stamp> {
         self.get(WIPED_AFTER).as_str().and_then(|text| Stamp::parse(text).ok())
     }
+
+    /// The same with every readable key sealed, which needs no end.
+    fn sealed(mut self, custody: &dyn Custody) -> Result<Self, CustodyError> {
+        self.0.remove(WIPED_AFTER);
+        self.0.values_mut().try_for_each(|value| seal(value, custody))?;
+        Ok(self)
+    }
+}
+
+fn missing(name: &str) -> UpdateError {
+    UpdateError::Snapshot(format!("it holds no {name}; restore a backup of before the update"))
+}
+
+/// Wherever it is: what the existing system kept for other migrations is not known.
+fn has_readable_key(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(KEY_MARK),
+        Value::Array(values) => values.iter().any(has_readable_key),
+        Value::Object(members) => members.values().any(has_readable_key),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn seal(value: &mut Value, custody: &dyn Custody) -> Result<(), CustodyError> {
+    match value {
+        Value::String(text) if text.contains(KEY_MARK) => {
+            let sealed = custody.wrap("a key in migration_state_backups", &text.as_str().into())?;
+            sealed.expose_secret().clone_into(text);
+            Ok(())
+        }
+        Value::Array(values) => values.iter_mut().try_for_each(|value| seal(value, custody)),
+        Value::Object(members) => members.values_mut().try_for_each(|value| seal(value, custody)),
+        _ => Ok(()),
+    }
+}
+
+/// What a start does about readable keys in snapshots, whoever wrote them: with a passphrase they are sealed, without one
+/// those that the existing system left get the end that ours have.
+///
+/// # Errors
+/// When they cannot be read or sealed.
+pub(crate) fn looked_after(
+    database: &Database,
+    custody: &dyn Custody,
+    now: Stamp,
+) -> Result<Option<Unit>, BootError> {
+    let (mut unit, mut count) = (Unit::default(), 0);
+    for row in updates::snapshots(database)? {
+        let Ok(snapshot) = Snapshot::read(&row) else { continue };
+        if snapshot.is_sealed() {
+            continue;
+        }
+        if custody.is_sealed() {
+            count += 1;
+            unit = unit.write_all(row.replace(&snapshot.sealed(custody)?.json()));
+        } else if snapshot.wiped_after().is_none() {
+            let (snapshot, migration_id) = (snapshot.dated(now), row.migration.clone());
+            let wiped_after = now.plus(READABLE_SNAPSHOT_LIFE);
+            tracing::warn!(migration_id, %wiped_after, "the snapshot of a framework update holds a readable key; it is wiped after that time");
+            unit = unit
+                .write_all(row.replace(&snapshot.json()))
+                .tell(Event::new(&catalogue::UpdateSnapshotDated { migration_id, wiped_after }));
+        }
+    }
+    if count > 0 {
+        unit = unit.tell(Event::new(&catalogue::KeysSealed { count }));
+    }
+    Ok((!unit.statements.is_empty()).then_some(unit))
 }

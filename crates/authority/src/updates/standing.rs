@@ -60,10 +60,11 @@ impl Standing {
         }
     }
 
-    /// How many wait.
+    /// How many wait; one that failed waits to be tried again.
     #[must_use]
-    pub fn pending(&self) -> i64 {
-        self.counts.iter().find(|(status, _)| *status == Status::Pending).map_or(0, |(_, count)| *count)
+    pub fn waiting(&self) -> i64 {
+        let waits = |(status, _): &&(Status, i64)| matches!(status, Status::Pending | Status::Failed);
+        self.counts.iter().filter(waits).map(|(_, count)| count).sum()
     }
 }
 

@@ -278,7 +278,10 @@ events! {
     "admin.update_rolled_back" Ok UpdateRolledBack { migration_id: &'static str, by: String }
 
     /// A framework update failed; nothing was changed.
-    "admin.update_apply_failed" Error UpdateApplyFailed { migration_id: &'static str, problem: String, by: String }
+    "admin.update_apply_failed" Error UpdateApplyFailed { migration_id: String, problem: String, by: String }
+
+    /// The snapshot of a framework update that the Python implementation wrote holds a readable key, and is wiped after this time.
+    "admin.update_snapshot_dated" Ok UpdateSnapshotDated { migration_id: String, wiped_after: Stamp }
 
     /// The snapshot of a framework update was deleted: the update cannot be taken back any more.
     "admin.update_snapshot_wiped" Ok UpdateSnapshotWiped { migration_id: String, reason: &'static str, by: Option<String> }

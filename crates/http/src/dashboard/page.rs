@@ -87,7 +87,7 @@ impl Frame {
         let trust = authority.trust();
         Ok(Self {
             waiting,
-            updates: trust.updates.pending(),
+            updates: trust.updates.waiting(),
             critical: trust.updates.critical,
             org: trust.org.to_string(),
             csrf: session.csrf_token().to_owned(),

@@ -1,6 +1,5 @@
 //! `/proxy/updates`: framework updates with their plans, and applying or taking them back.
 
-use mastio_core::counted;
 use std::sync::Arc;
 
 use askama::Template;
@@ -8,7 +7,8 @@ use axum::{
     extract::{FromRequest, RawQuery, Request, State},
     response::{Html, Response},
 };
-use mastio_authority::updates::{Criticality, Listed, UpdateError};
+use mastio_authority::updates::{Applied, Criticality, Listed, Plan, UpdateError};
+use mastio_core::counted;
 use serde::Deserialize;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::routes::{
     App, Shared,
-    updates::{read, told},
+    updates::{Act, read, told},
 };
 
 #[derive(Template)]
@@ -40,11 +40,12 @@ struct Row {
     error: Option<String>,
     snapshot: Option<String>,
     progress: Option<(u64, u64)>,
-    strategies: &'static [&'static str],
-    /// What applying does, if it may be applied now.
-    plan: Option<Vec<String>>,
+    /// What applying does, by each strategy, if it may be applied now.
+    plans: Vec<Plan>,
     /// What taking it back does, if it may be taken back now.
     way_back: Option<&'static [&'static str]>,
+    /// Why it may neither be applied nor taken back, if it waits for one of them.
+    obstacle: Option<String>,
 }
 
 pub(super) async fn list(
@@ -62,6 +63,18 @@ pub(super) async fn list(
 fn row(app: &App, update: &Listed) -> Row {
     let (migration, row) = (update.migration, update.row.as_ref());
     let id = migration.id();
+    let (plans, mut obstacle) = match plans(app, update) {
+        Ok(plans) => (plans, None),
+        Err(obstacle) => (vec![], obstacle),
+    };
+    let way_back = update.snapshot.and_then(|_| match app.authority.plan_roll_back(id) {
+        Ok(steps) => Some(steps),
+        Err(UpdateError::NotApplied { .. }) => None,
+        Err(error) => {
+            obstacle.get_or_insert_with(|| error.to_string());
+            None
+        }
+    });
     Row {
         id,
         description: migration.description(),
@@ -84,17 +97,32 @@ fn row(app: &App, update: &Listed) -> Row {
             None => text::moment(kept.created_at),
         }),
         progress: update.progress,
-        strategies: migration.strategies(),
-        plan: app.authority.plan_update(id, None).ok().map(|plan| plan.steps),
-        way_back: app.authority.plan_roll_back(id).ok(),
+        plans,
+        way_back,
+        obstacle,
     }
+}
+
+/// What applying does, by each strategy; else why it may not be applied, if it was ever needed and is not applied.
+fn plans(app: &App, update: &Listed) -> Result<Vec<Plan>, Option<String>> {
+    let known = update.migration.strategies();
+    let ways = if known.is_empty() { vec![None] } else { known.iter().copied().map(Some).collect() };
+    let plan = |strategy: Option<&str>| app.authority.plan_update(update.migration.id(), strategy);
+    let plans = ways.into_iter().map(plan).collect::<Result<Vec<_>, _>>();
+    let mut plans = plans.map_err(|error| match error {
+        UpdateError::AlreadyApplied | UpdateError::NotPending(_) => None,
+        obstacle => Some(obstacle.to_string()),
+    })?;
+    // One that is not needed any more does nothing, whatever the strategy.
+    plans.dedup();
+    Ok(plans)
 }
 
 /// Updates that wait, red when a critical one does; empty when none (contract `pki.md` §8).
 pub(super) async fn badge(State(app): Shared, Session(_): Session) -> Html<String> {
     let trust = app.authority.trust();
     let class = if trust.updates.critical { "revoked" } else { "pending" };
-    Html(match trust.updates.pending() {
+    Html(match trust.updates.waiting() {
         0 => String::new(),
         count => {
             format!("<span class=\"badge {class}\">{count}<span class=\"hidden\"> pending</span></span>")
@@ -111,29 +139,48 @@ struct Confirmed {
 
 const PATH: &str = "/proxy/updates";
 
-pub(crate) async fn apply(app: &Arc<App>, id: &str, request: Request) -> Result<Response, PageError> {
+impl Act {
+    /// The word that says that it is meant.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Apply => "APPLY",
+            Self::RollBack => "ROLLBACK",
+        }
+    }
+
+    fn unconfirmed(self) -> UpdateError {
+        UpdateError::Unconfirmed(match self {
+            Self::Apply => "confirm_text=APPLY",
+            Self::RollBack => "confirm_text=ROLLBACK",
+        })
+    }
+}
+
+pub(crate) async fn act(app: &Arc<App>, act: Act, id: &str, request: Request) -> Result<Response, PageError> {
     let Submitted { session, fields } = Submitted::<Confirmed>::from_request(request, app).await?;
-    confirmed(&fields, "confirm_text=APPLY")?;
-    let strategy = fields.strategy.as_deref().filter(|strategy| !strategy.is_empty());
-    let applied = app.authority.apply_update(id, strategy, &session.operator).await.map_err(told)?;
-    let text = match applied.reissued_leaves {
+    if fields.confirm_text.trim() != act.word() {
+        return Err(act.unconfirmed().into());
+    }
+    let text = match act {
+        Act::Apply => {
+            let strategy = fields.strategy.as_deref().filter(|strategy| !strategy.is_empty());
+            let applied = app.authority.apply_update(id, strategy, &session.operator).await.map_err(told)?;
+            done(&applied)
+        }
+        Act::RollBack => {
+            app.authority.roll_back_update(id, &session.operator).await.map_err(told)?;
+            "Rolled back. What was before is again, and the update is not proposed any more.".to_owned()
+        }
+    };
+    Ok(go(&session, PATH, "flash", &text))
+}
+
+fn done(applied: &Applied) -> String {
+    match applied.reissued_leaves {
         0 => "Applied.".to_owned(),
         count => format!(
             "Applied. {} reissued; agents go on with those that they have.",
             counted(count, "certificate was", "certificates were")
         ),
-    };
-    Ok(go(&session, PATH, "flash", &text))
-}
-
-pub(crate) async fn roll_back(app: &Arc<App>, id: &str, request: Request) -> Result<Response, PageError> {
-    let Submitted { session, fields } = Submitted::<Confirmed>::from_request(request, app).await?;
-    confirmed(&fields, "confirm_text=ROLLBACK")?;
-    app.authority.roll_back_update(id, &session.operator).await.map_err(told)?;
-    Ok(go(&session, PATH, "flash", "Rolled back. What was before is again."))
-}
-
-fn confirmed(fields: &Confirmed, wanted: &'static str) -> Result<(), UpdateError> {
-    let is_meant = wanted.split_once('=').is_some_and(|(_, word)| word == fields.confirm_text.trim());
-    is_meant.then_some(()).ok_or(UpdateError::Unconfirmed(wanted))
+    }
 }

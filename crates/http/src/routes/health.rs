@@ -34,9 +34,9 @@ fn alive(app: &App) -> Map<String, Value> {
     if !warnings.is_empty() {
         body.insert("warnings".into(), json!(warnings));
     }
-    let pending = app.authority.trust().updates.pending();
-    if pending > 0 {
-        body.insert("pending_updates".into(), pending.into());
+    let waiting = app.authority.trust().updates.waiting();
+    if waiting > 0 {
+        body.insert("pending_updates".into(), waiting.into());
     }
     body
 }

@@ -13,13 +13,22 @@ use mastio_jose::DpopError;
 
 use crate::answer::ApiError;
 
+/// The reason of what is not signed because signing is halted.
+const HALTED: &str = "signing_halted";
 pub(super) const HINT: HeaderName = HeaderName::from_static("x-cullis-hint");
 
 impl<R: Refusal> From<R> for ApiError {
     fn from(refusal: R) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status.is_server_error() {
-            tracing::error!(reason = refusal.reason(), error = %refusal, "a request could not be served");
+        match status {
+            // Every agent meets a halt, and goes on meeting it; what halts was told as the error that it is.
+            StatusCode::SERVICE_UNAVAILABLE if refusal.reason() == HALTED => {
+                tracing::warn!(reason = HALTED, error = %refusal, "a request could not be served");
+            }
+            status if status.is_server_error() => {
+                tracing::error!(reason = refusal.reason(), error = %refusal, "a request could not be served");
+            }
+            _ => {}
         }
         let retry_after = refusal.retry_after();
         let answer = match status {

@@ -10,6 +10,7 @@ use axum::{
 use http::request::Parts;
 use mastio_authority::{
     Refusal,
+    admin::Operator,
     updates::{Applied, Listed, UpdateError},
 };
 use mastio_store::updates::Status;
@@ -92,11 +93,18 @@ fn entry(update: &Listed) -> Value {
     })
 }
 
+/// What becomes of an update.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    Apply,
+    RollBack,
+}
+
+/// The body. What is mistyped must not apply anything.
 #[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct Order {
-    #[serde(default)]
     confirm: bool,
-    #[serde(default)]
     dry_run: bool,
     strategy: Option<String>,
 }
@@ -109,56 +117,13 @@ pub(crate) struct OrderQuery {
     strategy: Option<String>,
 }
 
-/// What an operator with the admin secret asks for: the body, or the query in its place.
-async fn ordered(app: &Arc<App>, request: Request, query: OrderQuery) -> Result<(Admin, Order), ApiError> {
-    let (mut parts, body) = request.into_parts();
-    let admin = Admin::from_request_parts(&mut parts, app).await?;
-    let OptionalJson(order): OptionalJson<Order> =
-        OptionalJson::from_request(Request::from_parts(parts, body), app).await?;
-    let dry_run = order.dry_run || query.dry_run;
-    if !order.confirm && !dry_run {
-        return Err(UpdateError::Unconfirmed("{\"confirm\": true}").into());
-    }
-    let strategy = order.strategy.or(query.strategy);
-    Ok((admin, Order { confirm: order.confirm, dry_run, strategy }))
-}
-
 pub(crate) async fn apply(
     State(app): Shared,
     StrictPath(id): StrictPath,
     StrictQuery(query): StrictQuery<OrderQuery>,
     request: Request,
 ) -> Response {
-    if is_page(&request) {
-        return page::apply(&app, &id, request).await.into_response();
-    }
-    apply_ordered(&app, id, query, request).await.into_response()
-}
-
-async fn apply_ordered(
-    app: &Arc<App>,
-    id: String,
-    query: OrderQuery,
-    request: Request,
-) -> Result<Json<Value>, ApiError> {
-    let (Admin(operator), order) = ordered(app, request, query).await?;
-    if order.dry_run {
-        let strategy = order.strategy.clone();
-        let named = id.clone();
-        let plan = read(app, move |app| app.authority.plan_update(&named, strategy.as_deref())).await?;
-        return Ok(Json(
-            json!({ "migration_id": id, "dry_run": true, "strategy": order.strategy, "plan": plan }),
-        ));
-    }
-    let applied = app.authority.apply_update(&id, order.strategy.as_deref(), &operator).await;
-    let Applied { migration, strategy, at, reissued_leaves } = applied.map_err(told)?;
-    Ok(Json(json!({
-        "migration_id": migration,
-        "status": Status::Applied,
-        "applied_at": at,
-        "strategy": strategy,
-        "reissued_leaves": reissued_leaves,
-    })))
+    act(&app, Act::Apply, id, query, request).await
 }
 
 pub(crate) async fn roll_back(
@@ -167,28 +132,85 @@ pub(crate) async fn roll_back(
     StrictQuery(query): StrictQuery<OrderQuery>,
     request: Request,
 ) -> Response {
-    if is_page(&request) {
-        return page::roll_back(&app, &id, request).await.into_response();
-    }
-    roll_back_ordered(&app, id, query, request).await.into_response()
+    act(&app, Act::RollBack, id, query, request).await
 }
 
-async fn roll_back_ordered(
-    app: &Arc<App>,
-    id: String,
-    query: OrderQuery,
-    request: Request,
-) -> Result<Json<Value>, ApiError> {
-    let (Admin(operator), order) = ordered(app, request, query).await?;
-    if order.dry_run {
-        let named = id.clone();
-        let steps = read(app, move |app| app.authority.plan_roll_back(&named)).await?;
-        return Ok(Json(json!({ "migration_id": id, "dry_run": true, "plan": { "rollback": steps } })));
+async fn act(app: &Arc<App>, act: Act, id: String, query: OrderQuery, request: Request) -> Response {
+    if is_page(&request) {
+        return page::act(app, act, &id, request).await.into_response();
     }
-    let done = app.authority.roll_back_update(&id, &operator).await.map_err(told)?;
-    Ok(Json(
-        json!({ "migration_id": done.migration, "status": Status::RolledBack, "rolled_back_at": done.at }),
-    ))
+    let ordered = async {
+        let (operator, order) = ordered(app, act, request, query).await?;
+        match order.dry_run {
+            true => plan(app, act, id, order.strategy).await,
+            false => carry_out(app, act, &id, order.strategy.as_deref(), &operator).await,
+        }
+    };
+    ordered.await.map(Json).into_response()
+}
+
+/// What an operator with the admin secret asks for: the body, or the query in its place.
+async fn ordered(
+    app: &Arc<App>,
+    act: Act,
+    request: Request,
+    query: OrderQuery,
+) -> Result<(Operator, Order), ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let Admin(operator) = Admin::from_request_parts(&mut parts, app).await?;
+    let OptionalJson(mut order): OptionalJson<Order> =
+        OptionalJson::from_request(Request::from_parts(parts, body), app).await?;
+    order.dry_run |= query.dry_run;
+    order.strategy = order.strategy.or(query.strategy);
+    if act == Act::RollBack && order.strategy.is_some() {
+        let msg = "goes with apply: there is one way back only";
+        return Err(ApiError::unprocessable(vec![Invalid::query("strategy", msg)]));
+    }
+    if !order.confirm && !order.dry_run {
+        return Err(UpdateError::Unconfirmed("{\"confirm\": true}").into());
+    }
+    Ok((operator, order))
+}
+
+async fn plan(app: &Arc<App>, act: Act, id: String, strategy: Option<String>) -> Result<Value, ApiError> {
+    let named = id.clone();
+    let plan = match act {
+        Act::Apply => json!(read(app, move |app| app.authority.plan_update(&id, strategy.as_deref())).await?),
+        Act::RollBack => {
+            json!({ "rollback": read(app, move |app| app.authority.plan_roll_back(&id)).await? })
+        }
+    };
+    Ok(json!({ "migration_id": named, "dry_run": true, "plan": plan }))
+}
+
+async fn carry_out(
+    app: &Arc<App>,
+    act: Act,
+    id: &str,
+    strategy: Option<&str>,
+    operator: &Operator,
+) -> Result<Value, ApiError> {
+    match act {
+        Act::Apply => {
+            let applied = app.authority.apply_update(id, strategy, operator).await;
+            let Applied { migration, strategy, at, reissued_leaves } = applied.map_err(told)?;
+            Ok(json!({
+                "migration_id": migration,
+                "status": Status::Applied,
+                "applied_at": at,
+                "strategy": strategy,
+                "reissued_leaves": reissued_leaves,
+            }))
+        }
+        Act::RollBack => {
+            let done = app.authority.roll_back_update(id, operator).await.map_err(told)?;
+            Ok(json!({
+                "migration_id": done.migration,
+                "status": Status::RolledBack,
+                "rolled_back_at": done.at,
+            }))
+        }
+    }
 }
 
 /// Deletes the snapshot, which may hold a readable key; the way back goes with it.

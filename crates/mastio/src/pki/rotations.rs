@@ -192,7 +192,7 @@ pub(super) fn text<'a>(answer: &'a Value, member: &str) -> &'a str {
     answer[member].as_str().unwrap_or("?")
 }
 
-fn style() -> ProgressStyle {
+pub(super) fn style() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {msg} {bar:30} {pos}/{len}")
         .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }

@@ -1,6 +1,6 @@
 //! A running Mastio, as the command line of its operator reaches it: over its API, with the secret of its `proxy.env`.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
@@ -12,6 +12,8 @@ use serde_json::Value;
 use super::Failure;
 
 const ADMIN_SECRET: HeaderName = HeaderName::from_static("x-admin-secret");
+/// How long it may take to answer.
+const USUAL_PATIENCE: Duration = Duration::from_secs(30);
 const BOUNDARY: &str = "----mastio-pki-rotate";
 
 /// Where it is.
@@ -28,7 +30,18 @@ pub(crate) struct Running {
 impl Running {
     /// Asks it, and returns its answer.
     pub(crate) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let (client, secret) = self.reach()?;
+        self.ask_for(USUAL_PATIENCE, method, path, body)
+    }
+
+    /// Asks it what may take long.
+    pub(crate) fn ask_for(
+        &self,
+        patience: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let (client, secret) = self.reach(patience)?;
         let answer =
             runtime()?.block_on(async { Admin::new(&client, secret).send(method, path, body).await });
         Ok(answer?.json()?)
@@ -36,7 +49,7 @@ impl Running {
 
     /// Sends it a form with files, and returns its answer.
     pub(crate) fn upload(&self, path: &str, form: &Form) -> Result<Value, Failure> {
-        let (client, secret) = self.reach()?;
+        let (client, secret) = self.reach(USUAL_PATIENCE)?;
         let mut secret = HeaderValue::try_from(secret.expose_secret())?;
         secret.set_sensitive(true);
         let kind = HeaderValue::try_from(form.content_type())?;
@@ -47,13 +60,13 @@ impl Running {
         Ok(answer?.success()?.json()?)
     }
 
-    fn reach(&self) -> Result<(Client, SecretString), Failure> {
+    fn reach(&self, patience: Duration) -> Result<(Client, SecretString), Failure> {
         let settings = Settings::load(&Source::from_process(&self.dir), &self.dir)?.settings;
         let url = match &self.url {
             Some(url) => url.clone(),
             None => format!("https://localhost:{}", settings.listen.tls.port()),
         };
-        let client = Client::builder(&url);
+        let client = Client::builder(&url).timeout(patience);
         let client = match url.starts_with("https:") {
             false => client.build()?,
             true => {

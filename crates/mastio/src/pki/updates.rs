@@ -1,73 +1,71 @@
 //! `mastio pki updates`: framework updates of a running Mastio, by its API.
 
-use mastio_core::counted;
-use std::{fs, path::PathBuf, time::Duration};
+use std::{io::IsTerminal, thread, time::Duration};
 
 use clap::{Args, Subcommand};
 use http::Method;
-use mastio_client::{Admin, Client};
-use mastio_config::{Settings, Source};
+use indicatif::ProgressBar;
+use mastio_core::counted;
 use serde_json::{Value, json};
 
-use crate::Ended;
+use super::{
+    Failure,
+    rotations::{style, text},
+    running::Running,
+};
 
 /// The longest wait for an answer: an update of many agents takes minutes.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How often it looks how far an update is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LIST: &str = "/proxy/updates/api";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Say which updates there are and where they are.
-    List(Server),
+    List(List),
     /// Apply one.
     Apply(Apply),
     /// Take one back.
-    Rollback(Rollback),
+    Rollback(Order),
     /// Delete the snapshot of one: it cannot be taken back any more.
     Wipe(Wipe),
 }
 
 #[derive(Args)]
-pub(crate) struct Server {
-    /// Where the Mastio answers.
-    #[arg(long, default_value = "https://localhost:9443")]
-    url: String,
-    /// The Org CA; certs/org-ca.pem of --dir if not given.
+pub(crate) struct List {
+    /// Print the answer as JSON.
     #[arg(long)]
-    ca: Option<PathBuf>,
-    /// The folder with proxy.env, where the admin secret stands.
-    #[arg(long, default_value = ".")]
-    dir: PathBuf,
+    json: bool,
+    #[command(flatten)]
+    running: Running,
+}
+
+/// What is to become of which.
+#[derive(Args)]
+pub(crate) struct Order {
+    /// The migration.
+    id: String,
+    /// Say what it would do, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do it; without this word it is a dry run that ends with exit code 1.
+    #[arg(long, conflicts_with = "dry_run")]
+    yes: bool,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    running: Running,
 }
 
 #[derive(Args)]
 pub(crate) struct Apply {
-    /// The migration.
-    id: String,
     /// How, if there is more than one way.
     #[arg(long)]
     strategy: Option<String>,
-    /// Say what it would do, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Do it; without this word nothing is done.
-    #[arg(long)]
-    yes: bool,
     #[command(flatten)]
-    server: Server,
-}
-
-#[derive(Args)]
-pub(crate) struct Rollback {
-    /// The migration.
-    id: String,
-    /// Say what it would do, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Do it; without this word nothing is done.
-    #[arg(long)]
-    yes: bool,
-    #[command(flatten)]
-    server: Server,
+    order: Order,
 }
 
 #[derive(Args)]
@@ -75,84 +73,126 @@ pub(crate) struct Wipe {
     /// The migration.
     id: String,
     #[command(flatten)]
-    server: Server,
+    running: Running,
 }
 
-type Failure = Box<dyn std::error::Error>;
-
-pub(crate) fn run(command: &Command) -> Ended {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(ask(command)));
-    match done {
-        Ok(lines) => {
-            lines.iter().for_each(|line| println!("{line}"));
-            Ended::Done
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            Ended::Refused
-        }
-    }
-}
-
-async fn ask(command: &Command) -> Result<Vec<String>, Failure> {
+/// What to print.
+pub(crate) fn run(command: &Command) -> Result<String, Failure> {
     match command {
-        Command::List(server) => {
-            let listed: Vec<Value> =
-                server.admin()?.send(Method::GET, "/proxy/updates/api", None).await?.json()?;
-            Ok(listed.iter().map(line).collect())
+        Command::List(List { json, running }) => {
+            let listed = running.ask(Method::GET, LIST, None)?;
+            if *json {
+                return Ok(listed.to_string());
+            }
+            Ok(listed.as_array().into_iter().flatten().map(line).collect::<Vec<_>>().join("\n"))
         }
-        Command::Apply(Apply { id, strategy, dry_run, yes, server }) => {
-            let body = json!({ "confirm": yes, "dry_run": dry_run, "strategy": strategy });
-            post(server, id, "apply", &body).await
-        }
-        Command::Rollback(Rollback { id, dry_run, yes, server }) => {
-            post(server, id, "rollback", &json!({ "confirm": yes, "dry_run": dry_run })).await
-        }
-        Command::Wipe(Wipe { id, server }) => {
-            let path = format!("/proxy/updates/{id}/snapshot");
-            server.admin()?.send(Method::DELETE, &path, None).await?;
-            Ok(vec![format!("the snapshot of {id} is deleted")])
+        Command::Apply(Apply { strategy, order }) => order.give("apply", strategy.as_deref()),
+        Command::Rollback(order) => order.give("rollback", None),
+        Command::Wipe(Wipe { id, running }) => {
+            running.ask(Method::DELETE, &format!("/proxy/updates/{id}/snapshot"), None)?;
+            Ok(format!("the snapshot of {id} is deleted; only a backup brings back what was before it"))
         }
     }
 }
 
-async fn post(server: &Server, id: &str, what: &str, body: &Value) -> Result<Vec<String>, Failure> {
-    let path = format!("/proxy/updates/{id}/{what}");
-    let answer: Value = server.admin()?.send(Method::POST, &path, Some(body)).await?.json()?;
-    let plan = |name: &str| answer["plan"][name].as_array();
-    let steps = plan("steps").or_else(|| plan("rollback"));
-    Ok(match steps {
-        Some(steps) => steps.iter().filter_map(Value::as_str).map(|step| format!("- {step}")).collect(),
-        None => vec![format!("{id} {}", answer["status"].as_str().unwrap_or("done"))],
-    })
+impl Order {
+    fn give(&self, act: &str, strategy: Option<&str>) -> Result<String, Failure> {
+        let path = format!("/proxy/updates/{}/{act}", self.id);
+        let mut body = json!({ "confirm": self.yes, "dry_run": !self.yes });
+        if let Some(strategy) = strategy {
+            body["strategy"] = strategy.into();
+        }
+        let answer = match self.yes {
+            true => self.watched(&path, &body)?,
+            false => self.running.ask(Method::POST, &path, Some(&body))?,
+        };
+        let said = if self.json { answer.to_string() } else { said(&self.id, &answer) };
+        match self.yes || self.dry_run {
+            true => Ok(said),
+            false => Err(format!("{said}\nnothing was done; say --yes to do it").into()),
+        }
+    }
+
+    /// Waits for the answer, and shows meanwhile how far it is.
+    fn watched(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let plain = !std::io::stderr().is_terminal();
+        let bar = ProgressBar::new(0).with_style(style());
+        let watcher = thread::current();
+        thread::scope(|scope| {
+            let asked = || {
+                let answer = self.running.ask_for(PATIENCE, Method::POST, path, Some(body));
+                watcher.unpark();
+                answer.map_err(|error| error.to_string())
+            };
+            let asked = scope.spawn(asked);
+            while !asked.is_finished() {
+                thread::park_timeout(LOOK_EVERY);
+                let Some((done, total)) = self.progress().filter(|_| !asked.is_finished()) else { continue };
+                bar.set_length(total);
+                bar.set_position(done);
+                bar.set_message("certificates");
+                if plain {
+                    eprintln!("{done} of {}", counted(total, "certificate", "certificates"));
+                }
+            }
+            bar.finish_and_clear();
+            Ok(asked.join().map_err(|_| "the request was not carried out")??)
+        })
+    }
+
+    fn progress(&self) -> Option<(u64, u64)> {
+        let listed = self.running.ask(Method::GET, LIST, None).ok()?;
+        let update = listed.as_array()?.iter().find(|update| update["migration_id"] == self.id.as_str())?;
+        certificates(update)
+    }
 }
 
+/// How many are done, of how many; nothing before there are any to do.
+fn certificates(update: &Value) -> Option<(u64, u64)> {
+    let (done, total) = (update["progress"]["done"].as_u64()?, update["progress"]["total"].as_u64()?);
+    (total > 0).then_some((done, total))
+}
+
+fn said(id: &str, answer: &Value) -> String {
+    let plan = &answer["plan"];
+    if let Some(steps) = plan["steps"].as_array().or_else(|| plan["rollback"].as_array()) {
+        let step = |step: &Value| step.as_str().map(|step| format!("- {step}"));
+        return steps.iter().filter_map(step).collect::<Vec<_>>().join("\n");
+    }
+    match (answer["status"].as_str(), answer["strategy"].as_str()) {
+        (Some("applied"), None) => format!("{id} is applied"),
+        (Some("applied"), Some(strategy)) => format!(
+            "{id} is applied ({strategy}), with {} of agents reissued\n\
+             clients that keep a CA file need that of now: /pki/ca.crt",
+            counted(answer["reissued_leaves"].as_u64().unwrap_or(0), "certificate", "certificates")
+        ),
+        _ => format!("{id} is rolled back: what was before is again, and it is not proposed any more"),
+    }
+}
+
+/// An update, and below it what there is to know of it.
 fn line(update: &Value) -> String {
-    let text = |name: &str| update[name].as_str().unwrap_or("-").to_owned();
-    let progress = match (&update["progress"]["done"], &update["progress"]["total"]) {
-        (Value::Number(done), Value::Number(total)) => {
-            let total = total.as_u64().unwrap_or(0);
-            format!(" ({done} of {})", counted(total, "certificate", "certificates"))
-        }
-        _ => String::new(),
-    };
-    format!(
-        "{}  {}  {}{progress}  {}",
-        text("migration_id"),
-        text("criticality"),
+    let mut lines = vec![format!(
+        "{}  {}  {}  {}",
+        text(update, "migration_id"),
+        text(update, "criticality"),
         update["status"].as_str().unwrap_or("not needed"),
-        text("description")
-    )
-}
-
-impl Server {
-    fn admin(&self) -> Result<Admin, Failure> {
-        let settings = Settings::load(&Source::from_process(&self.dir), &self.dir)?.settings;
-        let ca = self.ca.clone().unwrap_or_else(|| settings.certs_dir.join("org-ca.pem"));
-        let pem =
-            fs::read_to_string(&ca).map_err(|error| format!("{} cannot be read: {error}", ca.display()))?;
-        let client = Client::builder(&self.url).ca_pem(&pem).timeout(PATIENCE).build()?;
-        Ok(Admin::new(&client, settings.admin_secret))
+        text(update, "description")
+    )];
+    if let Some((done, total)) = certificates(update) {
+        lines.push(format!("being applied: {done} of {}", counted(total, "certificate", "certificates")));
+    } else if update["progress"].is_object() {
+        lines.push("being applied".to_owned());
     }
+    if let Some(error) = update["error"].as_str() {
+        lines.push(format!("failed: {error}"));
+    }
+    let snapshot = &update["snapshot"];
+    if let Some(at) = snapshot["created_at"].as_str() {
+        lines.push(match snapshot["wiped_after"].as_str() {
+            Some(after) => format!("snapshot of {at}, with a readable key, wiped after {after}"),
+            None => format!("snapshot of {at}"),
+        });
+    }
+    lines.join("\n    ")
 }

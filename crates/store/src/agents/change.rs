@@ -184,6 +184,29 @@ pub fn renew_svid(agent: &AgentRow, certificates: &str, leaf: &PinnedLeaf) -> [S
     [svid, note_certificate(&agent.id, leaf)]
 }
 
+/// Pins to an agent the certificate that it had before another one, `stored`, took its place unasked: `certificates` in PEM,
+/// leaf first. Nothing happens when it has another one by now, or is revoked.
+#[must_use]
+pub fn pin_again(id: &AgentId, stored: &str, certificates: &str, leaf: &PinnedLeaf) -> [Statement; 2] {
+    let pin = Statement::any(
+        "UPDATE internal_agents SET cert_pem = ?3, federation_revision = federation_revision + 1 \
+         WHERE agent_id = ?1 AND cert_pem = ?2 AND (is_active <> 0 OR revoked_at IS NULL)",
+        vec![id.into(), stored.into(), certificates.into()],
+    );
+    let note = Statement::any(
+        "UPDATE agent_certs SET thumbprint = ?2, spki_sha256 = ?3, not_after = ?4 WHERE agent_id = ?1 \
+         AND EXISTS (SELECT 1 FROM internal_agents WHERE agent_id = ?1 AND cert_pem = ?5)",
+        vec![
+            id.into(),
+            leaf.thumbprint.into(),
+            leaf.spki_sha256.as_str().into(),
+            leaf.not_after.into(),
+            certificates.into(),
+        ],
+    );
+    [pin, note]
+}
+
 /// Marks `agent` revoked; rejected when it is already, or changed since it was read.
 #[must_use]
 pub fn mark_revoked(agent: &AgentRow, reason: &str, at: Stamp) -> Statement {

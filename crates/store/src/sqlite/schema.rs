@@ -13,14 +13,14 @@ use evidence::{EVIDENCE_TABLES, SPLIT_VIEWS, SUSPICIONS, THINNING};
 use overlap::OVERLAP_TABLES;
 use search::SEARCH_TABLES;
 use trust::TRUST_TABLES;
-use updates::UPDATE_TABLES;
+use updates::{UPDATE_TABLES, UPDATE_UNDER_WAY};
 
 /// What `cullis_schema` says when every step was taken.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version out of the one before it. A fresh and an adopted database take all steps, one of ours those
 /// that it lacks. Steps only add, and never change once they are released.
-pub(super) const STEPS: [&str; 12] = [
+pub(super) const STEPS: [&str; 13] = [
     FIRST_TABLES,
     AGENT_TABLES,
     MESSAGE_INDEXES,
@@ -33,6 +33,7 @@ pub(super) const STEPS: [&str; 12] = [
     THINNING,
     OVERLAP_TABLES,
     UPDATE_TABLES,
+    UPDATE_UNDER_WAY,
 ];
 
 /// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`, without the

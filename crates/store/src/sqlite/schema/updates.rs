@@ -33,3 +33,14 @@ CREATE TABLE leaf_generations (
     flipped_at TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 "#;
+
+/// The update that is being applied. Whatever else changes keys is refused meanwhile; a row that a stopped process left
+/// says that it was interrupted.
+pub(super) const UPDATE_UNDER_WAY: &str = r#"
+CREATE TABLE update_under_way (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    migration_id TEXT NOT NULL,
+    begun_by TEXT NOT NULL,
+    begun_at TEXT NOT NULL
+) STRICT;
+"#;

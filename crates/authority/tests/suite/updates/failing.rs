@@ -1,0 +1,186 @@
+//! Updates that fail, and the power that goes at any unit of them.
+
+use std::{sync::Arc, time::Duration};
+
+use mastio_authority::{Authority, updates::UpdateError};
+use mastio_pki::Certificate;
+use mastio_store::updates::Status;
+
+use super::*;
+
+const UNDER_WAY: &str = "SELECT count(*) FROM update_under_way";
+
+/// After `left` more commits the database takes no more, as if the process had died there.
+fn die_after(world: &World, left: u32) {
+    world.sql(&format!(
+        "CREATE TABLE life (rest INTEGER); INSERT INTO life VALUES ({left}); \
+         CREATE TRIGGER death BEFORE UPDATE ON cullis_writer WHEN NEW.id = 1 BEGIN \
+         SELECT RAISE(ABORT, 'dead') WHERE (SELECT rest FROM life) <= 0; UPDATE life SET rest = rest - 1; END"
+    ));
+}
+
+fn revive(world: &World) {
+    world.sql("DROP TRIGGER death; DROP TABLE life");
+}
+
+/// A start after such a death. The database of the dead may take a moment to close.
+async fn start_again(world: &World, dead: Arc<Authority>) -> Arc<Authority> {
+    drop(dead);
+    for _ in 0..500 {
+        if let Ok(authority) = world.boot(&[]).await {
+            return authority;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it does not start")
+}
+
+/// What is visible of an update: the root, the pinned leaf, and where its row is.
+async fn seen(authority: &Authority, world: &World, holder: &Holder) -> (Certificate, Certificate, i64) {
+    let applied = world.count("SELECT count(*) FROM pending_updates WHERE status = 'applied'");
+    (authority.trust().root.clone(), leaf_of(&row(authority, holder).await), applied)
+}
+
+#[tokio::test]
+async fn whenever_the_power_goes_it_is_before_or_after() {
+    let world = legacy();
+    let (mut authority, holders) = halted(&world, &[], &["alice"]).await;
+    let alice = &holders[0];
+    let before = seen(&authority, &world, alice).await;
+    let mut units = 0;
+    loop {
+        die_after(&world, units);
+        let _ = authority.apply_update(PATH_LEN, None, &operator()).await;
+        revive(&world);
+        authority = start_again(&world, authority).await;
+        let after = seen(&authority, &world, alice).await;
+        assert_eq!(world.count(UNDER_WAY), 0, "after {units} units");
+        assert!(authority.certificate(&alice.peer()).await.is_ok(), "after {units} units");
+        if after == before {
+            assert!(halt(&authority).is_some(), "after {units} units");
+            units += 1;
+            assert!(units < 50, "it never ends");
+            continue;
+        }
+        let all_changed = after.0 != before.0 && after.1 != before.1 && after.2 == 1;
+        assert!(all_changed && halt(&authority).is_none(), "after {units} units");
+        break;
+    }
+    assert!(units > 2, "the test counts units: {units}");
+    let applied = seen(&authority, &world, alice).await;
+    assert_ne!(applied.0, before.0);
+
+    let mut units = 0;
+    loop {
+        die_after(&world, units);
+        let _ = authority.roll_back_update(PATH_LEN, &operator()).await;
+        revive(&world);
+        authority = start_again(&world, authority).await;
+        let now = seen(&authority, &world, alice).await;
+        assert!(now == applied || now == before, "after {units} units");
+        mint_mtls(&authority, &alice.peer()).await.unwrap();
+        if now == before {
+            break;
+        }
+        units += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_failure_changes_nothing_and_can_be_tried_again_or_set_aside() {
+    let world = legacy();
+    let (authority, holders) = halted(&world, &[], &["alice"]).await;
+    let before = seen(&authority, &world, &holders[0]).await;
+    let broken =
+        "CREATE TRIGGER broken BEFORE INSERT ON leaf_generations BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    world.sql(broken);
+    let failed = authority.apply_update(PATH_LEN, None, &operator()).await;
+    assert!(matches!(failed, Err(UpdateError::Failed(_))), "{failed:?}");
+    assert_eq!(seen(&authority, &world, &holders[0]).await, before);
+    authority.reload().unwrap();
+    assert_eq!(halt(&authority), Some(Halt::PendingUpdate(PATH_LEN)), "it is as broken as before");
+    let row = authority.updates().unwrap().remove(0).row.unwrap();
+    assert_eq!(row.status, Status::Failed);
+    assert!(row.error.unwrap().contains("no room"));
+    assert_eq!(world.events("admin.update_apply_failed"), 1);
+    let snapshot = world.count("SELECT length(snapshot_json) FROM migration_state_backups");
+    assert!(snapshot > 100);
+
+    world.clock.advance(Duration::from_secs(60));
+    let taken = "SELECT count(DISTINCT created_at) + 100 * count(*) FROM \
+        (SELECT created_at FROM migration_state_backups UNION ALL SELECT created_at FROM first)";
+    world.sql("CREATE TABLE first AS SELECT created_at FROM migration_state_backups");
+    world.sql("DROP TRIGGER broken");
+    authority.apply_update(PATH_LEN, None, &operator()).await.unwrap();
+    assert_eq!(world.count(taken), 201, "the retry keeps the snapshot of the first time");
+    assert_eq!(reason(authority.apply_update(PATH_LEN, None, &operator()).await), (409, "already_applied"));
+    assert_eq!(world.count(taken), 201, "nor does a refusal touch it");
+}
+
+#[tokio::test]
+async fn an_update_that_the_database_failed_is_ended_and_says_so() {
+    let world = legacy();
+    let (authority, holders) = halted(&world, &[], &["alice"]).await;
+    let before = seen(&authority, &world, &holders[0]).await;
+    die_after(&world, 2);
+    authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap_err();
+    revive(&world);
+    assert_eq!(world.count(UNDER_WAY), 1, "nothing could be written any more");
+    authority.tidy_updates().await.unwrap();
+    assert_eq!(world.count(UNDER_WAY), 0);
+    let row = authority.updates().unwrap().remove(0).row.unwrap();
+    assert_eq!(row.status, Status::Failed);
+    assert!(row.error.unwrap().contains("apply it again"));
+    assert_eq!(seen(&authority, &world, &holders[0]).await, before);
+    authority.reload().unwrap();
+    assert_eq!(authority.trust().updates.waiting(), 1);
+    authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
+}
+
+/// The snapshot of the first time knows nothing of the root that the second time made.
+#[tokio::test]
+async fn an_update_that_was_applied_at_the_second_try_is_taken_back() {
+    let world = legacy();
+    let (authority, holders) = halted(&world, &[], &["alice"]).await;
+    let before = seen(&authority, &world, &holders[0]).await;
+    world.sql(
+        "CREATE TRIGGER broken BEFORE INSERT ON leaf_generations BEGIN SELECT RAISE(ABORT, 'no room'); END",
+    );
+    authority.apply_update(PATH_LEN, None, &operator()).await.unwrap_err();
+    world.sql("DROP TRIGGER broken");
+    authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
+    assert_ne!(authority.trust().root, before.0);
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    assert_eq!(seen(&authority, &world, &holders[0]).await, before);
+}
+
+/// What the existing system tried, and could not finish, is tried here; its snapshot knows nothing of what is here.
+#[tokio::test]
+async fn an_update_that_the_existing_system_failed_is_taken_back_to_what_was_here() {
+    for snapshot in ["{\"org_ca_cert_pem\": \"x\"}", "nothing"] {
+        let world = legacy();
+        let (authority, holders) = halted(&world, &[], &["alice"]).await;
+        let before = seen(&authority, &world, &holders[0]).await;
+        world.sql(&format!(
+            "UPDATE pending_updates SET status = 'failed'; \
+             INSERT INTO migration_state_backups VALUES ('{PATH_LEN}', '2026-04-23T19:08:12+00:00', '{snapshot}')"
+        ));
+        authority.apply_update(PATH_LEN, None, &operator()).await.unwrap();
+        authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+        assert_eq!(seen(&authority, &world, &holders[0]).await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_update_is_set_aside_by_rolling_it_back() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &["alice"]).await;
+    let root = authority.trust().root.clone();
+    world.sql(
+        "CREATE TRIGGER broken BEFORE INSERT ON leaf_generations BEGIN SELECT RAISE(ABORT, 'no room'); END",
+    );
+    authority.apply_update(PATH_LEN, None, &operator()).await.unwrap_err();
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    assert_eq!((halt(&authority), &authority.trust().root), (None, &root));
+    assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (404, "no_snapshot"));
+}

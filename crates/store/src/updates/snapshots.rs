@@ -1,0 +1,100 @@
+//! What was before an update, table `migration_state_backups`.
+
+use mastio_core::Stamp;
+
+use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
+
+/// What was before a migration was applied.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// Of which migration.
+    pub migration: String,
+    /// When it was taken.
+    pub created_at: Stamp,
+    /// What it holds, in JSON: readable keys, too, where there is no passphrase.
+    pub json: String,
+}
+
+impl std::fmt::Debug for SnapshotRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotRow").field("migration", &self.migration).finish_non_exhaustive()
+    }
+}
+
+/// All snapshots.
+///
+/// # Errors
+/// When the database cannot be read or a row is illegal.
+pub fn snapshots(database: &Database) -> Result<Vec<SnapshotRow>, ReadError> {
+    let sql =
+        "SELECT migration_id, created_at, snapshot_json FROM migration_state_backups ORDER BY migration_id";
+    let rows = database.rows_now(&Query::new("migration_state_backups", sql, vec![]))?;
+    let read = |row: &Row| {
+        Ok(SnapshotRow {
+            migration: row.text("migration_id")?.to_owned(),
+            created_at: row.stamp("created_at")?,
+            json: row.text("snapshot_json")?.to_owned(),
+        })
+    };
+    rows.iter().map(read).collect::<Result<_, RowError>>().map_err(Into::into)
+}
+
+/// Sets every character of a snapshot to another one, where it lies. A text longer than a page is on pages of its own, and
+/// what SQLite takes out of use it does not overwrite: a key would stay readable in the file.
+macro_rules! blank {
+    ($condition:expr) => {
+        concat!(
+            "UPDATE migration_state_backups SET snapshot_json = \
+             substr(hex(zeroblob(octet_length(snapshot_json))), 1, octet_length(snapshot_json)) \
+             WHERE migration_id = ?1 AND ",
+            $condition
+        )
+    };
+}
+
+/// Whether the snapshot of `?1` may go: an earlier life of the row left it, or the existing system did, whose snapshots
+/// have no member `format`.
+macro_rules! outlived {
+    () => {
+        "(EXISTS (SELECT 1 FROM pending_updates WHERE migration_id = ?1 AND status = 'pending') \
+         OR CASE WHEN json_valid(migration_state_backups.snapshot_json) \
+            THEN json_extract(migration_state_backups.snapshot_json, '$.format') END IS NULL)"
+    };
+}
+
+/// Keeps a snapshot of a migration that waits, in the place of one that an earlier life of its row left. A retry of one
+/// that failed keeps the snapshot of the first time.
+#[must_use]
+pub fn keep_snapshot(migration: &str, json: &str, at: Stamp) -> [Statement; 2] {
+    let keep = concat!(
+        "INSERT INTO migration_state_backups (migration_id, created_at, snapshot_json) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (migration_id) DO UPDATE SET created_at = excluded.created_at, \
+             snapshot_json = excluded.snapshot_json WHERE ",
+        outlived!()
+    );
+    [
+        Statement::any(blank!(outlived!()), vec![migration.into()]),
+        Statement::any(keep, vec![migration.into(), at.into(), json.into()]),
+    ]
+}
+
+impl SnapshotRow {
+    /// Deletes it; rejected when it is another one by now.
+    #[must_use]
+    pub fn wipe(&self) -> [Statement; 2] {
+        let delete = "DELETE FROM migration_state_backups WHERE migration_id = ?1";
+        [self.blank(), Statement::one(delete, vec![self.migration.as_str().into()])]
+    }
+
+    /// Puts `json` in the place of what it holds; rejected when it is another one by now.
+    #[must_use]
+    pub fn replace(&self, json: &str) -> [Statement; 2] {
+        let put = "UPDATE migration_state_backups SET snapshot_json = ?2 WHERE migration_id = ?1";
+        [self.blank(), Statement::one(put, vec![self.migration.as_str().into(), json.into()])]
+    }
+
+    fn blank(&self) -> Statement {
+        let values = vec![self.migration.as_str().into(), self.json.as_str().into()];
+        Statement::one(blank!("snapshot_json = ?2"), values)
+    }
+}
