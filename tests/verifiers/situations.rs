@@ -142,7 +142,10 @@ pub(crate) fn situation(name: &str) -> Situation {
         }
         "cut" => rotated(true),
         "compromise" => rotated(false),
-        "two cuts behind" => behind(2),
+        "two cuts behind"
+        | "two overlaps behind"
+        | "a cut and an overlap behind"
+        | "an overlap and a cut behind" => behind(2),
         "three cuts behind" => behind(3),
         "overlap, distribute" | "overlap, reissue" => {
             let old = root();
@@ -157,29 +160,15 @@ pub(crate) fn situation(name: &str) -> Situation {
                 .agent("new agent", &below)
         }
         "overlap, activated" | "overlap, done" => rotated(true),
-        "root reissued" => {
-            let (old, before) = legacy();
-            let end = old.certificate().not_after();
-            let repaired = profile::successor(old.certificate(), old.key(), end, now(), &SystemRng).unwrap();
-            let key = KeyPair::from_pkcs8_der(&old.key().to_pkcs8_der()).unwrap();
-            let new = Issuer::new(repaired, key).unwrap();
-            served(&before, &[])
-                .pinned("old root", &old)
-                .pinned("new root", &new)
-                .file("file", &new, &[&before])
-                .file("file with both", &new, &[&before, &old])
-                .agent("old agent", &before)
-        }
-        "root rekeyed" => {
-            let (old, before) = legacy();
-            let new = successor(&old);
-            let below = intermediate(&new);
+        "legacy root" => {
+            let (root, below) = legacy();
             served(&below, &[])
-                .pinned("old root", &old)
-                .pinned("new root", &new)
-                .file("file", &new, &[&below, &before, &old])
-                .agent("new agent", &below)
+                .pinned("new root", &root)
+                .file("file", &root, &[&below])
+                .agent("old agent", &below)
         }
+        "root reissued" | "root reissued, back" => reissued(name.ends_with("back")),
+        "root rekeyed" | "root rekeyed, back" => rekeyed(name.ends_with("back")),
         other => panic!("no situation is called {other}"),
     }
 }
@@ -219,7 +208,51 @@ fn behind(cuts: usize) -> Situation {
         .pinned("new root", new)
         .file("file of before", &roots[0], &[&intermediates[0]])
         .file("file", new, &others)
+        .agent("old agent", &intermediates[0])
         .agent("new agent", below)
+}
+
+/// A root of path length 0 that was certified again for its own key, or for a while only.
+fn reissued(back: bool) -> Situation {
+    let (old, below) = legacy();
+    let end = old.certificate().not_after();
+    let repaired = profile::successor(old.certificate(), old.key(), end, now(), &SystemRng).unwrap();
+    let new = again(repaired, &old);
+    let situation = served(&below, &[])
+        .pinned("old root", &old)
+        .pinned("new root", &new)
+        .file("file of before", &old, &[&below])
+        .agent("old agent", &below)
+        .agent("new agent", &below);
+    match back {
+        false => situation.file("file", &new, &[&below, &old]),
+        true => situation.file("file of between", &new, &[&below, &old]).file("file", &old, &[&below]),
+    }
+}
+
+/// Another root in the place of one of path length 0, above the intermediate's key and name, or for a while only.
+fn rekeyed(back: bool) -> Situation {
+    let (old, before) = legacy();
+    let new = successor(&old);
+    let below = profile::intermediate_again(&new, before.certificate(), now(), &SystemRng).unwrap();
+    let below = again(below, &before);
+    let situation = served(if back { &before } else { &below }, &[])
+        .pinned("old root", &old)
+        .pinned("new root", &new)
+        .file("file of before", &old, &[&before])
+        .agent("old agent", &before)
+        .agent("new agent", &below);
+    match back {
+        false => situation.file("file", &new, &[&below, &before, &old]),
+        true => {
+            situation.file("file of between", &new, &[&below, &before, &old]).file("file", &old, &[&before])
+        }
+    }
+}
+
+/// What `ca` is with another certificate.
+fn again(certificate: Certificate, ca: &Ca) -> Ca {
+    Issuer::new(certificate, KeyPair::from_pkcs8_der(&ca.key().to_pkcs8_der()).unwrap()).unwrap()
 }
 
 /// A root of the Python implementation with path length zero, and what it signed all the same.
