@@ -91,8 +91,8 @@ impl Fleet {
         Self { tasks, served, cut, over }
     }
 
-    /// Says that the cut has been answered; the agents, each of which was refused once since.
-    async fn is_cut(self) -> Vec<Agent> {
+    /// What becomes of it once the cut has been answered: the agents, each of which was refused once since.
+    async fn refused(self) -> Vec<Agent> {
         self.cut.store(true, Ordering::SeqCst);
         self.over.send_replace(true);
         tokio::time::timeout(PATIENCE * 2, self.tasks.join_all()).await.expect("every agent is refused")
@@ -154,7 +154,7 @@ async fn every_old_certificate_is_answered_until_it_is_replaced() {
     let cut = server.operator(Method::POST, "/pki/rotate-ca?mode=mint", &json!({})).await;
     assert_eq!(cut.status, StatusCode::OK, "{}", cut.detail());
     let served = Arc::clone(&fleet.served);
-    let mut agents = fleet.is_cut().await;
+    let mut agents = fleet.refused().await;
     assert_eq!(agents.len(), AGENTS);
     println!(
         "{AGENTS} agents, {} calls before the cut, each refused once after it",
