@@ -26,6 +26,8 @@ const ROUNDS: u64 = 2;
 const PHASE: Duration = Duration::from_secs(150);
 /// How long a token lives, and for how long it is accepted after that.
 const TOKEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Within what time every agent calls again, so that it hears that its token has ended while the key is still known.
+const ROUND: Duration = Duration::from_secs(10);
 
 /// One agent of the fleet.
 struct Worker {
@@ -193,7 +195,7 @@ async fn serves_under(place: &Place, server: &Mastio, issuer: &str) {
     eventually("the server certificate follows", PATIENCE, shown).await;
 }
 
-/// A replaced key whose grace ends when the last token that it may have signed is accepted no more.
+/// A replaced key whose grace ends a round after the last token that it may have signed is accepted no more.
 struct Leaving {
     kid: String,
     end: Stamp,
@@ -201,9 +203,9 @@ struct Leaving {
 
 impl Leaving {
     fn new(place: &Place, kid: &str) -> Self {
-        let (kid, end) = (kid.to_owned(), SystemClock::default().now().plus(TOKEN.0 + TOKEN.1));
+        let end = SystemClock::default().now().plus(TOKEN.0 + TOKEN.1 + ROUND);
         place.sql(&format!("UPDATE mastio_keys SET expires_at = '{end}' WHERE kid = '{kid}'"));
-        Self { kid, end }
+        Self { kid: kid.to_owned(), end }
     }
 
     /// Sees that it is published until then, and not for long after; the others that are.

@@ -12,12 +12,13 @@ use crate::harness::{ADMIN_SECRET, Mastio, PATIENCE, Place, both, eventually, re
 const PRINTED: &str = "https://localhost:9443";
 pub(crate) const PATH_LEN: &str = "2026-04-23-org-ca-pathlen-1";
 const HALTED: &str = "signing halted — pending migration 2026-04-23-org-ca-pathlen-1";
-/// `docker compose -p cullis-mastio exec mcp-proxy …` for a Mastio that is in no container.
+/// `docker compose -p cullis-mastio exec mcp-proxy …` for a Mastio that is in no container. The shell waits for a server
+/// that is writing.
 const DOCKER: &str = r#"#!/bin/sh
 [ "$1 $2 $4 $5" = "compose -p exec mcp-proxy" ] || exit 64
 shift 5
 command="$1"; shift
-[ "$command" = sqlite3 ] && { shift; set -- "$DATA/mcp_proxy.db" "$@"; }
+[ "$command" = sqlite3 ] && { shift; set -- -cmd '.timeout 10000' "$DATA/mcp_proxy.db" "$@"; }
 exec "$command" "$@"
 "#;
 

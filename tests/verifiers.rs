@@ -225,6 +225,7 @@ const REAL: &[&str] = &[
     "fresh",
     "intermediate rotated",
     "cut",
+    "cut of a wide root",
     "compromise",
     "two cuts behind",
     "three cuts behind",

@@ -4,11 +4,15 @@ use std::fs;
 
 use http::{Method, StatusCode};
 use mastio_client::Client;
-use mastio_pki::{Certificate, pem};
+use mastio_pki::{Certificate, Issuer, KeyPair, pem};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{legacy::legacy, situations::Situation};
-use crate::harness::{Mastio, PATIENCE, Place, eventually};
+use super::{
+    legacy::legacy,
+    situations::{Situation, wide_root},
+};
+use crate::harness::{Mastio, PATIENCE, Place, eventually, run};
 
 /// A deployment in a situation.
 pub(crate) struct Real {
@@ -36,6 +40,16 @@ pub(crate) async fn real(name: &str) -> Real {
             made.post("/v1/admin/mastio-ca/rotate").await;
             made.agent("new agent").await;
             &[]
+        }
+        "cut of a wide root" => {
+            made.bring(&wide_root());
+            made.settled().await;
+            made.keep("old root");
+            made.keep("file of before");
+            made.agent("old agent").await;
+            made.cut("").await;
+            made.agent("new agent").await;
+            &["agent_of_former_ca"]
         }
         "cut" | "compromise" => {
             made.keep("old root");
@@ -94,6 +108,15 @@ impl Made {
         let answer = self.server.operator(Method::POST, path, &Value::Null).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.detail());
         answer.json().unwrap()
+    }
+
+    /// Cuts to a root of the operator's.
+    fn bring(&self, root: &Issuer<KeyPair>) {
+        self.place.write("own.pem", root.certificate().pem());
+        self.place.write("own.key", root.key().to_pkcs8_pem().expose_secret());
+        let (cert, key, url) = (self.place.path("own.pem"), self.place.path("own.key"), self.server.url());
+        let mut rotate = self.place.command(&["pki", "rotate", "--yes", "--url", &url]);
+        run(rotate.arg("--cert").arg(cert).arg("--key").arg(key));
     }
 
     async fn cut(&self, more: &str) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mastio_core::{AgentId, Clock, OrgId, SpiffeId, Stamp, SystemClock, SystemRng};
 use mastio_pki::{Certificate, Issuer, KeyPair, ServerNames, issued_chain, profile, trust_file};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
@@ -56,6 +57,17 @@ fn key() -> KeyPair {
 fn root() -> Ca {
     let key = key();
     Issuer::new(profile::root(&acme(), &key, now(), &SystemRng).unwrap(), key).unwrap()
+}
+
+/// A root as an operator may bring it: it allows any number of CAs below it.
+pub(crate) fn wide_root() -> Ca {
+    let (key, mut wide) = (key(), CertificateParams::default());
+    wide.distinguished_name.push(DnType::CommonName, "Cullis Org CA");
+    wide.distinguished_name.push(DnType::OrganizationName, "acme");
+    wide.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    wide.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = Certificate::from_pem(&wide.self_signed(&key).unwrap().pem()).unwrap();
+    Issuer::new(certificate, key).unwrap()
 }
 
 /// A root of the same name with a key of its own.
@@ -141,6 +153,7 @@ pub(crate) fn situation(name: &str) -> Situation {
                 .agent("new agent", &below)
         }
         "cut" => rotated(true),
+        "cut of a wide root" => rotated_from(wide_root(), true),
         "compromise" => rotated(false),
         "two cuts behind"
         | "two overlaps behind"
@@ -175,7 +188,10 @@ pub(crate) fn situation(name: &str) -> Situation {
 
 /// A new root in the place of an old one, with or without a link.
 fn rotated(linked: bool) -> Situation {
-    let old = root();
+    rotated_from(root(), linked)
+}
+
+fn rotated_from(old: Ca, linked: bool) -> Situation {
     let new = successor(&old);
     let (before, below) = (intermediate(&old), intermediate(&new));
     let links = if linked { vec![link(&old, &new)] } else { vec![] };

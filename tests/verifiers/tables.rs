@@ -14,6 +14,10 @@ cut                         | old root        | + + + -
 cut                         | file of before  | + + + -
 cut                         | new root        | + + + +
 cut                         | file            | + + + +
+cut of a wide root          | old root        | + + + +
+cut of a wide root          | file of before  | + + + +
+cut of a wide root          | new root        | + + + +
+cut of a wide root          | file            | + + + +
 compromise                  | old root        | - - - -
 compromise                  | file of before  | - - - -
 compromise                  | new root        | + + + +
@@ -85,6 +89,8 @@ intermediate rotated        | old agent | +
 intermediate rotated        | new agent | +
 cut                         | old agent | +
 cut                         | new agent | +
+cut of a wide root          | old agent | +
+cut of a wide root          | new agent | +
 compromise                  | old agent | -
 compromise                  | new agent | +
 two cuts behind             | old agent | +
