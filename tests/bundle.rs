@@ -1,12 +1,19 @@
 //! Evidence bundles of a running server, as an auditor gets and reads them: with our reader and with the Python one.
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use http::{Method, StatusCode};
 use mastio_audit::note::{KeyKind, Name, NoteSigner};
 use mastio_core::{SystemRng, sha256};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::{
     clients::python,
@@ -16,6 +23,8 @@ use crate::{
 };
 
 const BUNDLE: &str = "/v1/admin/audit/bundle";
+/// More than the system holds of what nobody reads, in bytes.
+const ENOUGH: usize = 32 << 20;
 
 /// `mastio audit verify` with these arguments.
 fn verify(arguments: &[&str]) -> Output {
@@ -290,6 +299,56 @@ async fn a_follower_waits_for_the_proof_of_a_checkpoint_and_not_for_ever() {
     assert_eq!(std::fs::read_to_string(&state).unwrap(), first, "what is not proved takes no place");
 }
 
+/// A log that answers with files without end, but for a checkpoint, if there is one; how much of them it got rid of.
+fn endless(checkpoint: Option<String>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, sent) = (format!("http://{}", listener.local_addr().unwrap()), Arc::<AtomicUsize>::default());
+    let counted = Arc::clone(&sent);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map(Result::unwrap) {
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap();
+            let asks_for_it = String::from_utf8_lossy(&request[..length]).contains("/checkpoint");
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            match checkpoint.as_ref().filter(|_| asks_for_it) {
+                Some(text) => stream.write_all(text.as_bytes()).unwrap(),
+                None => {
+                    while counted.load(Ordering::Relaxed) < ENOUGH && stream.write_all(&[b'x'; 4096]).is_ok()
+                    {
+                        counted.fetch_add(4096, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    });
+    (url, sent)
+}
+
+#[tokio::test]
+async fn a_follower_reads_no_more_than_a_file_of_a_log_can_be() {
+    let (place, server) = served().await;
+    let (state, log) = (file(&place, "seen.txt"), Published::of(&place).await);
+    let key = log.publish(&server, &place).await;
+    let look =
+        |url: &str| verify(&["--follow", url, "--interval", "0", "--state", &state, "--log-key", &key]);
+    assert!(look(&log.url).status.success());
+    let made = server.operator(Method::POST, "/v1/admin/agents", &json!({ "agent_name": "dave" })).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    log.publish(&server, &place).await;
+    let newest = place.text("static/audit/log/checkpoint");
+    for (checkpoint, told) in [
+        (None, "the answer to GET /audit/log/checkpoint is larger than 65536 bytes"),
+        (Some(newest), "is larger than 8192 bytes"),
+    ] {
+        let (url, sent) = endless(checkpoint);
+        let seen = look(&url);
+        assert!(seen.status.code() == Some(1) && both(&seen).contains(told), "{}", both(&seen));
+        // The rest is what the system holds between the two.
+        assert!(sent.load(Ordering::Relaxed) < ENOUGH);
+    }
+}
+
 /// The log as static files (C2SP tlog-tiles), served by somebody else.
 pub(crate) struct Published {
     pub(crate) url: String,
@@ -303,7 +362,7 @@ impl Published {
         let mut python = Command::new("python3");
         python.args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"]).arg(place.path("static"));
         let child = python.arg(port.to_string()).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        let listens = async || TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop);
+        let listens = async || TcpStream::connect(("127.0.0.1", port)).ok().map(drop);
         eventually("the files are served", PATIENCE, listens).await;
         Self { url: format!("http://127.0.0.1:{port}"), _server: Process(child) }
     }

@@ -1,32 +1,54 @@
 //! The signing key and the intermediate are rotated while agents call without pause; openssl looks at the chains.
 
-use std::{process::Command, sync::Arc};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use mastio_client::{Agent, Client, Identity};
+use mastio_core::{Clock, Stamp, SystemClock};
 use mastio_jose::SigningKey;
 use mastio_pki::{Certificate, pem};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::harness::{Mastio, PATIENCE, Place, both, eventually, run};
+use crate::{
+    crowd::crowd,
+    harness::{Mastio, PATIENCE, Place, both, eventually, run},
+};
 
-/// Agents that call at the same time. Each works alone on a connection that it opens anew in every round.
-const AGENTS: usize = 100;
-/// How many rounds each agent ends before, between and after the rotations.
+/// Agents that call at the same time. They and the server share two cores with the other tests, so that each calls once or
+/// twice a second: it is their number that is proved here, not their rate.
+const AGENTS: usize = 500;
+/// Out of so many agents one writes to the next such one, and one keeps its connection and its token.
+const KINDS: usize = 5;
+/// How many rounds each agent ends after each step: the first may have begun before.
 const ROUNDS: u64 = 2;
+/// How long a round of all agents may take.
+const PHASE: Duration = Duration::from_secs(150);
+/// How long a token lives, and for how long it is accepted after that.
+const TOKEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Within what time every agent calls again, so that it hears that its token has ended while the key is still known.
+const ROUND: Duration = Duration::from_secs(10);
 
 /// One agent of the fleet.
 struct Worker {
     client: Client,
     identity: Arc<Identity>,
-    next: String,
+    habit: Habit,
+}
+
+/// What an agent does in a round. Every refusal is a failure; but the client answers a 401 by logging in again, so the
+/// server is asked for those.
+enum Habit {
+    /// Logs in on a new connection, and calls.
+    Comes,
+    /// Calls on the connection that it has, by the token that it has, until the token ends.
+    Stays,
+    /// The same; writes to this agent and reads what it was sent, too.
+    Writes(String),
 }
 
 impl Worker {
-    /// Logs in on a new connection, calls, writes to the next agent and reads what the one before wrote. Every refusal
-    /// is a failure; but the client answers a 401 by logging in again, so the server is asked for those.
-    async fn round(&self, number: u64) -> Agent {
+    async fn logged_in(&self, number: u64) -> Agent {
         let mut agent = Agent::new(&self.client, Arc::clone(&self.identity), SigningKey::generate().unwrap());
         match number % 3 {
             0 => agent.login().await.unwrap(),
@@ -34,21 +56,27 @@ impl Worker {
             _ => agent.login_mtls().await.unwrap(),
         }
         agent.whoami().await.unwrap();
-        agent.send(&self.next, r#"{"still": "here"}"#, None, None).await.unwrap();
-        for message in agent.inbox().await.unwrap() {
-            agent.verify(&message).await.unwrap();
-            agent.ack(&message.msg_id).await.unwrap();
-        }
         agent
     }
 
     async fn work(self, done: watch::Sender<u64>, stop: watch::Receiver<bool>) {
-        let mut number = 0;
-        while !*stop.borrow() {
-            let mut agent = self.round(number).await;
-            // The token of before goes on as long as it lives.
+        let mut agent = self.logged_in(0).await;
+        for number in 1.. {
+            if *stop.borrow() {
+                return;
+            }
+            match &self.habit {
+                Habit::Comes => agent = self.logged_in(number).await,
+                Habit::Stays => {}
+                Habit::Writes(next) => {
+                    agent.send(next, r#"{"still": "here"}"#, None, None).await.unwrap();
+                    for message in agent.inbox().await.unwrap() {
+                        agent.verify(&message).await.unwrap();
+                        agent.ack(&message.msg_id).await.unwrap();
+                    }
+                }
+            }
             agent.whoami().await.unwrap();
-            number += 1;
             done.send_replace(number);
         }
     }
@@ -64,23 +92,19 @@ struct Fleet {
 impl Fleet {
     /// Half of the agents trust the root alone, the others all that `/pki/ca.crt` had at the beginning.
     async fn start(server: &Mastio) -> Self {
-        let (root, mut admin) = (root(&server.ca_pem), server.admin());
-        let mut identities = Vec::new();
-        for number in 0..AGENTS {
-            let name = format!("agent-{number}");
-            identities.push(Arc::new(admin.create_agent(&name, &name, &[]).await.unwrap()));
-        }
+        let (root, url) = (root(&server.ca_pem), server.url());
+        let identities = crowd(server, AGENTS).await;
         let (stop, stopping) = watch::channel(false);
         let (mut tasks, mut rounds) = (JoinSet::new(), Vec::new());
         for (number, identity) in identities.iter().enumerate() {
-            let url = server.url();
             let ca = if number % 2 == 0 { &root } else { &server.ca_pem };
             let client = Client::builder(&url).ca_pem(ca).timeout(PATIENCE).identity(identity);
-            let worker = Worker {
-                client: client.build().unwrap(),
-                identity: Arc::clone(identity),
-                next: identities[(number + 1) % AGENTS].agent_id().to_string(),
+            let habit = match number % KINDS {
+                0 => Habit::Writes(identities[(number + KINDS) % AGENTS].agent_id().to_string()),
+                1 => Habit::Stays,
+                _ => Habit::Comes,
             };
+            let worker = Worker { client: client.build().unwrap(), identity: Arc::clone(identity), habit };
             let (done, round) = watch::channel(0);
             rounds.push(round);
             tasks.spawn(worker.work(done, stopping.clone()));
@@ -88,24 +112,30 @@ impl Fleet {
         Self { tasks, rounds, stop }
     }
 
-    /// Waits until every agent has ended [`ROUNDS`] more.
-    async fn goes_on(&mut self) {
-        let goals: Vec<u64> = self.rounds.iter().map(|round| *round.borrow() + ROUNDS).collect();
-        eventually("every agent goes on", PATIENCE * 4, async || {
-            if let Some(ended) = self.tasks.try_join_next() {
-                ended.unwrap();
-            }
+    /// Waits until every agent has ended so many more rounds.
+    async fn goes_on(&mut self, rounds: u64) {
+        let goals: Vec<u64> = self.rounds.iter().map(|round| *round.borrow() + rounds).collect();
+        eventually("every agent goes on", PHASE, async || {
+            self.fails_with_its_agents();
             let there = self.rounds.iter().zip(&goals).all(|(round, goal)| *round.borrow() >= *goal);
             there.then_some(())
         })
         .await;
     }
 
-    async fn end(mut self) {
+    fn fails_with_its_agents(&mut self) {
+        if let Some(ended) = self.tasks.try_join_next() {
+            ended.unwrap();
+        }
+    }
+
+    /// Ends it; how many rounds there were.
+    async fn end(mut self) -> u64 {
         self.stop.send_replace(true);
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }
+        self.rounds.iter().map(|round| *round.borrow()).sum()
     }
 }
 
@@ -113,12 +143,13 @@ fn root(ca_pem: &str) -> String {
     pem::first_certificate(ca_pem).unwrap().pem()
 }
 
-/// The refusals that the server counted, but for proofs that it asked to make again with its nonce, as the protocol
-/// has it shortly after a start.
+/// The refusals that the server counted, but for the planned ones: proofs that it asked to make again with its nonce, as
+/// the protocol has it shortly after a start, and tokens that lived to their end.
 async fn refusals(server: &Mastio) -> Vec<String> {
     let metrics = String::from_utf8(server.get("/metrics").await.body.to_vec()).unwrap();
     let refused = |line: &&str| {
-        line.starts_with("cullis_auth_deny_total{") && !line.contains("nonce") && !line.ends_with(" 0")
+        let planned = line.contains("nonce") || line.contains("\"token_expired\"");
+        line.starts_with("cullis_auth_deny_total{") && !planned && !line.ends_with(" 0")
     };
     metrics.lines().filter(refused).map(str::to_owned).collect()
 }
@@ -164,8 +195,37 @@ async fn serves_under(place: &Place, server: &Mastio, issuer: &str) {
     eventually("the server certificate follows", PATIENCE, shown).await;
 }
 
-fn kids(jwks: &Value) -> Vec<&str> {
-    jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap()).collect()
+/// A replaced key whose grace ends a round after the last token that it may have signed is accepted no more.
+struct Leaving {
+    kid: String,
+    end: Stamp,
+}
+
+impl Leaving {
+    fn new(place: &Place, kid: &str) -> Self {
+        let end = SystemClock::default().now().plus(TOKEN.0 + TOKEN.1 + ROUND);
+        place.sql(&format!("UPDATE mastio_keys SET expires_at = '{end}' WHERE kid = '{kid}'"));
+        Self { kid: kid.to_owned(), end }
+    }
+
+    /// Sees that it is published until then, and not for long after; the others that are.
+    async fn look(&self, server: &Mastio) -> (bool, Vec<String>) {
+        let clock = SystemClock::default();
+        let before = clock.now();
+        let mut published = kids(server).await;
+        let count = published.len();
+        published.retain(|kid| *kid != self.kid);
+        let there = published.len() < count;
+        assert!(there || clock.now() >= self.end, "it left before its time");
+        assert!(!there || before < self.end.plus(PATIENCE), "it stays");
+        (there, published)
+    }
+}
+
+/// The keys that are published, in order.
+async fn kids(server: &Mastio) -> Vec<String> {
+    let jwks: Value = server.get("/.well-known/jwks-local.json").await.json().unwrap();
+    jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Verifies every revocation list with the CA file, and `leaf` against them.
@@ -196,26 +256,29 @@ async fn lists_hold(place: &Place, server: &Mastio, count: usize, leaves: &[&str
 async fn agents_call_without_pause_through_both_rotations() {
     let mut place = Place::new();
     place.set("MCP_PROXY_ORG_ID", "acme").set("CULLIS_MASTIO_ROTATION_MIN_INTERVAL_SECONDS", "0");
+    place.set("MCP_PROXY_LOCAL_TOKEN_TTL_SECONDS", &TOKEN.0.as_secs().to_string());
     let server = place.serve().await;
     let old_identity = server.admin().create_agent("alice", "Alice", &[]).await.unwrap();
     verifies_strictly(&place, "old", &old_identity.certificates_pem());
     let mut fleet = Fleet::start(&server).await;
-    fleet.goes_on().await;
+    fleet.goes_on(1).await;
 
     let signing = post(&server, "/v1/admin/mastio-key/rotate").await;
-    fleet.goes_on().await;
+    let leaving = Leaving::new(&place, signing["old_kid"].as_str().unwrap());
+    fleet.goes_on(ROUNDS).await;
     let rotated = post(&server, "/v1/admin/mastio-ca/rotate").await;
-    fleet.goes_on().await;
     serves_under(&place, &server, rotated["new_intermediate_cn"].as_str().unwrap()).await;
-    fleet.goes_on().await;
-    fleet.end().await;
+    fleet.goes_on(ROUNDS).await;
+    while leaving.look(&server).await.0 {
+        fleet.goes_on(ROUNDS).await;
+    }
+    fleet.goes_on(ROUNDS).await;
+    let rounds = fleet.end().await;
     assert_eq!(refusals(&server).await, Vec::<String>::new());
-
-    let jwks: Value = server.get("/.well-known/jwks-local.json").await.json().unwrap();
-    let mut expected =
-        [&signing["old_kid"], &signing["new_kid"], &rotated["new_leaf_kid"]].map(|kid| kid.as_str().unwrap());
+    println!("{AGENTS} agents, {rounds} rounds, none refused");
+    let mut expected = [&signing["new_kid"], &rotated["new_leaf_kid"]].map(|kid| kid.as_str().unwrap());
     expected.sort_unstable();
-    assert_eq!(kids(&jwks), expected);
+    assert_eq!(leaving.look(&server).await, (false, expected.map(str::to_owned).to_vec()));
 
     let new_identity = server.admin().create_agent("bob", "Bob", &[]).await.unwrap();
     assert_ne!(new_identity.chain()[0].issuer_raw(), old_identity.chain()[0].issuer_raw());
@@ -238,8 +301,7 @@ async fn agents_call_without_pause_through_both_rotations() {
 
     assert_eq!(server.stop().await, 0);
     let server = place.serve().await;
-    let again: Value = server.get("/.well-known/jwks-local.json").await.json().unwrap();
-    assert_eq!(again, jwks, "a restart changes nothing");
+    assert_eq!(kids(&server).await, expected, "a restart changes nothing");
     lists_hold(&place, &server, 2, &["old", "new"]).await;
     alice = server.agent(&Arc::new(new_identity));
     alice.login().await.unwrap();

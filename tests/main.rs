@@ -1,8 +1,8 @@
 //! The black-box suite: it knows the binary, its files and HTTP, and nothing of what is inside.
 //!
 //! Every test has a server, a folder and ports of its own, and waits for states with a limit, never for a moment. The
-//! suite needs root (it mounts small disks), nginx, sqlite3, openssl, curl, jq, Chromium with its driver, and the Python
-//! clients that `scripts/test` installs; where one is missing it fails.
+//! suite needs root (it mounts small disks), nginx, sqlite3, openssl, curl, jq, Go, Chromium with its driver, and the
+//! Python clients that `scripts/test` installs; where one is missing it fails.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,9 @@ mod clients;
 mod connector;
 mod crash;
 mod crl;
+mod crowd;
 mod curl;
+mod cut;
 mod dashboard;
 mod desk;
 mod disk;

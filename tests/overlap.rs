@@ -19,15 +19,16 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Mastio, PATIENCE, Place, both, eventually, run};
+use crate::{
+    crowd::crowd,
+    harness::{Mastio, PATIENCE, Place, both, eventually, run},
+};
 
 const HINT: &str = "x-cullis-trust-bundle";
 /// How many agents go through a whole rotation. They and the server share the machine with the other tests.
 const FLEET: usize = 500;
 /// How many go through each abort.
 const FEW: usize = 25;
-/// How many operators enrol them at once.
-const ADMINS: usize = 4;
 /// How long a phase may take that all of a fleet must follow.
 const PHASE: Duration = Duration::from_secs(150);
 
@@ -42,23 +43,10 @@ impl Fleet {
     /// Every third one calls with a token, the others with their certificates alone. All have read the CA file of before
     /// and know nothing else.
     async fn start(place: &Place, server: &Mastio, size: usize) -> Self {
-        raise_file_limit();
         let (calls, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let mut admins = JoinSet::new();
-        for first in 0..ADMINS {
-            let mut admin = server.admin();
-            admins.spawn(async move {
-                let mut made = Vec::new();
-                for number in (first..size).step_by(ADMINS) {
-                    let name = format!("agent-{number}");
-                    made.push((number, admin.create_agent(&name, "", &[]).await.unwrap()));
-                }
-                made
-            });
-        }
         let mut agents = JoinSet::new();
-        for (number, identity) in admins.join_all().await.into_iter().flatten() {
-            let agent = opened(place, &server.client(None), &format!("agent-{number}"), &identity);
+        for (number, identity) in crowd(server, size).await.iter().enumerate() {
+            let agent = opened(place, &server.client(None), &format!("agent-{number}"), identity);
             let (calls, stop) = (Arc::clone(&calls), Arc::clone(&stop));
             agents.spawn(work(agent, number % 3 == 0, calls, stop));
         }
@@ -83,12 +71,6 @@ impl Fleet {
         }
         (agents, self.calls.load(Ordering::Relaxed))
     }
-}
-
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
 /// An agent that lives from a directory.
@@ -129,6 +111,20 @@ async fn begin(server: &Mastio, grace_days: u32) -> String {
     let begun = operator(server, Method::POST, &format!("/pki/rotate-ca?{query}")).await;
     assert_eq!((&begun["status"], &begun["phase"]), (&json!("begun"), &json!("distribute")));
     format!("/pki/rotations/{}", begun["id"].as_str().unwrap())
+}
+
+/// Begins one that does not go on by itself; again if all agents were faster than the pause.
+async fn begin_paused(server: &Mastio) -> String {
+    eventually("a rotation is paused in its first phase", PHASE, async || {
+        let rotation = begin(server, 14).await;
+        let paused = operator(server, Method::POST, &format!("{rotation}/pause")).await;
+        if paused["phase"] != "distribute" {
+            operator(server, Method::POST, &format!("{rotation}/abort")).await;
+            return None;
+        }
+        Some(rotation)
+    })
+    .await
 }
 
 /// Waits until the rotation looks like this.
@@ -185,8 +181,7 @@ async fn a_rotation_is_aborted_in_each_phase_and_the_fleet_works_on() {
     let before = root(&server).await;
     let fleet = Fleet::start(&place, &server, FEW).await;
     for phase in ["distribute", "reissue", "activated"] {
-        let rotation = begin(&server, 14).await;
-        operator(&server, Method::POST, &format!("{rotation}/pause")).await;
+        let rotation = begin_paused(&server).await;
         let fetched = |now: &Value| now["progress"]["fetched"] == FEW;
         let mut now = until(&server, &rotation, "all have the trust file", fetched).await;
         while now["phase"] != phase {

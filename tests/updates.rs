@@ -10,19 +10,20 @@ use crate::harness::{ADMIN_SECRET, Mastio, PATIENCE, Place, both, eventually, re
 
 /// The address that the document prints.
 const PRINTED: &str = "https://localhost:9443";
-const PATH_LEN: &str = "2026-04-23-org-ca-pathlen-1";
+pub(crate) const PATH_LEN: &str = "2026-04-23-org-ca-pathlen-1";
 const HALTED: &str = "signing halted — pending migration 2026-04-23-org-ca-pathlen-1";
-/// `docker compose -p cullis-mastio exec mcp-proxy …` for a Mastio that is in no container.
+/// `docker compose -p cullis-mastio exec mcp-proxy …` for a Mastio that is in no container. The shell waits for a server
+/// that is writing.
 const DOCKER: &str = r#"#!/bin/sh
 [ "$1 $2 $4 $5" = "compose -p exec mcp-proxy" ] || exit 64
 shift 5
 command="$1"; shift
-[ "$command" = sqlite3 ] && { shift; set -- "$DATA/mcp_proxy.db" "$@"; }
+[ "$command" = sqlite3 ] && { shift; set -- -cmd '.timeout 10000' "$DATA/mcp_proxy.db" "$@"; }
 exec "$command" "$@"
 "#;
 
 /// A deployment whose root was made by version 0.1, with an agent, and signing halted.
-async fn legacy(settings: &[(&str, &str)]) -> (Place, Mastio, Arc<Identity>) {
+pub(crate) async fn legacy(settings: &[(&str, &str)]) -> (Place, Mastio, Arc<Identity>) {
     let mut place = Place::new();
     let vectors = fs::read_to_string(repository("fixtures/pki-vectors.json")).unwrap();
     let vectors: Value = serde_json::from_str(&vectors).unwrap();

@@ -4,11 +4,15 @@ use std::fs;
 
 use http::{Method, StatusCode};
 use mastio_client::Client;
-use mastio_pki::{Certificate, pem};
+use mastio_pki::{Certificate, Issuer, KeyPair, pem};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::situations::Situation;
-use crate::harness::{Mastio, PATIENCE, Place, eventually};
+use super::{
+    legacy::legacy,
+    situations::{Situation, wide_root},
+};
+use crate::harness::{Mastio, PATIENCE, Place, eventually, run};
 
 /// A deployment in a situation.
 pub(crate) struct Real {
@@ -21,6 +25,9 @@ pub(crate) struct Real {
 
 /// What the situation of that name is on a real server.
 pub(crate) async fn real(name: &str) -> Real {
+    if let Some(made) = legacy(name).await {
+        return made;
+    }
     let mut made = Made::new().await;
     let problems: &[&str] = match name {
         "fresh" => {
@@ -34,6 +41,16 @@ pub(crate) async fn real(name: &str) -> Real {
             made.agent("new agent").await;
             &[]
         }
+        "cut of a wide root" => {
+            made.bring(&wide_root());
+            made.settled().await;
+            made.keep("old root");
+            made.keep("file of before");
+            made.agent("old agent").await;
+            made.cut("").await;
+            made.agent("new agent").await;
+            &["agent_of_former_ca"]
+        }
         "cut" | "compromise" => {
             made.keep("old root");
             made.keep("file of before");
@@ -42,19 +59,11 @@ pub(crate) async fn real(name: &str) -> Real {
             made.agent("new agent").await;
             &["agent_of_former_ca"]
         }
-        "two cuts behind" | "three cuts behind" => {
-            made.keep("oldest root");
-            made.keep("file of before");
-            let cuts = if name.starts_with("two") { 2 } else { 3 };
-            for cut in 0..cuts {
-                if cut == cuts - 1 {
-                    made.keep("old root");
-                }
-                made.cut("").await;
-            }
-            made.agent("new agent").await;
-            &[]
-        }
+        "two cuts behind" => made.behind(&["cut", "cut"]).await,
+        "three cuts behind" => made.behind(&["cut", "cut", "cut"]).await,
+        "two overlaps behind" => made.behind(&["overlap", "overlap"]).await,
+        "a cut and an overlap behind" => made.behind(&["cut", "overlap"]).await,
+        "an overlap and a cut behind" => made.behind(&["overlap", "cut"]).await,
         overlap => {
             let phase = overlap
                 .strip_prefix("overlap, ")
@@ -66,10 +75,10 @@ pub(crate) async fn real(name: &str) -> Real {
     made.finish(problems).await
 }
 
-struct Made {
-    place: Place,
-    server: Mastio,
-    situation: Situation,
+pub(super) struct Made {
+    pub(super) place: Place,
+    pub(super) server: Mastio,
+    pub(super) situation: Situation,
 }
 
 impl Made {
@@ -80,14 +89,14 @@ impl Made {
     }
 
     /// What a client may have pinned until now: the trust file, or the root that it begins with.
-    fn keep(&mut self, name: &'static str) {
+    pub(super) fn keep(&mut self, name: &'static str) {
         let file = self.place.text("nginx-certs/org-ca.crt");
         let pinned =
             if name.starts_with("file") { file } else { Certificate::from_pem(&file).unwrap().pem() };
         self.situation.pins.push((name, pinned));
     }
 
-    async fn agent(&mut self, name: &'static str) {
+    pub(super) async fn agent(&mut self, name: &'static str) {
         let made = json!({ "agent_name": name.replace(' ', "-") });
         let answer = self.server.operator(Method::POST, "/v1/admin/agents", &made).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.detail());
@@ -101,16 +110,42 @@ impl Made {
         answer.json().unwrap()
     }
 
+    /// Cuts to a root of the operator's.
+    fn bring(&self, root: &Issuer<KeyPair>) {
+        self.place.write("own.pem", root.certificate().pem());
+        self.place.write("own.key", root.key().to_pkcs8_pem().expose_secret());
+        let (cert, key, url) = (self.place.path("own.pem"), self.place.path("own.key"), self.server.url());
+        let mut rotate = self.place.command(&["pki", "rotate", "--yes", "--url", &url]);
+        run(rotate.arg("--cert").arg(cert).arg("--key").arg(key));
+    }
+
     async fn cut(&self, more: &str) {
         self.post(&format!("/pki/rotate-ca?mode=mint{more}")).await;
         self.settled().await;
     }
 
-    /// Up to a phase, whoever is left behind.
-    async fn overlap(&mut self, phase: &str) {
-        self.keep("old root");
+    /// What a client sees that knows what there was before these rotations.
+    async fn behind(&mut self, rotations: &[&str]) -> &'static [&'static str] {
+        self.keep("oldest root");
         self.keep("file of before");
+        // Who does not follow: without anybody a rotation with overlap goes on by itself.
         self.agent("old agent").await;
+        for (number, rotation) in rotations.iter().enumerate() {
+            if number + 1 == rotations.len() {
+                self.keep("old root");
+            }
+            match *rotation {
+                "cut" => self.cut("").await,
+                _ => self.advance_to("done").await,
+            }
+            self.settled().await;
+        }
+        self.agent("new agent").await;
+        &["agent_of_former_ca"]
+    }
+
+    /// A rotation with overlap up to a phase, whoever is left behind.
+    async fn advance_to(&self, phase: &str) {
         let begun = self.post("/pki/rotate-ca?mode=mint&transition=overlap&grace_days=14").await;
         let rotation = format!("/pki/rotations/{}", begun["id"].as_str().unwrap());
         let mut at = "distribute".to_owned();
@@ -118,6 +153,13 @@ impl Made {
             let next = self.post(&format!("{rotation}/advance?from={at}&force=true")).await;
             at = next["phase"].as_str().unwrap().to_owned();
         }
+    }
+
+    async fn overlap(&mut self, phase: &str) {
+        self.keep("old root");
+        self.keep("file of before");
+        self.agent("old agent").await;
+        self.advance_to(phase).await;
         if phase != "distribute" {
             self.agent("new agent").await;
         }
@@ -132,7 +174,7 @@ impl Made {
     }
 
     /// Waits until the server shows what it answers: files and handshakes follow within a second or two.
-    async fn settled(&self) {
+    pub(super) async fn settled(&self) {
         let shown = self.server.get("/pki/ca.crt").await;
         let shown = String::from_utf8(shown.body.into()).unwrap();
         let written = async || (self.place.text("nginx-certs/org-ca.crt") == shown).then_some(());
@@ -149,7 +191,7 @@ impl Made {
         eventually("the handshakes follow", PATIENCE, believed).await;
     }
 
-    async fn finish(mut self, problems: &'static [&'static str]) -> Real {
+    pub(super) async fn finish(mut self, problems: &'static [&'static str]) -> Real {
         self.settled().await;
         if self.situation.pins.iter().all(|(name, _)| *name != "new root") {
             self.keep("new root");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mastio_core::{AgentId, Clock, OrgId, SpiffeId, Stamp, SystemClock, SystemRng};
 use mastio_pki::{Certificate, Issuer, KeyPair, ServerNames, issued_chain, profile, trust_file};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
@@ -56,6 +57,17 @@ fn key() -> KeyPair {
 fn root() -> Ca {
     let key = key();
     Issuer::new(profile::root(&acme(), &key, now(), &SystemRng).unwrap(), key).unwrap()
+}
+
+/// A root as an operator may bring it: it allows any number of CAs below it.
+pub(crate) fn wide_root() -> Ca {
+    let (key, mut wide) = (key(), CertificateParams::default());
+    wide.distinguished_name.push(DnType::CommonName, "Cullis Org CA");
+    wide.distinguished_name.push(DnType::OrganizationName, "acme");
+    wide.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    wide.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = Certificate::from_pem(&wide.self_signed(&key).unwrap().pem()).unwrap();
+    Issuer::new(certificate, key).unwrap()
 }
 
 /// A root of the same name with a key of its own.
@@ -141,8 +153,12 @@ pub(crate) fn situation(name: &str) -> Situation {
                 .agent("new agent", &below)
         }
         "cut" => rotated(true),
+        "cut of a wide root" => rotated_from(wide_root(), true),
         "compromise" => rotated(false),
-        "two cuts behind" => behind(2),
+        "two cuts behind"
+        | "two overlaps behind"
+        | "a cut and an overlap behind"
+        | "an overlap and a cut behind" => behind(2),
         "three cuts behind" => behind(3),
         "overlap, distribute" | "overlap, reissue" => {
             let old = root();
@@ -157,36 +173,25 @@ pub(crate) fn situation(name: &str) -> Situation {
                 .agent("new agent", &below)
         }
         "overlap, activated" | "overlap, done" => rotated(true),
-        "root reissued" => {
-            let (old, before) = legacy();
-            let end = old.certificate().not_after();
-            let repaired = profile::successor(old.certificate(), old.key(), end, now(), &SystemRng).unwrap();
-            let key = KeyPair::from_pkcs8_der(&old.key().to_pkcs8_der()).unwrap();
-            let new = Issuer::new(repaired, key).unwrap();
-            served(&before, &[])
-                .pinned("old root", &old)
-                .pinned("new root", &new)
-                .file("file", &new, &[&before])
-                .file("file with both", &new, &[&before, &old])
-                .agent("old agent", &before)
-        }
-        "root rekeyed" => {
-            let (old, before) = legacy();
-            let new = successor(&old);
-            let below = intermediate(&new);
+        "legacy root" => {
+            let (root, below) = legacy();
             served(&below, &[])
-                .pinned("old root", &old)
-                .pinned("new root", &new)
-                .file("file", &new, &[&below, &before, &old])
-                .agent("new agent", &below)
+                .pinned("new root", &root)
+                .file("file", &root, &[&below])
+                .agent("old agent", &below)
         }
+        "root reissued" | "root reissued, back" => reissued(name.ends_with("back")),
+        "root rekeyed" | "root rekeyed, back" => rekeyed(name.ends_with("back")),
         other => panic!("no situation is called {other}"),
     }
 }
 
 /// A new root in the place of an old one, with or without a link.
 fn rotated(linked: bool) -> Situation {
-    let old = root();
+    rotated_from(root(), linked)
+}
+
+fn rotated_from(old: Ca, linked: bool) -> Situation {
     let new = successor(&old);
     let (before, below) = (intermediate(&old), intermediate(&new));
     let links = if linked { vec![link(&old, &new)] } else { vec![] };
@@ -219,7 +224,51 @@ fn behind(cuts: usize) -> Situation {
         .pinned("new root", new)
         .file("file of before", &roots[0], &[&intermediates[0]])
         .file("file", new, &others)
+        .agent("old agent", &intermediates[0])
         .agent("new agent", below)
+}
+
+/// A root of path length 0 that was certified again for its own key, or for a while only.
+fn reissued(back: bool) -> Situation {
+    let (old, below) = legacy();
+    let end = old.certificate().not_after();
+    let repaired = profile::successor(old.certificate(), old.key(), end, now(), &SystemRng).unwrap();
+    let new = again(repaired, &old);
+    let situation = served(&below, &[])
+        .pinned("old root", &old)
+        .pinned("new root", &new)
+        .file("file of before", &old, &[&below])
+        .agent("old agent", &below)
+        .agent("new agent", &below);
+    match back {
+        false => situation.file("file", &new, &[&below, &old]),
+        true => situation.file("file of between", &new, &[&below, &old]).file("file", &old, &[&below]),
+    }
+}
+
+/// Another root in the place of one of path length 0, above the intermediate's key and name, or for a while only.
+fn rekeyed(back: bool) -> Situation {
+    let (old, before) = legacy();
+    let new = successor(&old);
+    let below = profile::intermediate_again(&new, before.certificate(), now(), &SystemRng).unwrap();
+    let below = again(below, &before);
+    let situation = served(if back { &before } else { &below }, &[])
+        .pinned("old root", &old)
+        .pinned("new root", &new)
+        .file("file of before", &old, &[&before])
+        .agent("old agent", &before)
+        .agent("new agent", &below);
+    match back {
+        false => situation.file("file", &new, &[&below, &before, &old]),
+        true => {
+            situation.file("file of between", &new, &[&below, &before, &old]).file("file", &old, &[&before])
+        }
+    }
+}
+
+/// What `ca` is with another certificate.
+fn again(certificate: Certificate, ca: &Ca) -> Ca {
+    Issuer::new(certificate, KeyPair::from_pkcs8_der(&ca.key().to_pkcs8_der()).unwrap()).unwrap()
 }
 
 /// A root of the Python implementation with path length zero, and what it signed all the same.

@@ -112,7 +112,8 @@ impl Admin {
     /// # Errors
     /// [`ClientError`].
     pub async fn agents(&mut self) -> Result<Vec<RegisteredAgent>, ClientError> {
-        self.send(Method::GET, AGENTS, None).await?.json()
+        let max_answer = self.connection.client().max_list();
+        self.send_up_to(max_answer, Method::GET, AGENTS, None).await?.json()
     }
 
     /// Takes an agent out of service.
@@ -133,9 +134,20 @@ impl Admin {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, ClientError> {
+        let max_answer = self.connection.client().max_answer();
+        self.send_up_to(max_answer, method, path, body).await
+    }
+
+    async fn send_up_to(
+        &mut self,
+        max_answer: usize,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, ClientError> {
         let headers = HeaderMap::from_iter([(ADMIN_SECRET, secret(self.secret.expose_secret())?)]);
         let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
-        self.connection.request(method, path, headers, body).await?.success()
+        self.connection.request_up_to(max_answer, method, path, headers, body).await?.success()
     }
 }
 

@@ -125,8 +125,7 @@ impl Agent {
         let body = assertion
             .map_or_else(Bytes::new, |assertion| json_body(&json!({ "client_assertion": assertion })));
         let key = SigningKey::generate()?;
-        let call =
-            Call { method: Method::POST, path: TOKEN, body, countersignature: countersignature.as_deref() };
+        let call = Call { countersignature: countersignature.as_deref(), ..Call::post(TOKEN, body) };
         let minted: Minted = self.prover.send(&call, &key, None).await?.success()?.json()?;
         self.session = Some(Session { login, token: minted.access_token.into(), key });
         Ok(())
@@ -165,14 +164,17 @@ impl Agent {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, ClientError> {
+        self.call_by_token(&Call::new(method, path, body)).await
+    }
+
+    async fn call_by_token(&mut self, call: &Call<'_>) -> Result<Answer, ClientError> {
         self.keep_current().await;
-        let call = Call { method, path, body: body.into(), countersignature: None };
-        let answer = self.call_once(&call).await?;
+        let answer = self.call_once(call).await?;
         let login = self.session.as_ref().map(|session| session.login);
         match login {
             Some(login) if answer.status == StatusCode::UNAUTHORIZED => {
                 self.login_by(login).await?;
-                self.call_once(&call).await
+                self.call_once(call).await
             }
             _ => Ok(answer),
         }
@@ -207,21 +209,19 @@ impl Agent {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, ClientError> {
+        self.call_by_certificate(&Call::new(method, path, body)).await
+    }
+
+    async fn call_by_certificate(&mut self, call: &Call<'_>) -> Result<Answer, ClientError> {
         self.keep_current().await;
-        let call = Call { method, path, body: body.into(), countersignature: None };
-        self.prover.send(&call, &self.dpop_key, None).await
+        self.prover.send(call, &self.dpop_key, None).await
     }
 
     /// With the token if there is one, else with the certificate; anything but success is an error.
-    pub(crate) async fn ask(
-        &mut self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Answer, ClientError> {
+    pub(crate) async fn ask(&mut self, call: &Call<'_>) -> Result<Answer, ClientError> {
         match self.session {
-            Some(_) => self.call(method, path, body).await?.success(),
-            None => self.call_mtls(method, path, body).await?.success(),
+            Some(_) => self.call_by_token(call).await?.success(),
+            None => self.call_by_certificate(call).await?.success(),
         }
     }
 }

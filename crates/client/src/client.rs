@@ -17,6 +17,10 @@ use crate::{
 
 /// How long an answer may take, unless the builder is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How large an answer may be, unless the builder is told otherwise: many times what the Mastio answers about one thing.
+const MAX_ANSWER: usize = 1 << 20;
+/// The same of a list of all agents or messages.
+const MAX_LIST: usize = 64 << 20;
 
 /// Knows how to reach one Mastio. Cheap to clone; every [`Connection`] is one of its own.
 #[derive(Clone)]
@@ -28,7 +32,15 @@ struct Endpoint {
     /// Host and port for the system.
     address: String,
     tls: Option<Tls>,
+    limits: Limits,
+}
+
+/// What one request may take.
+#[derive(Clone, Copy)]
+struct Limits {
     timeout: Duration,
+    /// Bytes of a body.
+    max_answer: usize,
 }
 
 /// The server's name, whom to trust about it, and what to show it.
@@ -46,14 +58,15 @@ pub struct ClientBuilder<'a> {
     base_url: &'a str,
     ca_pem: Option<&'a str>,
     identity: Option<&'a Identity>,
-    timeout: Duration,
+    limits: Limits,
 }
 
 impl Client {
     /// A client of the Mastio at `https://host[:port]`; `http` is for its plain listener.
     #[must_use]
     pub fn builder(base_url: &str) -> ClientBuilder<'_> {
-        ClientBuilder { base_url, ca_pem: None, identity: None, timeout: TIMEOUT }
+        let limits = Limits { timeout: TIMEOUT, max_answer: MAX_ANSWER };
+        ClientBuilder { base_url, ca_pem: None, identity: None, limits }
     }
 
     /// The same Mastio, for connections that show the certificate of `identity`.
@@ -61,10 +74,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::TlsSetup`].
     pub fn with_identity(&self, identity: &Identity) -> Result<Self, ClientError> {
-        let Endpoint { origin, address, tls, timeout } = &*self.0;
+        let Endpoint { origin, address, tls, limits } = &*self.0;
         let tls = tls.as_ref().map(|tls| tls.showing(identity)).transpose()?;
         let (origin, address) = (origin.clone(), address.clone());
-        Ok(Self(Arc::new(Endpoint { origin, address, tls, timeout: *timeout })))
+        Ok(Self(Arc::new(Endpoint { origin, address, tls, limits: *limits })))
     }
 
     /// The same Mastio, shown the same certificate, where connections trust `bundle` (PEM) beside whom the caller trusts.
@@ -73,10 +86,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::CaFile`] or [`ClientError::TlsSetup`].
     pub fn trusting(&self, bundle: &str) -> Result<Self, ClientError> {
-        let Endpoint { origin, address, tls, timeout } = &*self.0;
+        let Endpoint { origin, address, tls, limits } = &*self.0;
         let tls = tls.as_ref().map(|tls| tls.trusting(bundle)).transpose()?;
         let (origin, address) = (origin.clone(), address.clone());
-        Ok(Self(Arc::new(Endpoint { origin, address, tls, timeout: *timeout })))
+        Ok(Self(Arc::new(Endpoint { origin, address, tls, limits: *limits })))
     }
 
     /// A connection, opened by its first request.
@@ -97,7 +110,17 @@ impl Client {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        self.0.timeout
+        self.0.limits.timeout
+    }
+
+    /// How large the body of an answer may be, in bytes.
+    pub(crate) fn max_answer(&self) -> usize {
+        self.0.limits.max_answer
+    }
+
+    /// How large the body of an answer may be that grows with the organisation, in bytes.
+    pub(crate) fn max_list(&self) -> usize {
+        self.max_answer().max(MAX_LIST)
     }
 
     /// Connects, with TLS unless the URL is a plain one.
@@ -143,7 +166,15 @@ impl<'a> ClientBuilder<'a> {
     /// How long one request may take, connecting included; 30 s by default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.limits.timeout = timeout;
+        self
+    }
+
+    /// How large the body of an answer may be, in bytes; 1 MiB by default. Lists of all agents or messages may be 64 MiB
+    /// in any case.
+    #[must_use]
+    pub fn max_answer(mut self, bytes: usize) -> Self {
+        self.limits.max_answer = bytes;
         self
     }
 
@@ -175,7 +206,7 @@ impl<'a> ClientBuilder<'a> {
             origin: self.base_url.trim_end_matches('/').to_owned(),
             address: format!("{host}:{port}"),
             tls,
-            timeout: self.timeout,
+            limits: self.limits,
         })))
     }
 }

@@ -1,6 +1,6 @@
 //! One kept-alive HTTP/1.1 connection.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, Request,
     header::{CONTENT_TYPE, HOST},
@@ -43,9 +43,25 @@ impl Connection {
     /// unless the headers say otherwise.
     ///
     /// # Errors
-    /// When there is no answer. A request is repeated only if no byte of it was sent.
+    /// When there is no answer, or a larger one than [`crate::ClientBuilder::max_answer`] lets in. A request is repeated
+    /// only if no byte of it was sent.
     pub async fn request(
         &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, ClientError> {
+        self.request_up_to(self.client.max_answer(), method, path, headers, body).await
+    }
+
+    /// As [`Self::request`], for an answer whose body may have `max_answer` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn request_up_to(
+        &mut self,
+        max_answer: usize,
         method: Method,
         path: &str,
         headers: HeaderMap,
@@ -54,13 +70,12 @@ impl Connection {
         let name = format!("{method} {path}");
         let request = self.compose(method, path, headers, body.into())?;
         let limit = self.client.timeout();
-        match tokio::time::timeout(limit, self.exchange(request)).await {
-            Ok(answer) => answer.map(|(head, body)| Answer {
-                status: head.status,
-                headers: head.headers,
-                body,
-                request: name,
-            }),
+        match tokio::time::timeout(limit, self.exchange(request, max_answer)).await {
+            Ok(Ok((head, Some(body)))) => {
+                Ok(Answer { status: head.status, headers: head.headers, body, request: name })
+            }
+            Ok(Ok((_, None))) => Err(ClientError::TooLarge { request: name, limit: max_answer }),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(ClientError::Timeout(name)),
         }
     }
@@ -84,15 +99,17 @@ impl Connection {
         Ok(request)
     }
 
+    /// The answer, without its body if that is more than `max_answer`.
     async fn exchange(
         &mut self,
         mut request: Request<Full<Bytes>>,
-    ) -> Result<(http::response::Parts, Bytes), ClientError> {
+        max_answer: usize,
+    ) -> Result<(http::response::Parts, Option<Bytes>), ClientError> {
         if let Some(mut sender) = self.sender.take()
             && sender.ready().await.is_ok()
         {
             match sender.try_send_request(request).await {
-                Ok(response) => return self.keep(sender, response).await,
+                Ok(response) => return self.keep(sender, response, max_answer).await,
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(error.into_error().into()),
@@ -101,20 +118,37 @@ impl Connection {
         }
         let mut sender = self.client.open().await?;
         let response = sender.send_request(request).await?;
-        self.keep(sender, response).await
+        self.keep(sender, response, max_answer).await
     }
 
-    /// Reads the body, after which the connection may carry the next request.
+    /// Reads the body, after which the connection may carry the next request; one that is too large ends it.
     async fn keep(
         &mut self,
         sender: Sender,
         response: http::Response<Incoming>,
-    ) -> Result<(http::response::Parts, Bytes), ClientError> {
+        max_answer: usize,
+    ) -> Result<(http::response::Parts, Option<Bytes>), ClientError> {
         let (head, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
-        self.sender = Some(sender);
+        let body = read(body, max_answer).await?;
+        if body.is_some() {
+            self.sender = Some(sender);
+        }
         Ok((head, body))
     }
+}
+
+/// The whole body, unless it has more than `limit` bytes.
+async fn read(mut body: Incoming, limit: usize) -> Result<Option<Bytes>, hyper::Error> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if data.len() > limit - whole.len() {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(Some(whole.freeze()))
 }
 
 /// Begins HTTP/1.1 on a fresh stream; the task that drives it ends with the connection.
@@ -130,9 +164,19 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
 
     use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
 
     use super::*;
     use crate::testing::{
@@ -170,9 +214,46 @@ mod tests {
         assert!(server.seen().is_empty());
     }
 
+    /// Answers every request with a body without end, as long as anybody reads it; how much it has sent.
+    async fn endless() -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (url, sent) =
+            (format!("http://{}", listener.local_addr().unwrap()), Arc::<AtomicUsize>::default());
+        let counted = Arc::clone(&sent);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let asked = stream.read(&mut [0; 4096]).await.unwrap();
+                assert!(asked > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                while stream.write_all(&[b'x'; 1 << 16]).await.is_ok() {
+                    counted.fetch_add(1 << 16, Ordering::Relaxed);
+                }
+            }
+        });
+        (url, sent)
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_an_answer_may_be() {
+        let (url, sent) = endless().await;
+        let builder = || Client::builder(&url);
+        for (builder, limit) in [(builder(), 1 << 20), (builder().max_answer(100), 100)] {
+            let mut connection = builder.build().unwrap().connect();
+            // Twice: the connection of before is of no use any more.
+            for _ in 0..2 {
+                let answer = connection.request(Method::GET, "/x", HeaderMap::new(), "").await;
+                let told =
+                    format!("the answer to GET /x is larger than {limit} bytes, more than is read of one");
+                assert_eq!(answer.unwrap_err().to_string(), told);
+            }
+        }
+        // The rest is what the system holds between the two.
+        assert!(sent.load(Ordering::Relaxed) < 32 << 20);
+    }
+
     #[tokio::test]
     async fn silence_ends_in_a_timeout() {
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", silent.local_addr().unwrap());
         let client = Client::builder(&url).timeout(Duration::from_millis(50)).build().unwrap();
         let error = client.connect().request(Method::GET, "/x", HeaderMap::new(), "").await.unwrap_err();

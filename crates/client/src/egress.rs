@@ -1,7 +1,6 @@
 //! What agents do with each other: discovery and one-shot messages (contract `calls.md` §4, §7).
 
 use bytes::Bytes;
-use http::Method;
 use mastio_core::AgentId;
 use mastio_pki::Certificate;
 use serde::Deserialize;
@@ -9,8 +8,12 @@ use serde_json::json;
 
 use crate::{
     Agent, ClientError, IdentityError, Message, MessageError, Received, VerifiedMessage, agent::json_body,
-    signed_message_body,
+    prover::Call, signed_message_body,
 };
+
+const INBOX: &str = "/v1/egress/message/inbox";
+/// The oldest messages, so few that they fit whatever their size.
+const OLDEST: &str = "/v1/egress/message/inbox?limit=8";
 
 /// Each call uses the token if the agent is logged in, else sequence D, and fails with
 /// [`ClientError::Refused`] if the server refuses.
@@ -20,7 +23,7 @@ impl Agent {
     /// # Errors
     /// [`ClientError`].
     pub async fn whoami(&mut self) -> Result<Whoami, ClientError> {
-        self.ask(Method::GET, "/v1/auth/whoami", Bytes::new()).await?.json()
+        self.ask(&Call::get("/v1/auth/whoami")).await?.json()
     }
 
     /// Everybody it may talk to.
@@ -28,7 +31,7 @@ impl Agent {
     /// # Errors
     /// [`ClientError`].
     pub async fn peers(&mut self) -> Result<Vec<Peer>, ClientError> {
-        let peers: Peers = self.ask(Method::GET, "/v1/egress/peers?limit=0", Bytes::new()).await?.json()?;
+        let peers: Peers = self.ask(&Call::list("/v1/egress/peers?limit=0")).await?.json()?;
         Ok(peers.peers)
     }
 
@@ -38,7 +41,7 @@ impl Agent {
     /// [`ClientError`].
     pub async fn resolve(&mut self, recipient: &str) -> Result<Resolved, ClientError> {
         let body = json_body(&json!({ "recipient_id": recipient }));
-        self.ask(Method::POST, "/v1/egress/resolve", body).await?.json()
+        self.ask(&Call::post("/v1/egress/resolve", body)).await?.json()
     }
 
     /// Sends a signed one-shot message; without a correlation id it gets a fresh one.
@@ -57,16 +60,20 @@ impl Agent {
         let message = Message { recipient, payload, correlation_id, reply_to };
         let body =
             signed_message_body(&self.identity, &message, &self.prover.unique(), self.prover.clock.now())?;
-        self.ask(Method::POST, "/v1/egress/message/send", body.into()).await?.json()
+        self.ask(&Call::post("/v1/egress/message/send", body)).await?.json()
     }
 
-    /// The messages that wait for it. Reading does not consume them.
+    /// The messages that wait for it, oldest first; the oldest few, if all of them are more than is read at once. Reading
+    /// does not consume them.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn inbox(&mut self) -> Result<Vec<Received>, ClientError> {
-        let inbox: Inbox = self.ask(Method::GET, "/v1/egress/message/inbox", Bytes::new()).await?.json()?;
-        Ok(inbox.messages)
+        let answer = match self.ask(&Call::list(INBOX)).await {
+            Err(ClientError::TooLarge { .. }) => self.ask(&Call::list(OLDEST)).await?,
+            answer => answer?,
+        };
+        Ok(answer.json::<Inbox>()?.messages)
     }
 
     /// Verifies a received message with the certificate that the Mastio has for its sender.
@@ -86,7 +93,7 @@ impl Agent {
     /// [`ClientError`].
     pub async fn certificate_of(&mut self, agent: &AgentId) -> Result<Certificate, ClientError> {
         let path = format!("/v1/egress/agents/{agent}/public-key");
-        let found: PublicKey = self.ask(Method::GET, &path, Bytes::new()).await?.json()?;
+        let found: PublicKey = self.ask(&Call::get(&path)).await?.json()?;
         Ok(Certificate::from_pem(&found.cert_pem).map_err(IdentityError::from)?)
     }
 
@@ -96,7 +103,7 @@ impl Agent {
     /// [`ClientError`]; 404 if it is not in the inbox.
     pub async fn ack(&mut self, msg_id: &str) -> Result<(), ClientError> {
         let path = format!("/v1/egress/message/{msg_id}/ack");
-        self.ask(Method::POST, &path, Bytes::new()).await.map(drop)
+        self.ask(&Call::post(&path, Bytes::new())).await.map(drop)
     }
 }
 
@@ -175,7 +182,10 @@ struct PublicKey {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
 
     use mastio_jose::SigningKey;
     use serde_json::Value;
@@ -242,5 +252,21 @@ mod tests {
         alice.ack("m-1").await.unwrap();
         let error = alice.ack("m-2").await.unwrap_err();
         assert!(error.to_string().ends_with("404 Not Found: message not found"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_inbox_that_nobody_can_read_at_once_is_read_from_its_beginning() {
+        let pki = Pki::new();
+        let (alice, root) = (pki.identity("alice"), pki.root_and_key().0.pem());
+        let asked = AtomicUsize::new(0);
+        let server = Server::start(&pki, move |_, _| match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::new(vec![b' '; 65 << 20].into()),
+            _ => reply(200, &[], &json!({ "messages": [] })),
+        })
+        .await;
+        let client = Client::builder(&server.origin).ca_pem(&root).identity(&alice).build().unwrap();
+        let mut alice = Agent::new(&client, Arc::new(alice), SigningKey::generate().unwrap());
+        assert_eq!(alice.inbox().await.unwrap().len(), 0);
+        assert_eq!(server.seen().len(), 2);
     }
 }

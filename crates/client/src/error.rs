@@ -44,6 +44,14 @@ pub enum ClientError {
     /// No answer in time. Whether the server acted on the request is unknown.
     #[error("no answer to {0} in time, check whether it was carried out")]
     Timeout(String),
+    /// The answer is more than this client reads. Whether the server acted on the request is unknown.
+    #[error("the answer to {request} is larger than {limit} bytes, more than is read of one")]
+    TooLarge {
+        /// Method and path.
+        request: String,
+        /// How large its body may be, in bytes.
+        limit: usize,
+    },
     /// The path or a header of the request has characters that HTTP forbids.
     #[error("the request cannot be written: {0}")]
     Request(#[from] http::Error),

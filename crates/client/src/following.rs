@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Method;
 use mastio_core::{Stamp, Thumbprint};
 use serde::Deserialize;
 
@@ -62,9 +60,7 @@ impl Agent {
     /// # Errors
     /// [`ClientError`]; whom the agent trusts is as before then.
     pub async fn follow(&mut self) -> Result<(), ClientError> {
-        let call =
-            Call { method: Method::GET, path: TRUST_BUNDLE, body: Bytes::new(), countersignature: None };
-        let bundle: Bundle = self.ask_once(&call).await?.success()?.json()?;
+        let bundle: Bundle = self.ask_once(&Call::get(TRUST_BUNDLE)).await?.success()?.json()?;
         let client = self.prover.connection.client().trusting(&bundle.bundle_pem)?;
         if let Some(renewals) = &self.renewals {
             renewals.folder.keep_trust_bundle(&bundle.bundle_pem)?;
@@ -87,6 +83,7 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
+    use http::Method;
     use mastio_core::{Clock, ManualClock, SeededRng};
     use secrecy::ExposeSecret;
     use serde_json::json;

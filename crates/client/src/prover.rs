@@ -26,6 +26,26 @@ pub(crate) struct Call<'a> {
     pub(crate) body: Bytes,
     /// What the Mastio signed to a broker about a login (contract `auth.md` §5).
     pub(crate) countersignature: Option<&'a str>,
+    /// Whether the answer grows with the organisation, and may be as large as that.
+    pub(crate) lists: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(method: Method, path: &'a str, body: impl Into<Bytes>) -> Self {
+        Self { method, path, body: body.into(), countersignature: None, lists: false }
+    }
+
+    pub(crate) fn get(path: &'a str) -> Self {
+        Self::new(Method::GET, path, Bytes::new())
+    }
+
+    pub(crate) fn list(path: &'a str) -> Self {
+        Self { lists: true, ..Self::get(path) }
+    }
+
+    pub(crate) fn post(path: &'a str, body: impl Into<Bytes>) -> Self {
+        Self::new(Method::POST, path, body)
+    }
 }
 
 /// Makes proofs, with the last nonce that the server sent.
@@ -69,8 +89,10 @@ impl Prover {
         token: Option<&str>,
     ) -> Result<Answer, ClientError> {
         let headers = self.headers(call, key, token)?;
-        let answer =
-            self.connection.request(call.method.clone(), call.path, headers, call.body.clone()).await?;
+        let client = self.connection.client();
+        let max_answer = if call.lists { client.max_list() } else { client.max_answer() };
+        let (method, body) = (call.method.clone(), call.body.clone());
+        let answer = self.connection.request_up_to(max_answer, method, call.path, headers, body).await?;
         if let Some(nonce) = answer.header(DPOP_NONCE) {
             self.nonce = Some(nonce.to_owned());
         }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use mastio_core::{Clock, Rng, Stamp, SystemClock, SystemRng};
 use mastio_jose::SigningKey;
 use mastio_pki::{KeyPair, request_for};
@@ -111,7 +111,7 @@ impl Agent {
         if let Some(lifetime) = lifetime {
             body["lifetime_seconds"] = lifetime.as_secs().into();
         }
-        let call = Call { method: Method::POST, path: RENEW, body: json_body(&body), countersignature: None };
+        let call = Call::post(RENEW, json_body(&body));
         let answer = self.prover.send(&call, &self.dpop_key, None).await?;
         if let Some(folder) = &folder
             && answer.status == StatusCode::CONFLICT
@@ -153,6 +153,7 @@ mod tests {
         sync::atomic::{AtomicBool, Ordering},
     };
 
+    use http::Method;
     use mastio_core::{ManualClock, SeededRng};
     use mastio_pki::SigningRequest;
     use secrecy::ExposeSecret;

@@ -13,7 +13,7 @@ use mastio_audit::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     log_path::LogPath,
     note::NoteKey,
-    tree::{TileId, Tiles, Tree, TreeHead},
+    tree::{TILE_WIDTH, TileId, Tiles, Tree, TreeHead},
 };
 use mastio_client::{Client, ClientError, Connection};
 use tokio::{runtime::Handle, sync::Mutex};
@@ -26,6 +26,11 @@ const PUBLIC: &str = "/audit/log";
 const ADMIN: &str = "/v1/admin/audit/log";
 const NO_PUBLIC_LOG: &str =
     "this Mastio has no public log: pass --admin-secret-file, or set MCP_PROXY_AUDIT_PUBLIC_LOG there";
+
+/// How large a checkpoint with the signatures of its witnesses may be, in bytes. Anybody may run the log.
+const MAX_CHECKPOINT: usize = 64 << 10;
+/// The same of a tile: all of its hashes.
+const MAX_TILE: usize = TILE_WIDTH * 32;
 
 /// After so many looks at a log that shows checkpoints and withholds their proof somebody has to know; after so many
 /// without anything new it is said.
@@ -126,7 +131,7 @@ impl Log {
     }
 
     async fn newest(&self) -> Result<String, String> {
-        let bytes = self.files.get("checkpoint").await?;
+        let bytes = self.files.get(LogPath::Checkpoint, MAX_CHECKPOINT).await?;
         String::from_utf8(bytes).map_err(|_| "the checkpoint is not text".to_owned())
     }
 
@@ -260,14 +265,15 @@ struct Files {
 }
 
 impl Files {
-    async fn get(&self, path: &str) -> Result<Vec<u8>, String> {
-        let path = format!("{}/{path}", self.prefix);
-        let mut connection = self.connection.lock().await;
-        let answer = connection.request(Method::GET, &path, self.headers.clone(), Vec::new()).await;
+    /// A file of at most `max` bytes.
+    async fn get(&self, file: LogPath, max: usize) -> Result<Vec<u8>, String> {
+        let path = format!("{}/{file}", self.prefix);
+        let (mut connection, headers) = (self.connection.lock().await, self.headers.clone());
+        let answer = connection.request_up_to(max, Method::GET, &path, headers, Vec::new()).await;
         let answer = answer.map_err(|error: ClientError| error.to_string())?;
         match answer.status {
             StatusCode::OK => Ok(answer.body.to_vec()),
-            StatusCode::NOT_FOUND if self.prefix == PUBLIC && path.ends_with("/checkpoint") => {
+            StatusCode::NOT_FOUND if self.prefix == PUBLIC && file == LogPath::Checkpoint => {
                 Err(NO_PUBLIC_LOG.to_owned())
             }
             status => Err(format!("{path}: {status} {}", answer.detail())),
@@ -285,6 +291,6 @@ impl Tiles for Fetched<'_> {
     type Error = String;
 
     fn tile(&self, tile: TileId, width: usize) -> Result<Vec<u8>, String> {
-        self.handle.block_on(self.files.get(&LogPath::Tile { tile, width }.to_string()))
+        self.handle.block_on(self.files.get(LogPath::Tile { tile, width }, MAX_TILE))
     }
 }
