@@ -87,7 +87,7 @@ impl Migration for OrgCaPathLen {
                      are fresh; the certificates that agents hold go on",
                     counted(census.managed, "agent", "agents")
                 ),
-                "clients that know the old CA file only cannot follow a root of path length 0: they fetch /pki/ca.crt".to_owned(),
+                "clients that know only the old root cannot follow, nor can OpenSSL with the old CA file: they fetch /pki/ca.crt".to_owned(),
             ]
         } else {
             vec![
