@@ -37,6 +37,7 @@ mod long_notes;
 mod mcp;
 mod memory;
 mod nginx;
+mod output;
 mod overlap;
 mod pki_page;
 mod revocation;

@@ -18,7 +18,11 @@ use mastio_config::{Settings, Source};
 use mastio_core::{AgentId, Principal, SpiffeId};
 use mastio_pki::{Certificate, CsrKind};
 
-use crate::{Ended, deployment::Deployment};
+use crate::{
+    Ended,
+    deployment::Deployment,
+    out::{complain, say},
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -104,11 +108,11 @@ pub(crate) fn run(command: &Command) -> Ended {
 fn ended(done: Result<String, Failure>) -> Ended {
     match done {
         Ok(said) => {
-            println!("{said}");
+            say!("{said}");
             Ended::Done
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
@@ -117,12 +121,12 @@ fn ended(done: Result<String, Failure>) -> Ended {
 fn sign_csr(arguments: &SignCsr) -> Ended {
     match sign(arguments) {
         Ok(certificate) => {
-            println!("signed {}, valid until {}", certificate.subject(), certificate.not_after());
-            println!("written to {}", arguments.out.display());
+            say!("signed {}, valid until {}", certificate.subject(), certificate.not_after());
+            say!("written to {}", arguments.out.display());
             Ended::Done
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }

@@ -18,7 +18,12 @@ use mastio_core::{SystemClock, SystemRng, counted};
 use mastio_store::{Unit, rotations::Transition, sqlite::Database};
 use tempfile::TempDir;
 
-use crate::{Ended, audit::who, serve::runtime};
+use crate::{
+    Ended,
+    audit::who,
+    out::{complain, say},
+    serve::runtime,
+};
 
 #[derive(Args)]
 pub(crate) struct RotateOrgCa {
@@ -48,7 +53,7 @@ pub(crate) fn run(arguments: &RotateOrgCa) -> Ended {
     match rotate(arguments) {
         Ok(()) => Ended::Done,
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
@@ -78,7 +83,7 @@ fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
         let candidate = authority.candidate(&source)?;
         show(&authority.preflight(&candidate, &plan).await?);
         if arguments.dry_run {
-            println!("nothing was changed");
+            say!("nothing was changed");
             return Ok(());
         }
         let prepared = NewRoot::Prepared(authority.prepare(candidate, plan));
@@ -121,18 +126,18 @@ fn source(arguments: &RotateOrgCa) -> Result<NewRoot, Failure> {
 }
 
 fn show(preflight: &Preflight) {
-    println!("the new Org CA: {}", preflight.subject);
-    println!("  SHA-256   {}", preflight.fingerprint);
-    println!("  until     {}", preflight.not_after);
-    println!("  replaces  {}", preflight.previous);
+    say!("the new Org CA: {}", preflight.subject);
+    say!("  SHA-256   {}", preflight.fingerprint);
+    say!("  until     {}", preflight.not_after);
+    say!("  replaces  {}", preflight.previous);
     for told in &preflight.consequences {
-        println!("- {told}");
+        say!("- {told}");
     }
 }
 
 fn tell(rotated: &Rotated) {
-    println!("rotated: {} is the Org CA now", rotated.fingerprint);
-    println!(
+    say!("rotated: {} is the Org CA now", rotated.fingerprint);
+    say!(
         "start the Mastio, then give {} (rotate-cert)",
         counted(rotated.agents.total(), "agent a new certificate", "agents new certificates")
     );

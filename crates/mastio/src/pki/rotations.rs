@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::{Failure, running::Running};
+use crate::out::{self, say};
 
 /// How often it looks how far a rotation is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -153,7 +154,7 @@ pub(crate) fn watch(running: &Running, id: &str) -> Result<String, Failure> {
                 bar.set_position(progress[done].as_u64().unwrap_or(0));
                 bar.set_message(said.clone());
                 if plain && said != last {
-                    println!("{said}");
+                    say!("{said}");
                 }
                 last = said;
             }
@@ -162,8 +163,11 @@ pub(crate) fn watch(running: &Running, id: &str) -> Result<String, Failure> {
                 if silent >= PATIENCE {
                     return Err(error);
                 }
-                bar.set_message(format!("no answer: {error}"));
+                bar.set_message(out::one_line(&format!("no answer: {error}")));
             }
+        }
+        if out::is_closed() {
+            return Ok(String::new());
         }
         std::thread::sleep(LOOK_EVERY);
     }
