@@ -11,6 +11,7 @@ mod error;
 mod held;
 pub mod overlap;
 pub mod preflight;
+mod trial;
 mod undo;
 
 use std::sync::Arc;
@@ -26,11 +27,13 @@ use mastio_store::{
     updates,
 };
 
+use self::trial::Trial;
 pub use self::{
     candidate::{Candidate, CandidateError, Upload},
     cut::Rotated,
     error::RotationError,
     preflight::{Affected, NoContinuity, Preflight},
+    trial::TrialFault,
 };
 pub(crate) use self::{held::Rotations, undo::undone};
 use crate::{Authority, Outage, admin::Operator};
@@ -89,6 +92,9 @@ impl Authority {
             Source::Upload(upload) => {
                 let brought = Candidate::uploaded(upload, &trust, now)?;
                 candidate::not_held(brought.certificate(), self.store.database())?;
+                let (names, rng) = (self.tls_files.names(), self.rng.as_ref());
+                let trial = Trial { org: &trust.org, domain: &trust.domain, names, now, rng };
+                trial.of(brought.ca())?;
                 Arc::new(brought)
             }
             Source::Prepared(name) => {

@@ -107,7 +107,7 @@ impl Authority {
             subject: root.subject().to_owned(),
             not_after: root.not_after(),
             previous: trust.root.thumbprint(),
-            consequences: consequences(plan, &trust, root, &continuity, &agents),
+            consequences: consequences(plan, &trust, &continuity, &agents),
             continuity,
             agents,
         })
@@ -155,7 +155,6 @@ impl Authority {
 fn consequences(
     plan: &Plan,
     trust: &Trust,
-    new: &Certificate,
     continuity: &Result<(), NoContinuity>,
     agents: &Affected,
 ) -> Vec<String> {
@@ -185,13 +184,6 @@ fn consequences(
     });
     if let Some(halt) = &trust.halt {
         told.push(format!("Signing is halted now ({halt})"));
-    }
-    if new.key_id().is_none() {
-        told.push(
-            "The new root has no subject key identifier, which strict verifiers (Python 3.13, openssl -x509_strict) \
-             demand: better make it again with one"
-                .to_owned(),
-        );
     }
     told
 }

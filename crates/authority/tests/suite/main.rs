@@ -23,6 +23,7 @@ mod renewal;
 mod revocation_lists;
 mod rotation;
 mod rotation_steps;
+mod rotation_trial;
 mod signing_keys;
 mod spiffe;
 mod updates;
