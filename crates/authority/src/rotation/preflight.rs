@@ -3,13 +3,7 @@
 use mastio_core::{Stamp, Thumbprint};
 use mastio_custody::CaKey;
 use mastio_pki::{Certificate, IssueError, Issuer, lineage, profile};
-use mastio_store::{
-    agents::{
-        Method,
-        fleet::{self, Filter, Status},
-    },
-    rotations::{Mode, Transition},
-};
+use mastio_store::rotations::{Mode, Transition, following};
 
 use super::{Candidate, Plan, RotationError};
 use crate::{Authority, Outage, trust::Trust};
@@ -115,11 +109,8 @@ impl Authority {
 
     /// Active agents by what a new root means for them.
     pub(crate) async fn affected(&self) -> Result<Affected, Outage> {
-        let active = |method| Filter { status: Some(Status::Active), method, ..Filter::default() };
-        let count = async |method| fleet::count(&self.store, &active(method)).await;
-        let (all, byoca) = (count(None).await?, count(Some(Method::Byoca)).await?);
-        let spiffe_unaffected = count(Some(Method::Spiffe)).await?;
-        Ok(Affected { managed: all.saturating_sub(byoca + spiffe_unaffected), byoca, spiffe_unaffected })
+        let [managed, byoca, spiffe_unaffected] = following::by_issuer(&self.store).await?;
+        Ok(Affected { managed, byoca, spiffe_unaffected })
     }
 
     /// What `old` says of `new`: the way on for who knows only the old root.
