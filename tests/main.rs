@@ -45,6 +45,7 @@ mod rotation;
 mod sdk;
 mod seeds;
 mod spiffe;
+mod stopped;
 mod time_stamps;
 mod trail;
 mod tree;

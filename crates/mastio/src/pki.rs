@@ -8,6 +8,7 @@ mod rotate_keys;
 pub(crate) mod rotate_org_ca;
 mod rotations;
 mod running;
+mod stopped;
 mod updates;
 
 use std::{fs, io::Write, path::PathBuf, time::Duration};
@@ -47,8 +48,8 @@ pub(crate) enum Command {
     Pause(rotations::One),
     /// Let a rotation that was paused go on by itself.
     Resume(rotations::One),
-    /// Give up a rotation with overlap: what was before is again.
-    Abort(rotations::One),
+    /// Give up a rotation with overlap: what was before is again. With --offline of a Mastio that is stopped.
+    Abort(rotations::Abort),
     /// Take the next step of a rotation with overlap, if everybody has followed, or in any case (--force).
     Advance(rotations::Advance),
     /// Have another key sign tokens. Tokens of the present one go on to verify.
@@ -95,7 +96,7 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::Rotation(arguments) => ended(rotations::show(arguments)),
         Command::Pause(arguments) => ended(rotations::act(arguments, "pause")),
         Command::Resume(arguments) => ended(rotations::act(arguments, "resume")),
-        Command::Abort(arguments) => ended(rotations::act(arguments, "abort")),
+        Command::Abort(arguments) => ended(rotations::abort(arguments)),
         Command::Advance(arguments) => ended(rotations::advance(arguments)),
         Command::RotateSigningKey(arguments) => ended(rotate_keys::signing_key(arguments)),
         Command::RotateIntermediate(arguments) => ended(rotate_keys::intermediate(arguments)),

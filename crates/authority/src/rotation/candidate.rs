@@ -8,6 +8,7 @@ use mastio_pki::{
 };
 use mastio_store::{
     agents,
+    cas::CaState,
     keys::{self, CaKind},
     rotations::Mode,
     sqlite::Database,
@@ -251,10 +252,14 @@ fn chains(chain: &[Certificate]) -> Result<(), CandidateError> {
     }
 }
 
-/// A staged root whose rotation was given up never certified anything: it may be brought again.
+/// A staged root whose rotation was given up never certified anything: it may be brought again, but not while that is
+/// open.
 fn not_used_before(certificate: &Certificate, trust: &Trust) -> Result<(), CandidateError> {
     let has_key = |other: &Certificate| other.spki_der() == certificate.spki_der();
-    let mut roots = trust.cas.iter().filter(|ca| ca.kind == CaKind::Root && ca.was_in_use());
+    let mut roots = trust
+        .cas
+        .iter()
+        .filter(|ca| ca.kind == CaKind::Root && (ca.was_in_use() || ca.state == CaState::Staged));
     if let Some(known) = roots.find(|ca| has_key(&ca.certificate)) {
         return Err(CandidateError::KeyReused(known.certificate.thumbprint()));
     }

@@ -173,6 +173,14 @@ fn consequences(
             "Clients that know only the old root do not believe this server any more and need the new trust file first: {why}"
         ),
     });
+    if let Some(open) = trust.followed().filter(|_| plan.compromise) {
+        told.push(format!(
+            "The rotation with overlap {} ends in its phase {}: the root that it brings is believed no more either, because \
+             its key lay beside the one that others may know",
+            open.id,
+            open.phase.as_str()
+        ));
+    }
     if let Some(halt) = &trust.halt {
         told.push(format!("Signing is halted now ({halt})"));
     }

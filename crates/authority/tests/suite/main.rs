@@ -22,6 +22,7 @@ mod overlap;
 mod renewal;
 mod revocation_lists;
 mod rotation;
+mod rotation_ends;
 mod rotation_races;
 mod rotation_steps;
 mod rotation_trial;

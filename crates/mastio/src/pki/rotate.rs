@@ -36,7 +36,7 @@ enum Transition {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Reason {
+pub(super) enum Reason {
     /// The old key may be known to others.
     Compromise,
 }

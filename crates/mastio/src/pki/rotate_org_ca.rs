@@ -5,22 +5,21 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    sync::Arc,
 };
 
 use clap::Args;
 use mastio_authority::{
-    boot, evidence,
+    evidence,
     rotation::{Plan, Preflight, Rotated, Source as NewRoot, Upload},
 };
-use mastio_config::{Database as DatabaseSetting, Settings, Source};
-use mastio_core::{SystemClock, SystemRng, counted};
+use mastio_config::{Database as DatabaseSetting, Settings};
+use mastio_core::counted;
 use mastio_store::{Unit, rotations::Transition, sqlite::Database};
 use tempfile::TempDir;
 
+use super::{rotate::Reason, stopped};
 use crate::{
     Ended,
-    audit::who,
     out::{complain, say},
     serve::runtime,
 };
@@ -36,7 +35,10 @@ pub(crate) struct RotateOrgCa {
     /// Its private key in PEM, unencrypted.
     #[arg(long, requires = "cert")]
     key: Option<PathBuf>,
-    /// The old key may be known to others: nothing that it signed counts any more.
+    /// Why, if nothing that the old key signed may count any more. A rotation with overlap that is open ends, too.
+    #[arg(long, value_enum)]
+    reason: Option<Reason>,
+    /// The same as --reason compromise.
     #[arg(long)]
     compromise: bool,
     /// Say what would happen, and change nothing.
@@ -60,26 +62,17 @@ pub(crate) fn run(arguments: &RotateOrgCa) -> Ended {
 }
 
 fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
-    let mut settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
-    let DatabaseSetting::Sqlite(path) = &settings.database;
-    if !path.exists() {
-        return Err(format!("there is no database at {}; start the Mastio once", path.display()).into());
-    }
-    if Database::is_served(path)? {
-        return Err(
-            "a Mastio is running on this database: rotate with POST /pki/rotate-ca or at the dashboard's \
-                    PKI page, or stop it first"
-                .into(),
-        );
-    }
+    let instead = "rotate with POST /pki/rotate-ca or at the dashboard's PKI page";
+    let mut settings = stopped::settings(&arguments.dir, instead)?;
     let source = source(arguments)?;
-    let plan = Plan { transition: Transition::Cut, compromise: arguments.compromise };
+    let compromise = arguments.compromise || arguments.reason == Some(Reason::Compromise);
+    let plan = Plan { transition: Transition::Cut, compromise };
     // What the server refuses to start on is what is replaced here.
     settings.strict_pki = false;
     let _copy = arguments.dry_run.then(|| work_on_copy(&mut settings)).transpose()?;
     let runtime = runtime(&settings)?;
     runtime.block_on(async {
-        let authority = boot::start(settings, Arc::new(SystemClock::default()), Arc::new(SystemRng)).await?;
+        let authority = stopped::start(settings).await?;
         let candidate = authority.candidate(&source)?;
         show(&authority.preflight(&candidate, &plan).await?);
         if arguments.dry_run {
@@ -87,8 +80,7 @@ fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
             return Ok(());
         }
         let prepared = NewRoot::Prepared(authority.prepare(candidate, plan));
-        let operator = mastio_authority::admin::Operator { fingerprint: who() };
-        let rotated = authority.rotate_root(prepared, plan, &operator).await?;
+        let rotated = authority.rotate_root(prepared, plan, &stopped::operator()).await?;
         authority.store().submit(Unit::default()).await?;
         tell(&rotated);
         Ok(())

@@ -8,7 +8,7 @@ use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::{Failure, running::Running};
+use super::{Failure, running::Running, stopped};
 use crate::out::{self, say};
 
 /// How often it looks how far a rotation is.
@@ -44,6 +44,15 @@ pub(crate) struct Show {
     /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    one: One,
+}
+
+#[derive(Args)]
+pub(crate) struct Abort {
+    /// Of a Mastio that is stopped, in its folder.
+    #[arg(long, conflicts_with = "url")]
+    offline: bool,
     #[command(flatten)]
     one: One,
 }
@@ -125,6 +134,11 @@ fn operators_work(now: &Value) -> String {
 pub(crate) fn act(arguments: &One, action: &str) -> Result<String, Failure> {
     let path = format!("/pki/rotations/{}/{action}", arguments.id()?);
     Ok(line(&arguments.running.ask(Method::POST, &path, None)?))
+}
+
+pub(crate) fn abort(arguments: &Abort) -> Result<String, Failure> {
+    let Abort { offline, one } = arguments;
+    if *offline { stopped::abort(one.running.dir(), one.id.as_deref()) } else { act(one, "abort") }
 }
 
 pub(crate) fn advance(arguments: &Advance) -> Result<String, Failure> {
