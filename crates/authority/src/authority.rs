@@ -291,7 +291,8 @@ impl Authority {
         }
     }
 
-    fn reload_or_try_later(&self) {
+    /// Reads the trust state again. What is in memory stays if that fails, and it is tried again.
+    pub(crate) fn reload_or_try_later(&self) {
         self.reload_due.store(false, Ordering::Release);
         if let Err(error) = self.reload() {
             self.reload_due.store(true, Ordering::Release);

@@ -131,7 +131,7 @@ impl Authority {
         let already = matches!(agent.standing, Standing::Revoked { .. });
         let unit = if already {
             // The existing system left bindings and tokens of a revoked agent alone.
-            let facts: Vec<_> = known_leaves(agent).iter().map(pinned_leaf).collect();
+            let facts: Vec<_> = known_leaves(agent).iter().map(|leaf| pinned_leaf(leaf, None)).collect();
             let unit = Unit::default().write_all(agents::cascade(agent, &facts, at));
             agents::raise_epoch(unit, agent).touch(Touch::Agent(agent.id.clone()))
         } else {

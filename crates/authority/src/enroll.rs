@@ -11,7 +11,7 @@ use mastio_core::{
     AgentId, AgentName, Event, Jkt, PrincipalKind, SpiffeId, Stamp, Thumbprint, event::catalogue,
 };
 use mastio_jose::Jwk;
-use mastio_pki::{KeyPair, profile};
+use mastio_pki::KeyPair;
 use mastio_store::{
     Rejection, Statement, Unit, WriteError,
     agents::{self, Method, NewAgent, PinnedLeaf},
@@ -22,7 +22,8 @@ use serde_json::Value;
 use crate::{
     Authority, Outage,
     admin::Operator,
-    lifecycle::{KeyTrouble, pinned_leaf},
+    certified::Certified,
+    lifecycle::{ATTEMPTS, KeyTrouble},
     lifetime::Lifetime,
     once::Once,
 };
@@ -140,6 +141,21 @@ impl Authority {
         escrow: bool,
         operator: &Operator,
     ) -> Result<Enrolled, EnrollError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(enrolled) = self.try_to_create(candidate, escrow, operator).await? {
+                return Ok(enrolled);
+            }
+        }
+        Err(Outage::Contended.into())
+    }
+
+    /// `None` when a rotation of the Org CA has cut off meanwhile what issued the certificate.
+    async fn try_to_create(
+        &self,
+        candidate: &Candidate,
+        escrow: bool,
+        operator: &Operator,
+    ) -> Result<Option<Enrolled>, EnrollError> {
         let dpop = candidate.dpop_key()?;
         let dpop_jkt = dpop.as_ref().map(Jwk::thumbprint);
         let trust = self.trust();
@@ -152,12 +168,10 @@ impl Authority {
         let key = KeyPair::generate_p256().map_err(Outage::internal)?;
         let now = self.clock.now();
         let lifetime = candidate.lifetime.map_or(Lifetime::MOST, Lifetime::duration);
-        let leaf = profile::agent(issuer, &id, &spiffe, key.spki_der(), lifetime, now, self.rng.as_ref())
-            .map_err(Outage::internal)?;
-        let certificates = trust.chain_of(&leaf);
-        let pem = key.to_pkcs8_pem();
-        let pin = pinned_leaf(&leaf);
-        let pinned = (certificates.as_str(), &pin);
+        let rng = self.rng.as_ref();
+        let new = Certified::by(issuer, (&id, &spiffe), key.spki_der(), lifetime, now, rng)?;
+        let (leaf, pem, pin) = (&new.leaf, key.to_pkcs8_pem(), new.facts());
+        let pinned = (new.certificates.as_str(), &pin);
         let row = candidate.row(&id, pinned, Method::Admin, dpop_jkt, Some(&spiffe), now);
         let event = catalogue::AgentCreated {
             source: "admin_api",
@@ -184,28 +198,31 @@ impl Authority {
         }
         let unit = unit.write_all(candidate.remembering(&id, pin.thumbprint, now));
         let unit = self.giving_id(unit, &id, candidate.reuse, operator).await??;
-        self.insert(unit, &id, operator).await?;
-        Ok(Enrolled {
-            certificates,
+        if !self.insert(unit, &id, operator).await? {
+            return Ok(None);
+        }
+        Ok(Some(Enrolled {
             thumbprint: leaf.thumbprint(),
             key: Some(pem),
             spiffe_id: Some(spiffe),
             dpop_jkt,
             dpop_jwk: dpop.as_ref().map(Jwk::to_value),
             not_after: leaf.not_after(),
+            certificates: new.certificates,
             re_pinned: false,
             federated: candidate.federated,
             display_name: candidate.name_shown(&id).to_owned(),
             capabilities: candidate.capabilities.clone(),
             id,
-        })
+        }))
     }
 
-    /// Commits a unit whose first statement inserts the agent.
-    async fn insert(&self, unit: Unit, id: &AgentId, operator: &Operator) -> Result<(), EnrollError> {
+    /// Commits a unit whose first statement inserts the agent; false when its certificate would be dead on arrival.
+    async fn insert(&self, unit: Unit, id: &AgentId, operator: &Operator) -> Result<bool, EnrollError> {
         let unit = unit.touch(mastio_store::Touch::Agent(id.clone()));
         match self.commit(unit).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if self.is_overtaken(&error) => Ok(false),
             Err(WriteError::Rejected(Rejection::Constraint { statement: 0, .. })) => {
                 Err(EnrollError::Registered(id.clone()))
             }

@@ -73,6 +73,11 @@ pub enum FilesError {
 }
 
 impl TlsFiles {
+    /// What the server is called.
+    pub(crate) fn names(&self) -> &ServerNames {
+        &self.names
+    }
+
     pub(crate) fn new(folder: PathBuf, copies: PathBuf, names: ServerNames) -> Self {
         Self {
             folder,

@@ -8,6 +8,7 @@ mod auth_error;
 pub mod authenticate;
 mod authority;
 pub mod boot;
+mod certified;
 pub mod contain;
 pub mod crl;
 pub mod dashboard;

@@ -87,7 +87,7 @@ impl Authority {
     /// What ends with a revocation, and the revocation itself. The first statement touches no row when `agent` changed.
     pub(crate) fn revocation(&self, agent: &AgentRow, reason: &str, at: Stamp, operator: &Operator) -> Unit {
         let leaves = known_leaves(agent);
-        let facts: Vec<PinnedLeaf> = leaves.iter().map(pinned_leaf).collect();
+        let facts: Vec<PinnedLeaf> = leaves.iter().map(|leaf| pinned_leaf(leaf, None)).collect();
         let event = catalogue::AgentRevoked {
             reason: reason.to_owned(),
             cert_thumbprint: current_leaf(agent).map(|leaf| leaf.thumbprint()),
@@ -283,9 +283,10 @@ pub(crate) fn ended<'a>(
     }
 }
 
-/// What the database keeps of a leaf that is pinned.
-pub(crate) fn pinned_leaf(leaf: &Certificate) -> PinnedLeaf {
+/// What the database keeps of a leaf that is pinned. `issuer` is the intermediate of ours that issued it, if one did.
+pub(crate) fn pinned_leaf(leaf: &Certificate, issuer: Option<Thumbprint>) -> PinnedLeaf {
     PinnedLeaf {
+        issuer,
         thumbprint: leaf.thumbprint(),
         spki_sha256: hex::encode(leaf.spki_sha256()),
         not_after: leaf.not_after(),

@@ -101,7 +101,7 @@ impl Agent {
             return None;
         }
         let issuer = self.issuer(trust)?;
-        if aged { Some(by_age) } else { trust.left_behind(&issuer, now) }
+        if aged { Some(by_age) } else { trust.left_behind(&issuer, self.id(), now) }
     }
 
     /// Which intermediate of ours issued its certificate, if one did.

@@ -17,6 +17,7 @@ use mastio_store::{
 use crate::{
     Authority,
     authenticate::{AuthError, Pinned},
+    certified::Certified,
     lifecycle::{LifecycleError, Replacement, Rotated},
     lifetime::Lifetime,
     peer::Peer,
@@ -85,7 +86,7 @@ impl Authority {
     ///
     /// # Errors
     /// When it is one too many, the certificate is somebody else's to replace, nothing can be issued, or somebody else
-    /// was faster.
+    /// was faster: also a rotation of the Org CA that cuts off what the agent has proved itself with.
     pub async fn renew(&self, holder: &KeyHolder, renewal: &Renewal) -> Result<Rotated, LifecycleError> {
         let agent = &holder.agent;
         self.limits.by_renewing_agent(agent.id())?;
@@ -107,28 +108,26 @@ impl Authority {
         }
         let asked = renewal.lifetime.map(Lifetime::duration);
         let lifetime = asked.or(agent.row.lifetime).unwrap_or(Lifetime::MOST);
-        let leaf = self.certify(agent.id(), request.public().spki_der(), lifetime)?;
-        let certificates = self.trust().chain_of(&leaf);
-        let mut unit = self.renewal(holder, &leaf, &certificates);
+        let new = self.certify(agent.id(), request.public().spki_der(), lifetime)?;
+        let mut unit = self.renewal(holder, &new);
         if let Some(asked) = asked {
             unit = unit.write(agents::keep_lifetime(agent.id(), asked));
         }
         if !self.applied(unit).await? {
-            return Err(self.why_not_pinned(agent.id(), &leaf)?);
+            return Err(self.why_not_pinned(agent.id(), &new.leaf)?);
         }
-        self.renewed(holder, &leaf, certificates).await
+        self.renewed(holder, &new.leaf, new.certificates).await
     }
 
     /// The change. The certificate of before stays good for the usual grace, if it does not end sooner; a grace of
     /// nothing ends it now, and tokens go on in any case (design decision 10).
-    fn renewal(&self, holder: &KeyHolder, leaf: &Certificate, certificates: &str) -> Unit {
+    fn renewal(&self, holder: &KeyHolder, new: &Certified) -> Unit {
         let KeyHolder { agent, leaf: old, jkt } = holder;
         let overlap = self.clock.now().plus(self.settings.agent_cert_grace).min(old.not_after());
         let first_key = agent.row.dpop_jkt.is_none();
         let unit = self.replacement(&Replacement {
             agent: &agent.row,
-            leaf,
-            certificates,
+            new,
             dpop: if first_key { DpopChange::Replace(Some(*jkt)) } else { DpopChange::Keep },
             grace: Some(overlap),
             source: BY_ITSELF,

@@ -11,6 +11,7 @@ mod error;
 mod held;
 pub mod overlap;
 pub mod preflight;
+mod trial;
 mod undo;
 
 use std::sync::Arc;
@@ -26,11 +27,13 @@ use mastio_store::{
     updates,
 };
 
+use self::trial::Trial;
 pub use self::{
     candidate::{Candidate, CandidateError, Upload},
     cut::Rotated,
     error::RotationError,
     preflight::{Affected, NoContinuity, Preflight},
+    trial::TrialFault,
 };
 pub(crate) use self::{held::Rotations, undo::undone};
 use crate::{Authority, Outage, admin::Operator};
@@ -89,6 +92,9 @@ impl Authority {
             Source::Upload(upload) => {
                 let brought = Candidate::uploaded(upload, &trust, now)?;
                 candidate::not_held(brought.certificate(), self.store.database())?;
+                let (names, rng) = (self.tls_files.names(), self.rng.as_ref());
+                let trial = Trial { org: &trust.org, domain: &trust.domain, names, now, rng };
+                trial.of(brought.ca())?;
                 Arc::new(brought)
             }
             Source::Prepared(name) => {
@@ -133,10 +139,11 @@ impl Authority {
         self.candidate(source)
     }
 
-    /// Replaces the Org CA. Once begun it goes on to its end even if nobody waits for it.
+    /// Replaces the Org CA. Once begun it goes on to its end even if nobody waits for it. After a compromise a rotation
+    /// with overlap that is open ends with it.
     ///
     /// # Errors
-    /// When another rotation is open, or something speaks against this one. Then what was before is still so.
+    /// When another rotation is open, and this one is not for a compromise; or something speaks against this one. Then what was before is still so.
     pub async fn rotate_root(
         self: &Arc<Self>,
         source: Source,
@@ -145,12 +152,22 @@ impl Authority {
     ) -> Result<Rotated, RotationError> {
         let (authority, operator) = (Arc::clone(self), operator.clone());
         let run = async move {
-            let _one_at_a_time = authority.rotations.begin().ok_or(RotationError::InProgress)?;
+            // A key that others may know does not wait for somebody to try again, nor for a rotation that is open.
+            let _one_at_a_time = match plan.compromise {
+                true => authority.rotations.wait().await,
+                false => authority.rotations.begin().ok_or(RotationError::InProgress)?,
+            };
             authority.no_update_runs::<RotationError>()?;
-            authority.undo_leftover().await?;
+            let open = authority.undo_leftover().await?;
+            if open.is_some() && !plan.compromise {
+                return Err(RotationError::InProgress);
+            }
             let candidate = authority.candidate_for(&source, plan)?;
             match plan.transition {
-                Transition::Cut => authority.cut(&candidate, plan, &operator).await,
+                Transition::Cut => match &open {
+                    None => authority.cut(&candidate, plan, &operator).await,
+                    Some(open) => authority.cut_through(open, &candidate, plan, &operator).await,
+                },
                 Transition::Overlap => Err(Outage::internal("an overlap is begun by begin_overlap").into()),
             }
         };
@@ -180,6 +197,20 @@ impl Authority {
         plan: Plan,
         operator: &Operator,
     ) -> Result<Staged, RotationError> {
+        let (staged, unit) = self.staging(candidate, plan, operator, Unit::default())?;
+        self.commit_staged(unit, staged.rotation.old_root).await?;
+        Ok(staged)
+    }
+
+    /// What [`Self::stage`] writes, and in the same unit before it what `ending` does. Its first statement touches no row
+    /// when another root is the active one.
+    fn staging(
+        &self,
+        candidate: &Candidate,
+        plan: Plan,
+        operator: &Operator,
+        ending: Unit,
+    ) -> Result<(Staged, Unit), RotationError> {
         let (trust, now) = (self.trust(), self.clock.now());
         candidate.still_good(&trust, now)?;
         candidate::not_held(candidate.certificate(), self.store.database())?;
@@ -213,16 +244,22 @@ impl Authority {
             previous_fingerprint_sha256: old_root,
             by: operator.fingerprint.clone(),
         };
-        let unit = Unit::of(Event::new(&started))
+        let unit = Unit { events: ending.events, ..Unit::default() }
+            .tell(Event::new(&started))
             .tell(made)
             .write(cas::is_active(old_root))
+            .write_all(ending.statements)
             .write(rotation.begin())
             .write(self.enter(CaKind::Root, &root)?)
             .write(self.enter(CaKind::Intermediate, &intermediate)?)
             .write(updates::none_is_under_way())
             .touch(Touch::Trust);
+        Ok((Staged { rotation, root, intermediate }, unit))
+    }
+
+    async fn commit_staged(&self, unit: Unit, old_root: Thumbprint) -> Result<(), RotationError> {
         match self.commit(unit).await {
-            Ok(_) => Ok(Staged { rotation, root, intermediate }),
+            Ok(_) => Ok(()),
             Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => {
                 Err(RotationError::OtherRoot(old_root))
             }

@@ -53,7 +53,7 @@ impl Authority {
         };
         let certificates = mastio_pki::issued_chain(leaf, presenting.above());
         let unit = Unit::of(Event::new(&event).about(kept.id().as_str()))
-            .write_all(agents::renew_svid(&kept.row, &certificates, &pinned_leaf(leaf)))
+            .write_all(agents::renew_svid(&kept.row, &certificates, &pinned_leaf(leaf, None)))
             .touch(Touch::Agent(kept.id().clone()));
         match self.commit(unit).await {
             // Another request with the same SVID was faster, or the agent was changed.

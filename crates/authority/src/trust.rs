@@ -5,16 +5,16 @@
 mod cas;
 mod signing_keys;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use mastio_core::{Kid, OrgId, Stamp, Thumbprint, TrustDomain};
+use mastio_core::{AgentId, Kid, OrgId, Stamp, Thumbprint, TrustDomain, sha256};
 use mastio_custody::{Custody, CustodyError};
 use mastio_jose::{JwkSet, SigningKey, VerifyingKey};
 use mastio_pki::{Anchors, Certificate, Issuer, KeyPair, trust_file};
 use mastio_store::{
     ReadError,
     keys::CaKind,
-    rotations::{self, Phase, Rotation, Transition},
+    rotations::{self, Phase, Rotation, Transition, following},
     sqlite::Database,
 };
 
@@ -22,6 +22,9 @@ pub use self::cas::{Ca, Cas};
 use self::signing_keys::SigningKeys;
 pub(crate) use self::signing_keys::signer;
 use crate::{spire, updates};
+
+/// The pause between two agents that are asked to move: 100 renewals a second leave most of a small server to calls.
+const TURN_MILLIS: u64 = 10;
 
 /// Why minting and issuing are halted. Verifying goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +113,8 @@ pub struct Trust {
     pub bundle: Thumbprint,
     /// Why nothing is signed, if so.
     pub halt: Option<Halt>,
+    /// How many agents have certificates, if some should move to another root.
+    pinned: u32,
 }
 
 impl std::fmt::Debug for Trust {
@@ -158,6 +163,7 @@ impl Trust {
         let updates = updates::Standing::load(database, custody)?;
         let staged = || keys.staged.clone().map(Halt::StagedRotation);
         let halt = updates.halting.map(Halt::PendingUpdate).or_else(staged);
+        let pinned = if cas.has_outgoing() { following::pinned(database)? } else { 0 };
         let trust_file = trust_file(&root, cas.shown());
         Ok(Some(Self {
             generation,
@@ -178,6 +184,7 @@ impl Trust {
             jwks: JwkSet::new(keys.published),
             updates,
             halt,
+            pinned,
         }))
     }
 
@@ -208,11 +215,12 @@ impl Trust {
         self.rotation.as_ref().filter(overlap).filter(|rotation| rotation.phase >= Phase::Distribute)
     }
 
-    /// Since when a certificate by this intermediate should be replaced, because what certifies agents now hangs under
-    /// another root.
-    pub(crate) fn left_behind(&self, issuer: &Thumbprint, now: Stamp) -> Option<Stamp> {
-        let since = || self.followed().map_or(now, |rotation| rotation.changed_at);
-        self.cas.is_outgoing(issuer).then(since)
+    /// Since when a certificate of `agent` by this intermediate should be replaced, if it should by `now`, because what
+    /// certifies agents now hangs under another root. Not all are asked at once: the more there are, the longer it takes.
+    pub(crate) fn left_behind(&self, issuer: &Thumbprint, agent: &AgentId, now: Stamp) -> Option<Stamp> {
+        let superseded = self.cas.outgoing(issuer)?.superseded_at;
+        let since = self.followed().map(|rotation| rotation.changed_at).or(superseded).unwrap_or(now);
+        Some(since.plus(turn(agent, self.pinned))).filter(|due| *due <= now)
     }
 
     /// Every CA that a certificate of this Mastio may lead through, whether or not it is still believed: for who checks
@@ -250,6 +258,14 @@ impl Trust {
         let issuer = self.server_issuer.iter().map(|issuer| issuer.certificate());
         issuer.chain(self.cas.links()).cloned().collect()
     }
+}
+
+/// How long an agent waits for its turn among `agents`.
+fn turn(agent: &AgentId, agents: u32) -> Duration {
+    let hash = sha256(agent.as_str().as_bytes());
+    let place = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+    let before = (u64::from(agents) * u64::from(place)) >> 32;
+    Duration::from_millis(before * TURN_MILLIS)
 }
 
 fn unusable(what: &str, problem: impl ToString) -> TrustError {

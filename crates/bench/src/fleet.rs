@@ -109,6 +109,7 @@ fn enrolled(bench: &Bench, dir: &Path) -> Result<(), BenchError> {
         thumbprint: identity.chain()[0].thumbprint(),
         spki_sha256: String::new(),
         not_after: bench.clock.now().plus(profile::LEAF_LIFETIME),
+        issuer: None,
     };
     let pin = (identity.certificates_pem(), leaf);
     let all = bench.options.agents;

@@ -10,6 +10,7 @@ mod id;
 mod rng;
 mod spiffe;
 mod stamp;
+mod text;
 mod words;
 
 pub use digest::{DigestError, Jkt, Kid, Thumbprint, hash_from_hex, sha256};
@@ -18,4 +19,5 @@ pub use id::{AgentId, AgentName, EnrollmentId, IdError, OrgId, Principal, Princi
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};
 pub use stamp::{Clock, ManualClock, Stamp, StampError, SystemClock};
+pub use text::is_deceptive;
 pub use words::{Count, counted, plural};

@@ -23,7 +23,7 @@ use mastio_config::{Database, Settings, Source};
 use mastio_store::audit::{ChainFinding, verify_file};
 use serde_json::{Value, json};
 
-use crate::Ended;
+use crate::{Ended, out::say};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -64,7 +64,7 @@ fn verify_database(path: &Path, archives: &[PathBuf], as_json: bool) -> Result<(
     let archives = match archives.map_err(|error| error.to_string())?.transpose() {
         Ok(archives) => archives,
         Err(broken) => {
-            println!("BROKEN  {broken}");
+            say!("BROKEN  {broken}");
             return Ok((Ended::Failed, Vec::new()));
         }
     };
@@ -107,11 +107,11 @@ fn style() -> ProgressStyle {
 fn report(findings: &[ChainFinding], archives: Option<&Value>, as_json: bool) {
     if as_json {
         let chains: Vec<_> = findings.iter().map(in_json).collect();
-        println!("{}", json!({ "chains": chains, "archives": archives }));
+        say!("{}", json!({ "chains": chains, "archives": archives }));
         return;
     }
     if findings.is_empty() {
-        println!("no chains: the audit log is empty");
+        say!("no chains: the audit log is empty");
     }
     for finding in findings {
         let unchained = match finding.unchained.rows {
@@ -119,7 +119,7 @@ fn report(findings: &[ChainFinding], archives: Option<&Value>, as_json: bool) {
             rows => format!(", {} outside the chain", counted(rows, "row", "rows")),
         };
         match &finding.result {
-            Ok(report) => println!(
+            Ok(report) => say!(
                 "ok      {}: {}{}, last {}{unchained}{}{}",
                 finding.chain,
                 counted(report.rows, "entry", "entries"),
@@ -128,7 +128,7 @@ fn report(findings: &[ChainFinding], archives: Option<&Value>, as_json: bool) {
                 report.set_back.as_ref().map(clock_words).unwrap_or_default(),
                 ambiguous_words(report.ambiguous),
             ),
-            Err(broken) => println!("BROKEN  {}: {broken}{unchained}", finding.chain),
+            Err(broken) => say!("BROKEN  {}: {broken}{unchained}", finding.chain),
         }
     }
 }

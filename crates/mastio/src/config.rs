@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use mastio_config::{Settings, Source, show};
 
-use crate::Ended;
+use crate::{
+    Ended,
+    out::{complain, say, say_part},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -26,18 +29,18 @@ pub(crate) struct Place {
 pub(crate) fn run(command: &Command) -> Ended {
     match command {
         Command::Show(place) => {
-            print!("{}", show(&Source::from_process(&place.dir)));
+            say_part!("{}", show(&Source::from_process(&place.dir)));
             Ended::Done
         }
         Command::Check(place) => match Settings::load(&Source::from_process(&place.dir), &place.dir) {
             Ok(loaded) => {
-                loaded.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+                loaded.warnings.iter().for_each(|warning| say!("warning: {warning}"));
                 let warnings = counted(loaded.warnings.len(), "warning", "warnings");
-                println!("configuration ok ({warnings})");
+                say!("configuration ok ({warnings})");
                 Ended::Done
             }
             Err(problems) => {
-                eprintln!("{problems}");
+                complain!("{problems}");
                 Ended::Refused
             }
         },

@@ -12,7 +12,12 @@ use mastio_config::{Settings, Source, proxy_env};
 use mastio_core::{SystemClock, SystemRng};
 use mastio_http::telemetry::{self, Format};
 
-use crate::{Ended, serve, server::Server};
+use crate::{
+    Ended,
+    out::{complain, say},
+    serve,
+    server::Server,
+};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -30,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
     match demo(arguments) {
         Ok(()) => Ended::Done,
         Err(error) => {
-            eprintln!("\nthe demo stopped: {error}");
+            complain!("\nthe demo stopped: {error}");
             Ended::Refused
         }
     }
@@ -87,14 +92,11 @@ async fn walk_and_serve(settings: Settings, arguments: &Arguments) -> Result<(),
         server.stop().await;
         return walked;
     }
-    println!("\nserver        {base}");
-    println!("CA file       {}", settings.certs_dir.join("org-ca.pem").display());
-    println!(
-        "admin secret  grep ^MCP_PROXY_ADMIN_SECRET {}",
-        arguments.dir.join(proxy_env::FILE_NAME).display()
-    );
-    println!("audit         mastio audit verify --db {}", database(&settings).display());
-    println!("\nserving until Ctrl-C");
+    say!("\nserver        {base}");
+    say!("CA file       {}", settings.certs_dir.join("org-ca.pem").display());
+    say!("admin secret  grep ^MCP_PROXY_ADMIN_SECRET {}", arguments.dir.join(proxy_env::FILE_NAME).display());
+    say!("audit         mastio audit verify --db {}", database(&settings).display());
+    say!("\nserving until Ctrl-C");
     tokio::signal::ctrl_c().await?;
     server.stop().await;
     Ok(())

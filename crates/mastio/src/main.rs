@@ -3,10 +3,13 @@
 //! `mastio …`; the same binary answers to `cullis-proxy` and `cullis` for the commands that operators know. Exit codes:
 //! 0 done, 1 refused or bad configuration, 2 usage, or verification failed, 3 cannot start (design §6).
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "what a command says goes through out")]
+
 mod audit;
 mod config;
 mod demo;
 mod deployment;
+mod out;
 mod pki;
 mod serve;
 mod server;

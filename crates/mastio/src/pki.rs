@@ -8,6 +8,7 @@ mod rotate_keys;
 pub(crate) mod rotate_org_ca;
 mod rotations;
 mod running;
+mod stopped;
 mod updates;
 
 use std::{fs, io::Write, path::PathBuf, time::Duration};
@@ -18,7 +19,11 @@ use mastio_config::{Settings, Source};
 use mastio_core::{AgentId, Principal, SpiffeId};
 use mastio_pki::{Certificate, CsrKind};
 
-use crate::{Ended, deployment::Deployment};
+use crate::{
+    Ended,
+    deployment::Deployment,
+    out::{complain, say},
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -43,8 +48,8 @@ pub(crate) enum Command {
     Pause(rotations::One),
     /// Let a rotation that was paused go on by itself.
     Resume(rotations::One),
-    /// Give up a rotation with overlap: what was before is again.
-    Abort(rotations::One),
+    /// Give up a rotation with overlap: what was before is again. With --offline of a Mastio that is stopped.
+    Abort(rotations::Abort),
     /// Take the next step of a rotation with overlap, if everybody has followed, or in any case (--force).
     Advance(rotations::Advance),
     /// Have another key sign tokens. Tokens of the present one go on to verify.
@@ -91,7 +96,7 @@ pub(crate) fn run(command: &Command) -> Ended {
         Command::Rotation(arguments) => ended(rotations::show(arguments)),
         Command::Pause(arguments) => ended(rotations::act(arguments, "pause")),
         Command::Resume(arguments) => ended(rotations::act(arguments, "resume")),
-        Command::Abort(arguments) => ended(rotations::act(arguments, "abort")),
+        Command::Abort(arguments) => ended(rotations::abort(arguments)),
         Command::Advance(arguments) => ended(rotations::advance(arguments)),
         Command::RotateSigningKey(arguments) => ended(rotate_keys::signing_key(arguments)),
         Command::RotateIntermediate(arguments) => ended(rotate_keys::intermediate(arguments)),
@@ -104,11 +109,11 @@ pub(crate) fn run(command: &Command) -> Ended {
 fn ended(done: Result<String, Failure>) -> Ended {
     match done {
         Ok(said) => {
-            println!("{said}");
+            say!("{said}");
             Ended::Done
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
@@ -117,12 +122,12 @@ fn ended(done: Result<String, Failure>) -> Ended {
 fn sign_csr(arguments: &SignCsr) -> Ended {
     match sign(arguments) {
         Ok(certificate) => {
-            println!("signed {}, valid until {}", certificate.subject(), certificate.not_after());
-            println!("written to {}", arguments.out.display());
+            say!("signed {}, valid until {}", certificate.subject(), certificate.not_after());
+            say!("written to {}", arguments.out.display());
             Ended::Done
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }

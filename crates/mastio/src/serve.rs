@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     Ended,
+    out::complain,
     server::{Server, ServerError},
 };
 
@@ -27,13 +28,13 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
             .and_then(|()| proxy_env::write_fresh(&arguments.dir, &SystemRng))
         {
             Ok(path) => {
-                eprintln!(
+                complain!(
                     "first start: wrote {} with a fresh admin secret and dashboard key",
                     path.display()
                 );
             }
             Err(error) => {
-                eprintln!("proxy.env could not be written into {}: {error}", arguments.dir.display());
+                complain!("proxy.env could not be written into {}: {error}", arguments.dir.display());
                 return Ended::CannotStart;
             }
         }
@@ -42,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
     let loaded = match Settings::load(&source, &arguments.dir) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain!("{problems}");
             return Ended::Refused;
         }
     };
@@ -70,7 +71,7 @@ fn start_log(settings: &Settings) {
         LogFormat::Json => Format::Json,
     };
     if let Err(error) = telemetry::init(format, "info", Arc::new(SystemClock::default())) {
-        eprintln!("the log cannot be started: {error}");
+        complain!("the log cannot be started: {error}");
     }
 }
 

@@ -99,6 +99,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         // An intermediate that ended while nobody was running certifies no server.
         authority.keep_keys().await;
+        authority.leave_ended_root().await;
         authority.keep_files().await?;
         if let Some(material) = authority.tls_files().serving() {
             let (chain, key) = der(&material);

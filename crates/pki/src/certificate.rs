@@ -279,8 +279,9 @@ impl Certificate {
         strict::faults(&facts.extensions, facts.subject.is_empty(), self.is_self_issued())
     }
 
-    /// Why clients might refuse what this CA certifies, if it is restricted: RFC 5280 §4.2 lets them refuse critical
-    /// extensions that they do not know, and the purposes and names of a CA bind what is below it.
+    /// Why clients might refuse what this CA certifies although [`Anchors::validate`](crate::Anchors::validate) does not:
+    /// RFC 5280 §4.2 lets them refuse critical extensions that they do not know, many hold the purposes of a root against
+    /// what is below it, and not all evaluate constraints on every kind of name.
     #[must_use]
     pub fn restriction(&self) -> Option<&'static str> {
         self.0.facts.extensions.restriction()

@@ -23,7 +23,8 @@ pub(crate) struct Extensions {
     pub(crate) names_critical: bool,
     pub(crate) key_id: Option<Vec<u8>>,
     pub(crate) authority_key_id: Option<Vec<u8>>,
-    pub(crate) name_constraints: bool,
+    /// NameConstraints on other names than hosts, addresses and mail.
+    pub(crate) odd_constraints: bool,
     pub(crate) uri_constraints: bool,
     /// Critical, and none that is read here.
     pub(crate) unknown_critical: bool,
@@ -82,7 +83,6 @@ impl Extensions {
                     read.authority_key_id = authority.key_identifier.as_ref().map(|id| id.0.to_vec());
                 }
                 ParsedExtension::NameConstraints(constraints) => {
-                    read.name_constraints = true;
                     let subtrees = [&constraints.permitted_subtrees, &constraints.excluded_subtrees];
                     for subtree in subtrees.into_iter().flatten().flatten() {
                         match subtree.base {
@@ -90,6 +90,7 @@ impl Extensions {
                             GeneralName::Invalid(..) => return Err(bad()),
                             _ => {}
                         }
+                        read.odd_constraints |= !is_evaluated(&subtree.base);
                     }
                 }
                 _ if is_read(extension) => return Err(bad()),
@@ -108,7 +109,7 @@ impl Extensions {
                 purposes.is_some_and(|usage| !usage.client || !usage.server),
                 "an extended key usage without TLS clients or servers",
             ),
-            (self.name_constraints, "name constraints"),
+            (self.odd_constraints, "name constraints on other names than hosts, addresses and mail"),
         ]
         .into_iter()
         .find_map(|(applies, what)| applies.then_some(what))
@@ -124,6 +125,12 @@ impl Extensions {
         }
         Ok(())
     }
+}
+
+/// Whether common verifiers evaluate constraints on such names. Go's `crypto/x509` refuses paths with others, and `webpki`
+/// those with a directory name.
+fn is_evaluated(constrained: &GeneralName<'_>) -> bool {
+    matches!(constrained, GeneralName::DNSName(_) | GeneralName::IPAddress(_) | GeneralName::RFC822Name(_))
 }
 
 fn is_only_time_stamping(usage: &ExtendedKeyUsage<'_>) -> bool {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use mastio_core::is_deceptive;
 use rcgen::{DistinguishedName, DnType, DnValue};
 use x509_parser::{
     asn1_rs::Tag,
@@ -76,8 +77,8 @@ fn value(attribute: &AttributeTypeAndValue<'_>) -> Result<DnValue, NameError> {
     }
 }
 
-/// `CN=…, O=…` in the order of the certificate, with the escapes of RFC 4514 §2.4; control characters and bytes that
-/// are no text appear as `\XX`, so the result is always one printable line.
+/// `CN=…, O=…` in the order of the certificate, with the escapes of RFC 4514 §2.4; what a terminal or a page would obey and
+/// bytes that are no text appear as `\XX`, so the result is always one line that shows what it says.
 pub(crate) fn display(name: &X509Name<'_>) -> String {
     let mut text = String::new();
     for attribute in name.iter_attributes() {
@@ -109,7 +110,7 @@ fn escape(text: &mut String, value: &[u8]) {
             match character {
                 '"' | '+' | ',' | ';' | '<' | '>' | '\\' | '=' => text.extend(['\\', character]),
                 '#' if index == 0 => text.push_str("\\#"),
-                hidden if hidden.is_control() => {
+                hidden if is_deceptive(hidden) => {
                     hidden.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| escape_byte(text, byte));
                 }
                 plain => text.push(plain),
@@ -138,6 +139,7 @@ mod tests {
     fn a_name_stays_one_printable_line() {
         assert_eq!(escaped(b"acme::kyc-screener"), "acme::kyc-screener");
         assert_eq!(escaped(b"a, O=evil\n\xff"), "a\\, O\\=evil\\0A\\FF");
+        assert_eq!(escaped("\u{202e}gro".as_bytes()), "\\E2\\80\\AEgro");
     }
 
     #[test]

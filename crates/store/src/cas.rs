@@ -158,6 +158,15 @@ pub fn is_active(thumbprint: Thumbprint) -> Statement {
     )
 }
 
+/// Touches no row when this CA was cut off: for what was judged by it before.
+#[must_use]
+pub fn is_believed(thumbprint: Thumbprint) -> Statement {
+    Statement::one(
+        "UPDATE pki_cas SET cut = 0 WHERE thumbprint = ?1 AND cut = 0 AND compromised = 0 AND state <> 'retired'",
+        vec![thumbprint.into()],
+    )
+}
+
 /// The staged CA becomes the active one. Its key goes to where custody keeps active keys
 /// (`mastio_custody::Custody::replace`). [`supersede`] the active one first.
 #[must_use]
@@ -204,11 +213,12 @@ pub fn supersede(thumbprint: Thumbprint, how: &Superseded<'_>, at: Stamp) -> Sta
 }
 
 /// Whatever any superseded CA certified does not log in any more; with `compromised` they vouch for nothing either,
-/// because one of them has certified a key that others may know.
+/// because one of them has certified a key that others may know. The keys of roots are wiped.
 #[must_use]
 pub fn cut_superseded(compromised: bool) -> Statement {
     Statement::any(
-        "UPDATE pki_cas SET cut = 1, compromised = max(compromised, ?1) WHERE state = 'superseded'",
+        "UPDATE pki_cas SET cut = 1, compromised = max(compromised, ?1), \
+             private_key = CASE WHEN kind = 'org_ca' THEN NULL ELSE private_key END WHERE state = 'superseded'",
         vec![compromised.into()],
     )
 }

@@ -258,14 +258,15 @@ fn first(database: &Database, sql: String, values: Vec<crate::Value>) -> Result<
     Ok(rows.first().map(Rotation::read).transpose()?)
 }
 
-/// The roots of rotations that were given up, but for those that certified active BYOCA agents.
+/// The roots of rotations that were given up, but for those that active agents have certificates of that were brought.
 ///
 /// # Errors
 /// When the database cannot be read or a row is illegal.
 pub fn aborted(database: &Database) -> Result<Vec<Thumbprint>, ReadError> {
     let sql = "SELECT id, new_root FROM pki_rotations r WHERE phase = 'aborted' AND NOT EXISTS ( \
         SELECT 1 FROM rotation_moves m JOIN internal_agents a ON a.agent_id = m.agent_id \
-        WHERE m.rotation_id = r.id AND a.enrollment_method = 'byoca' AND a.is_active <> 0)";
+        JOIN agent_certs c ON c.agent_id = a.agent_id WHERE m.rotation_id = r.id AND c.issuer IS NULL \
+        AND coalesce(a.enrollment_method, '') <> 'spiffe' AND a.is_active <> 0)";
     let rows = database.rows_now(&Query::new(TABLE, sql, vec![]))?;
     let root = |row: &Row| row.parse("new_root", Thumbprint::parse);
     rows.iter().map(root).collect::<Result<_, _>>().map_err(Into::into)

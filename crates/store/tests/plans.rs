@@ -45,8 +45,12 @@ fn a_new_agent_is_compared_with_its_lookalikes_only() {
     let (path, now) = (dir.path().join("mcp_proxy.db"), Stamp::from_unix(1_790_000_000));
     let _open = Database::open(&OpenOptions { path: &path, backups: dir.path(), now }).unwrap();
     let connection = Connection::open(&path).unwrap();
-    let leaf =
-        PinnedLeaf { thumbprint: Thumbprint::of(b"leaf"), spki_sha256: "00".repeat(32), not_after: now };
+    let leaf = PinnedLeaf {
+        thumbprint: Thumbprint::of(b"leaf"),
+        spki_sha256: "00".repeat(32),
+        not_after: now,
+        issuer: None,
+    };
     let [insert, _] = NewAgent {
         id: &AgentId::parse("acme::alice").unwrap(),
         display_name: "Alice",
@@ -66,4 +70,16 @@ fn a_new_agent_is_compared_with_its_lookalikes_only() {
     let plan = plan(&connection, &insert.sql);
     assert!(plan.iter().any(|step| step.contains("idx_agent_certs_lookalike")), "{plan:?}");
     assert!(!plan.iter().any(|step| step.starts_with("SCAN agent_certs")), "{plan:?}");
+}
+
+#[test]
+fn active_agents_are_counted_without_reading_their_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, now) = (dir.path().join("mcp_proxy.db"), Stamp::from_unix(1_790_000_000));
+    let _open = Database::open(&OpenOptions { path: &path, backups: dir.path(), now }).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let sql = "SELECT a.agent_id FROM internal_agents a WHERE a.is_active <> 0 \
+        AND coalesce(a.enrollment_method, '') <> 'spiffe'";
+    let plan = plan(&connection, sql);
+    assert!(plan.iter().any(|step| step.contains("COVERING INDEX internal_agents_active")), "{plan:?}");
 }

@@ -33,7 +33,7 @@ async fn note_certificates(store: &Store) -> Result<(), BootError> {
         after.clone_from(last);
         let note = |(id, pem): &(String, String)| {
             let leaf = Certificate::from_pem(pem).ok()?;
-            Some(agents::note_missing_certificate(&AgentId::parse(id).ok()?, pem, &pinned_leaf(&leaf)))
+            Some(agents::note_missing_certificate(&AgentId::parse(id).ok()?, pem, &pinned_leaf(&leaf, None)))
         };
         store.submit(Unit::default().write_all(rows.iter().filter_map(note))).await?;
     }

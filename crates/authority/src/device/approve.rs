@@ -1,7 +1,6 @@
 //! An operator decides (contract `enrollment.md` §3.3).
 
 use mastio_core::{AgentId, AgentName, EnrollmentId, Event, event::catalogue};
-use mastio_pki::Certificate;
 use mastio_store::{
     Touch, Unit, WriteError,
     agents::{self, AgentRow, DpopChange, Method, NewAgent},
@@ -12,7 +11,8 @@ use super::DeviceError;
 use crate::{
     Authority, Outage,
     admin::Operator,
-    lifecycle::{ATTEMPTS, LifecycleError, Replacement, pinned_leaf},
+    certified::Certified,
+    lifecycle::{ATTEMPTS, LifecycleError, Replacement},
     lifetime::Lifetime,
     possession::HeldKey,
 };
@@ -35,8 +35,7 @@ struct Admission<'a> {
     row: &'a PendingRow,
     approval: &'a Approval,
     id: &'a AgentId,
-    leaf: &'a Certificate,
-    certificates: &'a str,
+    new: &'a Certified,
     operator: &'a Operator,
 }
 
@@ -66,16 +65,8 @@ impl Authority {
             }
             let known = agents::find(&self.store, &agent_id).await?;
             let lifetime = known.as_ref().and_then(|agent| agent.lifetime).unwrap_or(Lifetime::MOST);
-            let leaf = self.certify(&agent_id, key.spki_der(), lifetime)?;
-            let certificates = self.trust().chain_of(&leaf);
-            let admission = Admission {
-                row: &row,
-                approval,
-                id: &agent_id,
-                leaf: &leaf,
-                certificates: &certificates,
-                operator,
-            };
+            let new = self.certify(&agent_id, key.spki_der(), lifetime)?;
+            let admission = Admission { row: &row, approval, id: &agent_id, new: &new, operator };
             let unit = match known {
                 None => match agents::lookalike(&self.store, &agent_id).await? {
                     None => {
@@ -94,6 +85,7 @@ impl Authority {
                     self.decided(id, "approved");
                     return Ok(agent_id);
                 }
+                Err(error) if self.is_overtaken(&error) => {}
                 // Somebody decided, or changed the agent, since both were read.
                 Err(WriteError::Rejected(_)) => {}
                 Err(error) => return Err(Outage::from(error).into()),
@@ -162,13 +154,13 @@ impl Authority {
 
     /// An agent that was not there before.
     fn newcomer(&self, admission: &Admission<'_>) -> Unit {
-        let Admission { row, approval, id, leaf, certificates, operator } = *admission;
-        let facts = pinned_leaf(leaf);
+        let Admission { row, approval, id, new, operator } = *admission;
+        let (leaf, facts) = (&new.leaf, new.facts());
         let agent = NewAgent {
             id,
             display_name: id.name(),
             capabilities: &approval.capabilities,
-            certificates,
+            certificates: &new.certificates,
             leaf: &facts,
             method: Method::Connector,
             dpop_jkt: row.dpop_jkt,
@@ -199,11 +191,10 @@ impl Authority {
 
     /// An agent that was there. While it may act, what it had goes on for the grace period; else that ends.
     fn comes_again(&self, admission: &Admission<'_>, agent: &AgentRow) -> Unit {
-        let Admission { row, leaf, certificates, operator, .. } = *admission;
+        let Admission { row, new, operator, .. } = *admission;
         let unit = self.replacement(&Replacement {
             agent,
-            leaf,
-            certificates,
+            new,
             dpop: DpopChange::Replace(row.dpop_jkt),
             grace: self.grace().filter(|_| agent.is_active()),
             source: SOURCE,
@@ -219,7 +210,7 @@ impl Authority {
             agent: admission.id,
             capabilities,
             groups: &admission.approval.groups,
-            certificates: admission.certificates,
+            certificates: &admission.new.certificates,
             by: &admission.operator.fingerprint,
             at: self.clock.now(),
         };

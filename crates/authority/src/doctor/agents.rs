@@ -157,7 +157,7 @@ impl Judge<'_> {
 /// What is noted of a certificate and is not so.
 fn wrong_notes(leaf: &Certificate, noted: Option<&Noted>) -> Option<&'static str> {
     let Some(noted) = noted else { return Some("nothing is noted of it") };
-    let facts = pinned_leaf(leaf);
+    let facts = pinned_leaf(leaf, None);
     if noted.thumbprint != facts.thumbprint.to_string() {
         Some("another thumbprint is noted")
     } else if noted.spki_sha256 != facts.spki_sha256 {

@@ -1,12 +1,12 @@
 //! Writing down an agent whose certificate was judged: as a new one, or in place of the certificate it had.
 
-use mastio_core::{AgentId, Event, Jkt, SpiffeId, Stamp};
+use mastio_core::{AgentId, Event, Jkt, SpiffeId, Stamp, Thumbprint};
 use mastio_jose::Jwk;
 use mastio_pki::{Certificate, Group, pem};
 use mastio_store::{
     Touch, Unit, WriteError,
-    agents::{self, AgentRow, DpopChange, Method, NewPin},
-    spiffe as bindings,
+    agents::{self, AgentRow, DpopChange, Method, NewPin, PinnedLeaf},
+    cas, spiffe as bindings,
 };
 
 use super::{Candidate, EnrollError, Enrolled, keep_jwk, spiffe};
@@ -27,6 +27,10 @@ pub(super) struct Arrival<'a> {
     pub(super) method: Method,
     pub(super) dpop: Option<Jwk>,
     pub(super) update_existing: bool,
+    /// The CA of ours that vouches for it, unless SPIRE does.
+    pub(super) vouched_by: Option<Thumbprint>,
+    /// Which intermediate of ours issued it, if one did.
+    pub(super) issuer: Option<Thumbprint>,
     /// CAs that came with an SVID and that the bundle of its trust domain lacks.
     pub(super) sent: Vec<Certificate>,
     pub(super) operator: &'a Operator,
@@ -35,6 +39,11 @@ pub(super) struct Arrival<'a> {
 impl Arrival<'_> {
     pub(super) fn dpop_jkt(&self) -> Option<Jkt> {
         self.dpop.as_ref().map(Jwk::thumbprint)
+    }
+
+    /// What the database keeps of its certificate.
+    fn facts(&self) -> PinnedLeaf {
+        pinned_leaf(&self.leaf, self.issuer)
     }
 
     /// What is answered; `before` is the agent as it was, if it was here.
@@ -94,7 +103,9 @@ impl Authority {
                 }
             };
             let thumbprint = arrival.leaf.thumbprint();
-            let unit = unit.write_all(arrival.candidate.remembering(&arrival.id, thumbprint, now));
+            let unit = unit
+                .write_all(arrival.candidate.remembering(&arrival.id, thumbprint, now))
+                .write_all(arrival.vouched_by.map(cas::is_believed));
             match self.commit(unit).await {
                 Ok(_) => return Ok(arrival.enrolled(before)),
                 Err(WriteError::Rejected(_)) => self.why_rejected(arrival).await?,
@@ -107,7 +118,7 @@ impl Authority {
     /// An agent keeps its name, capabilities and way of coming in; its certificate, tokens and key of before end.
     fn replacing(&self, unit: Unit, agent: &AgentRow, arrival: &Arrival<'_>, now: Stamp) -> Unit {
         let leaf = &arrival.leaf;
-        let facts = pinned_leaf(leaf);
+        let facts = arrival.facts();
         let pin = NewPin {
             certificates: &arrival.certificates,
             leaf: &facts,
@@ -173,7 +184,7 @@ impl Authority {
 }
 
 fn adding(unit: Unit, arrival: &Arrival<'_>, now: Stamp) -> Unit {
-    let leaf = pinned_leaf(&arrival.leaf);
+    let leaf = arrival.facts();
     let (pinned, spiffe) = ((arrival.certificates.as_str(), &leaf), arrival.spiffe_id.as_ref());
     let row = arrival.candidate.row(&arrival.id, pinned, arrival.method, arrival.dpop_jkt(), spiffe, now);
     bound(unit.write_all(row.insert()), arrival)

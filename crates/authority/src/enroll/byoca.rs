@@ -1,7 +1,7 @@
 //! Agents with a certificate of the organisation's own CA (contract `enrollment.md` §5).
 
 use mastio_core::{AgentId, Event, SpiffeId, event::catalogue};
-use mastio_pki::{Group, ValidPath};
+use mastio_pki::{Certificate, Group, ValidPath};
 use mastio_store::agents::{AgentRow, Method};
 
 use super::{Brought, Candidate, EnrollError, Enrolled, arrival::Arrival, brought::Presented, error::Fields};
@@ -28,6 +28,8 @@ impl Authority {
         let id = AgentId::new(&self.trust().org, &candidate.name);
         let (Presented { leaf, above }, path) = self.judge_byoca(&id, brought)?;
         let arrival = Arrival {
+            issuer: self.trust().issuer_of(&leaf).map(Certificate::thumbprint),
+            vouched_by: Some(path.anchor.thumbprint()),
             spiffe_id: leaf.spiffe_id().cloned(),
             certificates: mastio_pki::issued_chain(&leaf, &above),
             method: Method::Byoca,

@@ -53,6 +53,8 @@ impl Authority {
             method: Method::Spiffe,
             update_existing: brought.update_existing,
             sent: if believed.grown { sent } else { vec![] },
+            vouched_by: None,
+            issuer: None,
             id,
             candidate,
             leaf: presented.leaf,

@@ -7,17 +7,15 @@ use mastio_store::{
     agents::{self, AgentRow, DpopChange, NewPin},
 };
 
-use super::{SUPERSEDED, current_leaf, held_leaf, known_leaves, pinned_leaf};
-use crate::Authority;
+use super::{SUPERSEDED, current_leaf, held_leaf, known_leaves};
+use crate::{Authority, certified::Certified};
 
 /// What takes the place of an agent's certificate.
 pub(crate) struct Replacement<'a> {
     /// The agent as it was read; the change applies to no other state of it.
     pub(crate) agent: &'a AgentRow,
     /// The new certificate.
-    pub(crate) leaf: &'a Certificate,
-    /// It with its chain, in PEM.
-    pub(crate) certificates: &'a str,
+    pub(crate) new: &'a Certified,
     /// What happens to the DPoP key.
     pub(crate) dpop: DpopChange,
     /// Until when the credentials of before are accepted too; `None` ends them, and every token, at once.
@@ -31,13 +29,13 @@ pub(crate) struct Replacement<'a> {
 }
 
 impl Authority {
-    /// The change. Its first statement touches no row when the agent changed, or the new key is revoked.
+    /// The change. Its first statement touches no row when the agent changed, or the new key is revoked; the second when
+    /// what issued the certificate was [cut off](Authority::is_overtaken).
     pub(crate) fn replacement(&self, new: &Replacement<'_>) -> Unit {
-        let Replacement { agent, leaf, dpop, grace, .. } = *new;
-        let now = self.clock.now();
-        let facts = pinned_leaf(leaf);
+        let Replacement { agent, dpop, grace, .. } = *new;
+        let (leaf, facts, now) = (&new.new.leaf, new.new.facts(), self.clock.now());
         let pin = NewPin {
-            certificates: new.certificates,
+            certificates: &new.new.certificates,
             leaf: &facts,
             spiffe_id: leaf.spiffe_id(),
             dpop,

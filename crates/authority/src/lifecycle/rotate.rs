@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use mastio_core::{AgentId, AgentName, Jkt, SpiffeId, Stamp, Thumbprint};
 use mastio_jose::SigningKey;
-use mastio_pki::{Certificate, KeyPair, SigningRequest, profile};
-use mastio_store::agents::{self, AgentRow, DpopChange, Method};
+use mastio_pki::{Certificate, KeyPair, SigningRequest};
+use mastio_store::{
+    Rejection, WriteError,
+    agents::{self, AgentRow, DpopChange, Method},
+};
 use secrecy::SecretString;
 
-use super::{LifecycleError, replace::Replacement};
-use crate::{Authority, Outage, admin::Operator, lifetime::Lifetime, possession::HeldKey};
+use super::{ATTEMPTS, LifecycleError, replace::Replacement};
+use crate::{
+    Authority, Outage, admin::Operator, certified::Certified, lifetime::Lifetime, possession::HeldKey,
+};
 
 /// How an agent's certificate is rotated. The default makes a key, keeps the DPoP key, and ends the old certificate.
 #[derive(Debug, Clone, Default)]
@@ -62,13 +67,6 @@ pub struct Rotated {
     pub dpop_jwk: Option<SecretString>,
 }
 
-/// A leaf that was issued, with its key if it was made here.
-struct Issued {
-    leaf: Certificate,
-    certificates: String,
-    key: Option<SecretString>,
-}
-
 impl Authority {
     /// Gives an agent a new certificate, switching it on if it was off or revoked. The old certificate is revoked
     /// before this returns, unless grace was asked for. Of several at once, one wins.
@@ -81,12 +79,27 @@ impl Authority {
         rotation: &Rotation,
         operator: &Operator,
     ) -> Result<Rotated, LifecycleError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(rotated) = self.try_to_rotate(id, rotation, operator).await? {
+                return Ok(rotated);
+            }
+        }
+        Err(Outage::Contended.into())
+    }
+
+    /// `None` when a rotation of the Org CA has cut off meanwhile what issued the certificate.
+    async fn try_to_rotate(
+        &self,
+        id: &AgentId,
+        rotation: &Rotation,
+        operator: &Operator,
+    ) -> Result<Option<Rotated>, LifecycleError> {
         let agent = self.row(id, "agent not found").await?;
         if agent.method == Some(Method::Spiffe) {
             return Err(LifecycleError::OwnedBySpire(id.clone()));
         }
         let grace = self.rotation_grace(&agent, rotation.grace)?;
-        let issued = self.reissue(&agent, rotation)?;
+        let (new, key) = self.reissue(&agent, rotation)?;
         let made = rotation.dpop.then(SigningKey::generate).transpose().map_err(Outage::internal)?;
         let made_jkt = made.as_ref().map(|key| key.public_jwk().thumbprint());
         let dpop = made_jkt.map_or(DpopChange::Keep, |jkt| DpopChange::Replace(Some(jkt)));
@@ -94,8 +107,7 @@ impl Authority {
             |key: &SigningKey| agents::keep_jwk(key.public_jwk().thumbprint(), &key.public_jwk().to_value());
         let replacement = Replacement {
             agent: &agent,
-            leaf: &issued.leaf,
-            certificates: &issued.certificates,
+            new: &new,
             dpop,
             grace,
             source: "rotate-cert",
@@ -103,24 +115,29 @@ impl Authority {
             by: &operator.fingerprint,
         };
         let unit = self.replacement(&replacement).write_all(made.as_ref().map(keep));
-        if !self.applied(unit).await? {
-            return Err(self.why_not_pinned(&agent.id, &issued.leaf)?);
+        match self.commit(unit).await {
+            Ok(_) => {}
+            Err(error) if self.is_overtaken(&error) => return Ok(None),
+            Err(WriteError::Rejected(Rejection::Rows { .. })) => {
+                return Err(self.why_not_pinned(&agent.id, &new.leaf)?);
+            }
+            Err(error) => return Err(Outage::from(error).into()),
         }
         let dpop_jkt = made_jkt.or(agent.dpop_jkt);
         let dpop_jwk = match &made {
             Some(key) => Some(key.private_jwk().map_err(Outage::internal)?.as_str().into()),
             None => self.public_jwk(dpop_jkt).await?,
         };
-        Ok(Rotated {
+        Ok(Some(Rotated {
             agent: agent.id.clone(),
-            certificates: issued.certificates,
-            key: issued.key,
-            thumbprint: issued.leaf.thumbprint(),
+            certificates: new.certificates,
+            key,
+            thumbprint: new.leaf.thumbprint(),
             previous: super::current_leaf(&agent).map(|leaf| leaf.thumbprint()),
-            not_after: issued.leaf.not_after(),
+            not_after: new.leaf.not_after(),
             dpop_jkt,
             dpop_jwk,
-        })
+        }))
     }
 
     /// Only an active agent has credentials that could go on for a while.
@@ -137,7 +154,12 @@ impl Authority {
         }
     }
 
-    fn reissue(&self, agent: &AgentRow, rotation: &Rotation) -> Result<Issued, LifecycleError> {
+    /// The next certificate, with its key if that is made here.
+    fn reissue(
+        &self,
+        agent: &AgentRow,
+        rotation: &Rotation,
+    ) -> Result<(Certified, Option<SecretString>), LifecycleError> {
         let (spki, key) = match (&rotation.csr_pem, &rotation.proven_key) {
             (Some(_), Some(_)) => return Err(LifecycleError::TwoKeys),
             (Some(pem), None) => (SigningRequest::from_pem(pem)?.public().spki_der().to_vec(), None),
@@ -147,8 +169,7 @@ impl Authority {
                 (key.spki_der().to_vec(), Some(key.to_pkcs8_pem()))
             }
         };
-        let leaf = self.certify(&agent.id, &spki, agent.lifetime.unwrap_or(Lifetime::MOST))?;
-        Ok(Issued { certificates: self.trust().chain_of(&leaf), leaf, key })
+        Ok((self.certify(&agent.id, &spki, agent.lifetime.unwrap_or(Lifetime::MOST))?, key))
     }
 
     /// A certificate of ours for an agent's next key.
@@ -157,7 +178,7 @@ impl Authority {
         id: &AgentId,
         spki: &[u8],
         lifetime: Duration,
-    ) -> Result<Certificate, LifecycleError> {
+    ) -> Result<Certified, LifecycleError> {
         let trust = self.trust();
         if id.org() != trust.org.as_str() {
             return Err(LifecycleError::OtherOrganisation { agent: id.clone(), ours: trust.org.clone() });
@@ -169,8 +190,7 @@ impl Authority {
         let name = AgentName::parse(id.name()).map_err(Outage::internal)?;
         let spiffe = SpiffeId::of_agent(&trust.domain, &trust.org, &name);
         let now = self.clock.now();
-        let leaf = profile::agent(issuer, id, &spiffe, spki, lifetime, now, self.rng.as_ref());
-        Ok(leaf.map_err(Outage::internal)?)
+        Ok(Certified::by(issuer, (id, &spiffe), spki, lifetime, now, self.rng.as_ref())?)
     }
 
     /// The public JWK behind `jkt`, if it was kept.

@@ -8,13 +8,14 @@ use mastio_pki::{
 };
 use mastio_store::{
     agents,
+    cas::CaState,
     keys::{self, CaKind},
     rotations::Mode,
     sqlite::Database,
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::RotationError;
+use super::{RotationError, TrialFault};
 use crate::{Outage, Refusal, trust::Trust};
 
 /// The longest file or text of an upload that is read, in bytes.
@@ -92,9 +93,12 @@ pub enum CandidateError {
     /// SPIFFE agents of that trust domain would be taken for ours, and refused.
     #[error("the new CA is in the SPIRE bundle of {0}, whose agents would be locked out; bring another root")]
     InSpireBundle(TrustDomain),
-    /// What it certifies would be refused by others.
+    /// What it certifies would be refused by verifiers that are not ours.
     #[error("the new CA has {0}, so clients might refuse what it certifies; bring a root without")]
     Restricted(&'static str),
+    /// It was tried out, and something of ours below it would be refused.
+    #[error("the new CA was tried out, and {0} {1}; bring another root")]
+    Trial(&'static str, TrialFault),
     /// Constraints that the verifier cannot evaluate.
     #[error("the new CA cannot be trusted: {0}")]
     Untrustable(AnchorError),
@@ -126,13 +130,20 @@ impl Refusal for CandidateError {
             Self::KeyInUse(_) => "key_in_use",
             Self::InSpireBundle(_) => "in_spire_bundle",
             Self::Restricted(_) => "restricted",
+            Self::Trial(..) => "trial_failed",
             Self::Untrustable(_) => "not_trustable",
             Self::Subject(_) => "subject_unusable",
         }
     }
 
     fn detail(&self) -> serde_json::Value {
-        serde_json::json!({ "reason": self.reason(), "hint": self.to_string(), "docs": "docs/rotate-ca.md" })
+        let mut detail = serde_json::json!({
+            "reason": self.reason(), "hint": self.to_string(), "docs": "docs/rotate-ca.md"
+        });
+        if let Self::Trial(what, fault) = self {
+            detail["failed"] = serde_json::json!({ "what": what, "reason": fault.reason() });
+        }
+        detail
     }
 }
 
@@ -241,10 +252,14 @@ fn chains(chain: &[Certificate]) -> Result<(), CandidateError> {
     }
 }
 
-/// A staged root whose rotation was given up never certified anything: it may be brought again.
+/// A staged root whose rotation was given up never certified anything: it may be brought again, but not while that is
+/// open.
 fn not_used_before(certificate: &Certificate, trust: &Trust) -> Result<(), CandidateError> {
     let has_key = |other: &Certificate| other.spki_der() == certificate.spki_der();
-    let mut roots = trust.cas.iter().filter(|ca| ca.kind == CaKind::Root && ca.was_in_use());
+    let mut roots = trust
+        .cas
+        .iter()
+        .filter(|ca| ca.kind == CaKind::Root && (ca.was_in_use() || ca.state == CaState::Staged));
     if let Some(known) = roots.find(|ca| has_key(&ca.certificate)) {
         return Err(CandidateError::KeyReused(known.certificate.thumbprint()));
     }

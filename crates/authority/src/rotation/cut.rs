@@ -10,7 +10,7 @@ use mastio_store::{
     Touch, Unit, agents,
     cas::{self, CaState, Superseded},
     keys::{self, CaKind},
-    rotations::{Mode, Phase, Transition},
+    rotations::{Mode, Phase, Rotation, Transition},
 };
 
 use super::{Affected, Candidate, NoContinuity, Plan, RotationError, Staged, preflight::Vouched, undone};
@@ -66,8 +66,44 @@ impl Authority {
         }
     }
 
-    /// The second unit: everything that makes the new root the organisation's, or nothing of it.
+    /// The same in one unit, which ends the rotation with overlap `open` too: whoever is killed finds all of it or
+    /// nothing. Both of its roots are believed no more, because their keys lay in one custody.
+    pub(super) async fn cut_through(
+        self: &Arc<Self>,
+        open: &Rotation,
+        candidate: &Candidate,
+        plan: Plan,
+        operator: &Operator,
+    ) -> Result<Rotated, RotationError> {
+        let ending = self.broken_off(open, operator).await?;
+        let (staged, mut unit) = self.staging(candidate, plan, operator, ending)?;
+        let (switch, rotated) = self.switching(&staged, operator).await?;
+        unit.events.extend(switch.events);
+        self.commit_staged(unit.write_all(switch.statements), staged.rotation.old_root).await?;
+        tracing::warn!(
+            overlap = open.id, fingerprint = %rotated.fingerprint, agents = rotated.agents.total(),
+            "pki.rotate: the Org CA was rotated, and the rotation with overlap ended"
+        );
+        self.settle().await;
+        Ok(Rotated { superseded: self.superseded_roots(), ..rotated })
+    }
+
     async fn switch(&self, staged: &Staged, operator: &Operator) -> Result<Rotated, RotationError> {
+        let (unit, rotated) = self.switching(staged, operator).await?;
+        self.commit(unit).await.map_err(Outage::from)?;
+        tracing::info!(
+            fingerprint = %rotated.fingerprint, agents = rotated.agents.total(),
+            "pki.rotate: the Org CA was rotated"
+        );
+        Ok(rotated)
+    }
+
+    /// The second unit: everything that makes the new root the organisation's, or nothing of it.
+    async fn switching(
+        &self,
+        staged: &Staged,
+        operator: &Operator,
+    ) -> Result<(Unit, Rotated), RotationError> {
         let (trust, now, agents) = (self.trust(), self.clock.now(), self.affected().await?);
         let (rotation, root) = (&staged.rotation, &staged.root.certificate);
         let old_root = self.active_root()?;
@@ -91,12 +127,7 @@ impl Authority {
         let by = &operator.fingerprint;
         let unit = self.replace_signing_key(unit, &staged.intermediate, rotation.compromise, by, now)?;
         let unit = unit.write(agents::raise_epochs_but_spiffe()).touch(Touch::Trust);
-        self.commit(unit).await.map_err(Outage::from)?;
-        tracing::info!(
-            fingerprint = %rotation.new_root, agents = agents.total(),
-            "pki.rotate: the Org CA was rotated"
-        );
-        Ok(Rotated {
+        let rotated = Rotated {
             id: rotation.id.clone(),
             mode: rotation.mode,
             transition: rotation.transition,
@@ -108,7 +139,8 @@ impl Authority {
             continuity,
             agents,
             at: now,
-        })
+        };
+        Ok((unit, rotated))
     }
 
     /// The new root and intermediate take the place of the old ones, and whatever was superseded is cut. The old root's

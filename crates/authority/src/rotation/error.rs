@@ -14,8 +14,8 @@ pub enum RotationError {
     Candidate(#[from] CandidateError),
     /// One is under way.
     #[error(
-        "another rotation of the Org CA is in progress; wait until it is over, or start the server and abort it: \
-         mastio pki abort, or POST /pki/rotations/{{id}}/abort"
+        "another rotation of the Org CA is in progress; wait until it is over, or abort it: mastio pki abort (--offline \
+         if the Mastio is stopped), or POST /pki/rotations/{{id}}/abort; a rotation for a compromise ends it by itself"
     )]
     InProgress,
     /// A framework update is.

@@ -1,13 +1,23 @@
 //! What of rotations is in memory: that one runs, and the roots that were prepared.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
+use mastio_core::Thumbprint;
+use mastio_store::rotations::{Rotation, following::Progress};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Candidate, Plan};
 
 /// How long an operator may look at a prepared root before it is forgotten.
 const LOOKING: Duration = Duration::from_secs(10 * 60);
+/// Counting that is faster is done whenever somebody asks.
+const CHEAP: Duration = Duration::from_millis(50);
+/// For how many times as long as counting took nothing is counted again: who watches a large fleet costs it a twentieth of
+/// a processor.
+const REST: u32 = 20;
 /// How many are kept.
 const MOST: u64 = 16;
 
@@ -20,18 +30,28 @@ pub(super) struct Held {
     end: Duration,
 }
 
-/// That one rotation runs, and the roots that were prepared.
+/// How far the agents were when they were counted last.
+struct Counted {
+    rotation: Rotation,
+    bundle: Thumbprint,
+    progress: Progress,
+    /// Until when that will do.
+    end: Duration,
+}
+
+/// That one rotation runs, the roots that were prepared, and how far the agents are.
 pub(crate) struct Rotations {
     running: Mutex<()>,
     /// By name.
     prepared: moka::sync::Cache<String, Held>,
+    counted: std::sync::Mutex<Option<Counted>>,
 }
 
 impl Default for Rotations {
     fn default() -> Self {
         // The cache's own time bounds memory only; our clock says what has run out.
         let prepared = moka::sync::Cache::builder().max_capacity(MOST).time_to_live(2 * LOOKING).build();
-        Self { running: Mutex::new(()), prepared }
+        Self { running: Mutex::new(()), prepared, counted: std::sync::Mutex::default() }
     }
 }
 
@@ -47,6 +67,11 @@ impl Rotations {
         self.running.try_lock().ok()
     }
 
+    /// The same, however long the other one takes.
+    pub(super) async fn wait(&self) -> MutexGuard<'_, ()> {
+        self.running.lock().await
+    }
+
     pub(super) fn hold(&self, name: String, candidate: Arc<Candidate>, plan: Plan, now: Duration) {
         self.prepared.insert(name, Held { candidate, plan, end: now + LOOKING });
     }
@@ -56,8 +81,68 @@ impl Rotations {
         self.prepared.get(name).filter(|held| held.end > now)
     }
 
+    /// How far the agents of `rotation` are, if they were counted lately.
+    pub(super) fn counted(&self, rotation: &Rotation, bundle: Thumbprint, now: Duration) -> Option<Progress> {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = |counted: &&Counted| {
+            (&counted.rotation, counted.bundle) == (rotation, bundle) && now < counted.end
+        };
+        counted.as_ref().filter(lately).map(|counted| counted.progress)
+    }
+
+    /// Keeps what was counted from `since` to `now`: the longer it takes, the less often it is done.
+    pub(super) fn keep_counted(
+        &self,
+        rotation: &Rotation,
+        bundle: Thumbprint,
+        progress: Progress,
+        (since, now): (Duration, Duration),
+    ) {
+        let took = now.saturating_sub(since);
+        let end = if took < CHEAP { now } else { now + took * REST };
+        let counted = Counted { rotation: rotation.clone(), bundle, progress, end };
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
+    }
+
     /// It is handed out once.
     pub(super) fn take(&self, name: &str, now: Duration) -> Option<Arc<Candidate>> {
         self.prepared.remove(name).filter(|held| held.end > now).map(|held| held.candidate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mastio_core::Stamp;
+    use mastio_store::rotations::{Mode, Phase, Transition};
+
+    use super::*;
+
+    #[test]
+    fn what_takes_long_to_count_is_not_counted_whenever_somebody_asks() {
+        let (bundle, at) = (Thumbprint::of(b"bundle"), Stamp::from_unix(1_790_000_000));
+        let rotation = Rotation {
+            id: "r".to_owned(),
+            mode: Mode::Mint,
+            transition: Transition::Overlap,
+            phase: Phase::Reissue,
+            paused: false,
+            compromise: false,
+            old_root: bundle,
+            new_root: bundle,
+            started_by: String::new(),
+            started_at: at,
+            changed_at: at,
+            ended_at: None,
+            error: None,
+        };
+        let (rotations, second) = (Rotations::default(), Duration::from_secs(1));
+        let progress = Progress { agents: 7, ..Progress::default() };
+        rotations.keep_counted(&rotation, bundle, progress, (second, second + CHEAP / 2));
+        assert_eq!(rotations.counted(&rotation, bundle, second + CHEAP / 2), None, "a small fleet");
+        rotations.keep_counted(&rotation, bundle, progress, (second, 2 * second));
+        assert_eq!(rotations.counted(&rotation, bundle, 21 * second), Some(progress));
+        assert_eq!(rotations.counted(&rotation, bundle, 22 * second), None, "its time is over");
+        let next = Rotation { phase: Phase::Activated, ..rotation };
+        assert_eq!(rotations.counted(&next, bundle, 21 * second), None, "it has gone on");
     }
 }

@@ -11,6 +11,7 @@
 //! Until the last step the rotation can be [aborted](Authority::abort_rotation). Agents of BYOCA and SPIFFE cannot
 //! follow by themselves; they are told to the operator and hold nothing up.
 
+mod ended;
 mod error;
 mod exchange;
 mod status;
@@ -48,6 +49,8 @@ const BY_ITSELF: &str = "mastio";
 enum By<'a> {
     /// The rotation goes on by itself.
     Itself,
+    /// The Mastio starts, and has no certificate to show under the old root.
+    Start,
     /// An operator, who may force it.
     Operator(&'a Operator, bool),
 }
@@ -55,7 +58,7 @@ enum By<'a> {
 impl By<'_> {
     fn name(self) -> String {
         match self {
-            Self::Itself => BY_ITSELF.to_owned(),
+            Self::Itself | Self::Start => BY_ITSELF.to_owned(),
             Self::Operator(operator, _) => operator.fingerprint.clone(),
         }
     }
@@ -109,7 +112,9 @@ impl Authority {
         operator: &Operator,
     ) -> Result<Rotation, OverlapError> {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
-        self.undo_leftover().await?;
+        if self.undo_leftover().await?.is_some() {
+            return Err(RotationError::InProgress.into());
+        }
         self.may_overlap()?;
         let plan = Plan { transition: Transition::Overlap, compromise: false };
         let candidate = self.candidate_for(source, plan)?;
@@ -187,7 +192,7 @@ impl Authority {
     /// which they do as they came.
     ///
     /// # Errors
-    /// When it is over, or the old root's key is not held any more.
+    /// When it is over, the old root has ended, or its key is not held any more.
     pub async fn abort_rotation(
         self: &Arc<Self>,
         id: &str,
@@ -205,6 +210,7 @@ impl Authority {
         operator: &Operator,
     ) -> Result<(), OverlapError> {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
+        self.may_go_back(rotation)?;
         let now = self.clock.now();
         let why = format!("aborted by {}", operator.fingerprint);
         let unit = self
@@ -233,8 +239,9 @@ impl Authority {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
         let (trust, now) = (self.trust(), self.clock.now());
         let (next, left) = next(rotation, &trust).ok_or(OverlapError::Over(rotation.phase))?;
+        self.may_go_on(rotation, next)?;
         let mut enter = rotation.enter(next, now);
-        if !by.forces() {
+        if !by.forces() && !self.waits_for_nobody(rotation) {
             let until = self.old_root_until(rotation)?;
             if next == Phase::Done && now < until {
                 return Err(OverlapError::Grace(until));
@@ -269,7 +276,7 @@ impl Authority {
     }
 
     /// A unit that tells of a step and does nothing yet.
-    async fn entering(&self, rotation: &Rotation, next: Phase, by: By<'_>) -> Result<Unit, OverlapError> {
+    async fn entering(&self, rotation: &Rotation, next: Phase, by: By<'_>) -> Result<Unit, Outage> {
         let event = catalogue::RotationPhase {
             rotation_id: rotation.id.clone(),
             from: rotation.phase.as_str(),
@@ -281,10 +288,9 @@ impl Authority {
         Ok(Unit::of(Event::new(&event)).touch(Touch::Trust))
     }
 
-    async fn progress(&self, rotation: &Rotation) -> Result<Progress, OverlapError> {
+    async fn progress(&self, rotation: &Rotation) -> Result<Progress, Outage> {
         let trust = self.trust();
-        let counted = following::progress(&self.store, &trust.org, rotation, trust.bundle).await;
-        Ok(counted.map_err(Outage::from)?)
+        Ok(following::progress(&self.store, &trust.org, rotation, trust.bundle).await?)
     }
 
     /// When the old root may go; without meaning before the new one is the active one.
@@ -311,7 +317,7 @@ impl Authority {
                     fetched,
                 }
             }
-            Err(error) => error,
+            Err(error) => error.into(),
         }
     }
 

@@ -3,13 +3,7 @@
 use mastio_core::{Stamp, Thumbprint};
 use mastio_custody::CaKey;
 use mastio_pki::{Certificate, IssueError, Issuer, lineage, profile};
-use mastio_store::{
-    agents::{
-        Method,
-        fleet::{self, Filter, Status},
-    },
-    rotations::{Mode, Transition},
-};
+use mastio_store::rotations::{Mode, Transition, following};
 
 use super::{Candidate, Plan, RotationError};
 use crate::{Authority, Outage, trust::Trust};
@@ -107,7 +101,7 @@ impl Authority {
             subject: root.subject().to_owned(),
             not_after: root.not_after(),
             previous: trust.root.thumbprint(),
-            consequences: consequences(plan, &trust, root, &continuity, &agents),
+            consequences: consequences(plan, &trust, &continuity, &agents),
             continuity,
             agents,
         })
@@ -115,11 +109,8 @@ impl Authority {
 
     /// Active agents by what a new root means for them.
     pub(crate) async fn affected(&self) -> Result<Affected, Outage> {
-        let active = |method| Filter { status: Some(Status::Active), method, ..Filter::default() };
-        let count = async |method| fleet::count(&self.store, &active(method)).await;
-        let (all, byoca) = (count(None).await?, count(Some(Method::Byoca)).await?);
-        let spiffe_unaffected = count(Some(Method::Spiffe)).await?;
-        Ok(Affected { managed: all.saturating_sub(byoca + spiffe_unaffected), byoca, spiffe_unaffected })
+        let [managed, byoca, spiffe_unaffected] = following::by_issuer(&self.store).await?;
+        Ok(Affected { managed, byoca, spiffe_unaffected })
     }
 
     /// What `old` says of `new`: the way on for who knows only the old root.
@@ -155,7 +146,6 @@ impl Authority {
 fn consequences(
     plan: &Plan,
     trust: &Trust,
-    new: &Certificate,
     continuity: &Result<(), NoContinuity>,
     agents: &Affected,
 ) -> Vec<String> {
@@ -183,15 +173,16 @@ fn consequences(
             "Clients that know only the old root do not believe this server any more and need the new trust file first: {why}"
         ),
     });
+    if let Some(open) = trust.followed().filter(|_| plan.compromise) {
+        told.push(format!(
+            "The rotation with overlap {} ends in its phase {}: the root that it brings is believed no more either, because \
+             its key lay beside the one that others may know",
+            open.id,
+            open.phase.as_str()
+        ));
+    }
     if let Some(halt) = &trust.halt {
         told.push(format!("Signing is halted now ({halt})"));
-    }
-    if new.key_id().is_none() {
-        told.push(
-            "The new root has no subject key identifier, which strict verifiers (Python 3.13, openssl -x509_strict) \
-             demand: better make it again with one"
-                .to_owned(),
-        );
     }
     told
 }

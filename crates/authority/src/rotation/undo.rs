@@ -1,5 +1,7 @@
 //! Undoing a rotation that was left after its first unit: the new CAs are given up, and what was before is untouched.
 
+use std::sync::Arc;
+
 use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
     Touch, Unit, cas,
@@ -30,15 +32,19 @@ pub(crate) fn undone(rotation: &Rotation, why: &str, at: Stamp) -> Option<Unit> 
 
 impl Authority {
     /// Undoes what an earlier rotation of this process could not undo itself, because the database failed it twice.
-    /// Only one rotation runs, and that is the caller's.
+    /// Only one rotation runs, and that is the caller's. Returns the rotation that is open all the same: one that goes on
+    /// by itself.
     ///
     /// # Errors
-    /// When a rotation is open that goes on by itself, or the database fails.
-    pub(super) async fn undo_leftover(&self) -> Result<(), RotationError> {
-        let Some(open) = rotations::open(self.store.database()).map_err(Outage::from)? else { return Ok(()) };
+    /// When the database fails.
+    pub(super) async fn undo_leftover(self: &Arc<Self>) -> Result<Option<Rotation>, RotationError> {
+        let Some(open) = rotations::open(self.store.database()).map_err(Outage::from)? else {
+            return Ok(None);
+        };
         let why = "it was interrupted before the new Org CA counted";
-        let unit = undone(&open, why, self.clock.now()).ok_or(RotationError::InProgress)?;
+        let Some(unit) = undone(&open, why, self.clock.now()) else { return Ok(Some(open)) };
         self.commit(unit).await.map_err(Outage::from)?;
-        Ok(())
+        self.reload_now().await;
+        Ok(None)
     }
 }

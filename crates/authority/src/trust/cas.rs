@@ -166,10 +166,11 @@ impl Cas {
         below.map(|ca| ca.certificate.thumbprint()).collect()
     }
 
-    /// Whether agents with certificates of this intermediate should move: it is believed, and what certifies agents now
+    /// This intermediate, if agents with its certificates should move: it is believed, and what certifies agents now
     /// hangs under another root.
-    pub(crate) fn is_outgoing(&self, intermediate: &Thumbprint) -> bool {
-        self.outgoing.contains(intermediate)
+    pub(crate) fn outgoing(&self, intermediate: &Thumbprint) -> Option<&Ca> {
+        let is_it = |ca: &&Ca| ca.certificate.thumbprint() == *intermediate;
+        self.outgoing.contains(intermediate).then(|| self.all.iter().find(is_it)).flatten()
     }
 
     /// Whether this is a CA that the rotation with overlap brings, to which agents are to move.

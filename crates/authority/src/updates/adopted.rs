@@ -128,7 +128,8 @@ fn pins(
             let Some(now) = below(root, &living.pinned) else { continue };
             match before.get(living.agent.as_str()).and_then(|pem| held_still(pem, &now)) {
                 Some((held, leaf)) => {
-                    statements.extend(pin_again(&living.agent, &living.pinned, held, &pinned_leaf(&leaf)));
+                    let facts = pinned_leaf(&leaf, None);
+                    statements.extend(pin_again(&living.agent, &living.pinned, held, &facts));
                 }
                 None => others = true,
             }

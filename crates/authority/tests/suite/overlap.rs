@@ -21,19 +21,19 @@ use mastio_jose::SigningKey;
 use mastio_pki::KeyPair;
 use mastio_store::rotations::{Phase, Rotation, following::Progress};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Longer than the pause between two looks.
-const LOOK: Duration = Duration::from_secs(3);
+pub(crate) const LOOK: Duration = Duration::from_secs(3);
 
 /// An agent that follows as the Rust client does.
-struct Follower {
-    holder: Holder,
+pub(crate) struct Follower {
+    pub(crate) holder: Holder,
     dpop: SigningKey,
     bundle: Option<Thumbprint>,
 }
 
 impl Follower {
-    async fn enrolled(authority: &Authority, name: &str) -> Self {
+    pub(crate) async fn enrolled(authority: &Authority, name: &str) -> Self {
         let (holder, dpop) = (Holder::created(authority, name).await, SigningKey::generate().unwrap());
         let jwk = dpop.public_jwk().to_value();
         authority.set_dpop_key(&id(&holder), &jwk, &operator()).await.unwrap();
@@ -41,7 +41,7 @@ impl Follower {
     }
 
     /// Calls, which must succeed, and does what the answer hints at.
-    async fn call(&mut self, authority: &Authority, world: &World) {
+    pub(crate) async fn call(&mut self, authority: &Authority, world: &World) {
         let pinned = authority.certificate(&self.holder.peer()).await.unwrap();
         if authority.trust().followed().is_some() && self.bundle != Some(authority.trust().bundle) {
             self.bundle = Some(authority.trust_bundle(pinned.agent.id(), true).await.unwrap().sha256);
@@ -55,17 +55,17 @@ impl Follower {
     }
 }
 
-struct Scene {
-    world: World,
-    agents: Vec<Follower>,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) agents: Vec<Follower>,
 }
 
 impl Scene {
-    async fn new() -> (Self, Arc<Authority>) {
+    pub(crate) async fn new() -> (Self, Arc<Authority>) {
         Self::with(&[]).await
     }
 
-    async fn with(settings: &[(&str, &str)]) -> (Self, Arc<Authority>) {
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> (Self, Arc<Authority>) {
         let world = World::new();
         let authority = world.boot(settings).await.unwrap();
         authority.keep_files().await.unwrap();
@@ -76,12 +76,12 @@ impl Scene {
         (Self { world, agents }, authority)
     }
 
-    async fn begin(&self, authority: &Arc<Authority>) -> Result<Rotation, OverlapError> {
+    pub(crate) async fn begin(&self, authority: &Arc<Authority>) -> Result<Rotation, OverlapError> {
         authority.begin_overlap(Source::Mint, 14, &operator()).await
     }
 
     /// Everybody calls once, and the server looks.
-    async fn round(&mut self, authority: &Arc<Authority>) {
+    pub(crate) async fn round(&mut self, authority: &Arc<Authority>) {
         for agent in &mut self.agents {
             agent.call(authority, &self.world).await;
         }
@@ -90,7 +90,7 @@ impl Scene {
     }
 
     /// Rounds until the rotation is in `phase`; the time of the grace passes, too.
-    async fn until(&mut self, authority: &Arc<Authority>, rotation: &str, phase: Phase) {
+    pub(crate) async fn until(&mut self, authority: &Arc<Authority>, rotation: &str, phase: Phase) {
         for _ in 0..12 {
             let now = authority.rotation(rotation).await.unwrap().rotation;
             if now.phase >= phase {
@@ -106,7 +106,7 @@ impl Scene {
     }
 
     /// Nobody's certificate is by another root than the one that certifies.
-    async fn settled(&mut self, authority: &Arc<Authority>) {
+    pub(crate) async fn settled(&mut self, authority: &Arc<Authority>) {
         for _ in 0..3 {
             self.round(authority).await;
         }
@@ -120,14 +120,14 @@ impl Scene {
 }
 
 /// An agent with a certificate of the organisation's own CA.
-async fn brought(authority: &Authority, world: &World, name: &str) -> Holder {
+pub(crate) async fn brought(authority: &Authority, world: &World, name: &str) -> Holder {
     let ca = Ca::below_root(world, authority).await;
     let holder = ca.agent(&format!("{}::{name}", authority.trust().org), &[], world.clock.now()).1;
     authority.enroll_byoca(&candidate(name), &holder.brought(), &operator()).await.unwrap();
     holder
 }
 
-async fn progress(authority: &Authority, rotation: &Rotation) -> Progress {
+pub(crate) async fn progress(authority: &Authority, rotation: &Rotation) -> Progress {
     authority.rotation(&rotation.id).await.unwrap().progress.unwrap()
 }
 
@@ -227,6 +227,7 @@ async fn a_rotation_is_paused_resumed_and_forced() {
         authority.certificate(&holder.peer()).await.unwrap();
     }
     let (token, key) = bound(&authority, &scene.world, &scene.agents[0].holder).await;
+    scene.world.clock.advance(LOOK);
     scene.agents[1].call(&authority, &scene.world).await;
     authority.tend_rotation().await;
     let forced = authority.advance_rotation(id, Some(Phase::Activated), true, &by).await.unwrap();

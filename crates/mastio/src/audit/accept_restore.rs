@@ -2,7 +2,7 @@
 
 use mastio_core::counted;
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::PathBuf,
 };
 
@@ -12,7 +12,11 @@ use mastio_config::{Settings, Source};
 use mastio_ledger::rewind::{Reason, accept::Loss};
 
 use super::who;
-use crate::{Ended, deployment::Deployment};
+use crate::{
+    Ended,
+    deployment::Deployment,
+    out::{complain, say, say_part},
+};
 
 #[derive(Args)]
 pub(crate) struct AcceptRestore {
@@ -31,7 +35,7 @@ pub(crate) fn run(arguments: &AcceptRestore) -> Ended {
         Ok(true) => Ended::Done,
         Ok(false) => Ended::Refused,
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
@@ -47,7 +51,7 @@ fn accept(arguments: &AcceptRestore) -> Result<bool, Failure> {
     let loss = Loss::examine(database, custody, &trust)?;
     explain(&loss);
     if !arguments.yes && !is_confirmed()? {
-        eprintln!("nothing was changed");
+        complain!("nothing was changed");
         return Ok(false);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -57,8 +61,8 @@ fn accept(arguments: &AcceptRestore) -> Result<bool, Failure> {
         store.close();
         accepted.map_err(Failure::from)
     })?;
-    println!("accepted: checkpoints go on as {}", loss.new_origin);
-    println!("a running server notices within seconds; witnesses and verifiers need the new key");
+    say!("accepted: checkpoints go on as {}", loss.new_origin);
+    say!("a running server notices within seconds; witnesses and verifiers need the new key");
     Ok(true)
 }
 
@@ -70,33 +74,33 @@ fn explain(loss: &Loss) {
         Reason::Rewritten => "has other entries than a checkpoint that was published",
         Reason::UnknownKey => "does not know the key of a checkpoint that was published",
     };
-    println!("The database {how}.");
-    println!("  log                    {}", loss.origin);
+    say!("The database {how}.");
+    say!("  log                    {}", loss.origin);
     let signed = known.at.map_or_else(String::new, |at| format!(", signed {at}"));
-    println!(
+    say!(
         "  last known checkpoint  {} over {}{signed}",
         said.origin,
         counted(said.head.size, "entry", "entries")
     );
     if let Some(noticed) = &loss.noticed_at {
-        println!("  noticed                {noticed}");
+        say!("  noticed                {noticed}");
     }
-    println!("  root                   {}", hex::encode(said.head.root));
-    println!("  seen in                {}", loss.rewind.seen_in);
-    println!("  tree of this database  {}", counted(loss.rewind.entries, "entry", "entries"));
-    println!(
+    say!("  root                   {}", hex::encode(said.head.root));
+    say!("  seen in                {}", loss.rewind.seen_in);
+    say!("  tree of this database  {}", counted(loss.rewind.entries, "entry", "entries"));
+    say!(
         "  lost                   entries {} to {}, and what came after that checkpoint",
-        loss.first, loss.last
+        loss.first,
+        loss.last
     );
-    println!("Entries with these numbers that are in the database now were written after the restore.");
+    say!("Entries with these numbers that are in the database now were written after the restore.");
 }
 
 fn is_confirmed() -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Err("run it again with --yes to accept this".into());
     }
-    print!("Accept this loss and go on as a new log? Type yes: ");
-    io::stdout().flush()?;
+    say_part!("Accept this loss and go on as a new log? Type yes: ");
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")

@@ -1,7 +1,7 @@
 //! `cullis-proxy audit archive`: by itself while no server runs, else it begins the archive and the server makes it.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -28,7 +28,10 @@ use mastio_store::{
 use serde_json::{Value, json};
 
 use super::who;
-use crate::Ended;
+use crate::{
+    Ended,
+    out::{complain, say, say_part},
+};
 
 /// How often it looks how far the server got.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -69,14 +72,14 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
         Ok(None) => {
             let nothing =
                 "nothing to archive: no entry is that old, or only the newest one, which always stays";
-            println!(
+            say!(
                 "{}",
                 if arguments.json { json!({ "archived": null }).to_string() } else { nothing.to_owned() }
             );
             Ended::Done
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
@@ -84,13 +87,13 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
 
 fn report(archived: &Value, as_json: bool) {
     if as_json {
-        println!("{}", json!({ "archived": archived }));
+        say!("{}", json!({ "archived": archived }));
         return;
     }
     let text = |name: &str| archived[name].as_str().unwrap_or_default().to_owned();
-    println!("archived entries {} to {} into {}", archived["first_seq"], archived["last_seq"], text("file"));
-    println!("sha256 {}", text("bundle_sha256"));
-    println!("the database does not get smaller: what they leave is used for new entries");
+    say!("archived entries {} to {} into {}", archived["first_seq"], archived["last_seq"], text("file"));
+    say!("sha256 {}", text("bundle_sha256"));
+    say!("the database does not get smaller: what they leave is used for new entries");
 }
 
 fn archive(arguments: &Arguments) -> Result<Option<Value>, Failure> {
@@ -133,14 +136,13 @@ fn agreed(job: &Job) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err("this deletes entries from the database; say --yes".into());
     }
-    print!(
+    say_part!(
         "{} ({} to {}) will go into {} and be deleted from the database. Go on? [y/N] ",
         counted(job.span.entries(), "entry", "entries"),
         job.span.first,
         job.span.last,
         job.file
     );
-    std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -158,7 +160,7 @@ struct Tool<'a> {
 impl Tool<'_> {
     fn say(&self, what: std::fmt::Arguments<'_>) {
         if !self.quiet {
-            println!("{what}");
+            say!("{what}");
         }
     }
 

@@ -7,7 +7,10 @@ use mastio_ledger::explain::{Explained, Reference, explain};
 use mastio_store::sqlite::Database;
 
 use super::configured;
-use crate::Ended;
+use crate::{
+    Ended,
+    out::{complain, one_line, say},
+};
 
 #[derive(Args)]
 pub(crate) struct Explain {
@@ -26,10 +29,10 @@ pub(crate) struct Explain {
 
 pub(super) fn run(arguments: &Explain) -> Ended {
     match explained(arguments) {
-        Ok(explained) if arguments.json => println!("{}", serde_json::json!(explained)),
+        Ok(explained) if arguments.json => say!("{}", serde_json::json!(explained)),
         Ok(explained) => print(&explained),
         Err(problem) => {
-            eprintln!("{problem}");
+            complain!("{problem}");
             return Ended::Refused;
         }
     }
@@ -52,25 +55,26 @@ fn print(explained: &Explained) {
     let Explained { told, who, credentials, rule, followed, verdict, archive } = explained;
     let entry = &told.entry;
     let seq = entry.chain_seq.unwrap_or_default();
-    println!(
+    say!(
         "{}:{seq}  {}  {} ({})",
         entry.org_id.as_deref().unwrap_or("?"),
         entry.timestamp,
         entry.event_type,
         entry.result
     );
-    println!("  {}", told.sentence);
-    println!("who         {}: {}", who.name.as_deref().unwrap_or("nobody is named"), who.meaning);
+    say!("  {}", one_line(&told.sentence));
+    let name = who.name.as_deref().map_or_else(|| "nobody is named".to_owned(), one_line);
+    say!("who         {name}: {}", one_line(&who.meaning));
     who.login.iter().for_each(|login| line("", login));
     credentials.iter().enumerate().for_each(|(place, entry)| line(label(place, "credential"), entry));
-    rule.iter().for_each(|rule| println!("reason      {rule}"));
+    rule.iter().for_each(|rule| say!("reason      {}", one_line(rule)));
     followed.iter().enumerate().for_each(|(place, entry)| line(label(place, "followed"), entry));
     if followed.is_empty() {
-        println!("followed    nothing yet");
+        say!("followed    nothing yet");
     }
-    println!("verifies    {}: {}", if verdict.holds { "yes" } else { "NO" }, verdict.words);
-    println!("archived    {}", archive.as_deref().unwrap_or("no"));
-    println!("details     {}", entry.details.as_deref().unwrap_or("none"));
+    say!("verifies    {}: {}", if verdict.holds { "yes" } else { "NO" }, verdict.words);
+    say!("archived    {}", archive.as_deref().unwrap_or("no"));
+    say!("details     {}", entry.details.as_deref().map_or_else(|| "none".to_owned(), one_line));
 }
 
 /// Only the first of several lines has the label.
@@ -80,5 +84,5 @@ fn label(place: usize, label: &'static str) -> &'static str {
 
 fn line(label: &str, entry: &Reference) {
     let seq = entry.chain_seq.map_or_else(String::new, |seq| seq.to_string());
-    println!("{label:<12}{seq}  {}  {}", entry.timestamp, entry.sentence);
+    say!("{label:<12}{seq}  {}  {}", entry.timestamp, one_line(&entry.sentence));
 }

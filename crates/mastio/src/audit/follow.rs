@@ -20,7 +20,10 @@ use tokio::{runtime::Handle, sync::Mutex};
 
 use self::seen::Seen;
 use super::verify::Verify;
-use crate::Ended;
+use crate::{
+    Ended,
+    out::{self, complain, say},
+};
 
 const PUBLIC: &str = "/audit/log";
 const ADMIN: &str = "/v1/admin/audit/log";
@@ -50,18 +53,18 @@ pub(super) fn run(url: &str, arguments: &Verify) -> Ended {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             return Ended::Refused;
         }
     };
     match runtime.block_on(watch(url, arguments)) {
         Ok(()) => Ended::Done,
         Err(Alarm::Contradiction(why)) => {
-            eprintln!("ALARM: {why}");
+            complain!("ALARM: {why}");
             Ended::Failed
         }
         Err(Alarm::Refused(why) | Alarm::Unproved(_, why)) => {
-            eprintln!("{why}");
+            complain!("{why}");
             Ended::Refused
         }
     }
@@ -78,11 +81,14 @@ async fn watch(url: &str, arguments: &Verify) -> Result<(), Alarm> {
                 looked => looked?,
             },
             // A server that is restarted is no contradiction.
-            Err(why) if arguments.interval > 0 => eprintln!("no answer: {why}"),
+            Err(why) if arguments.interval > 0 => complain!("no answer: {why}"),
             Err(why) => return Err(Alarm::Refused(why)),
         }
         if arguments.interval == 0 {
             return Ok(());
+        }
+        if out::is_closed() {
+            return Err(Alarm::Refused("nobody reads what is seen; the watch ends".to_owned()));
         }
         tokio::time::sleep(Duration::from_secs(arguments.interval)).await;
     }
@@ -149,14 +155,11 @@ impl Log {
             let old = last.unverified();
             let handed_over = old.origin != said.origin;
             if handed_over {
-                println!("handed over  {} goes on as {}", old.origin, said.origin);
+                say!("handed over  {} goes on as {}", old.origin, said.origin);
             }
             match self.continues(old.head, &newest).await {
                 Err(Alarm::Contradiction(why)) if handed_over => {
-                    println!(
-                        "gap          entries that {} had are not in {}: {why}",
-                        old.origin, said.origin
-                    );
+                    say!("gap          entries that {} had are not in {}: {why}", old.origin, said.origin);
                 }
                 Err(Alarm::Contradiction(why)) => return Err(self.alarm(&newest, &why)),
                 looked => looked?,
@@ -176,13 +179,13 @@ impl Log {
         self.still = if self.seen.newest() == Some(&newest) { self.still + 1 } else { 0 };
         (self.waiting, self.unproved) = (None, 0);
         self.seen.keep(newest).map_err(Alarm::Refused)?;
-        println!(
+        say!(
             "ok           {origin} has {}, root {}",
             counted(head.size, "entry", "entries"),
             hex::encode(head.root)
         );
         if self.still > 0 && self.still.is_multiple_of(PATIENCE) {
-            println!(
+            say!(
                 "–            {origin} shows the same checkpoint since {}",
                 counted(self.still, "look", "looks")
             );
@@ -198,7 +201,7 @@ impl Log {
             return Err(self.alarm(self.waiting.as_ref().unwrap_or(&note), &why));
         }
         let said = note.unverified();
-        println!(
+        say!(
             "–            {} shows {} without proof, look {} of {PATIENCE}: {why}",
             said.origin,
             counted(said.head.size, "entry", "entries"),

@@ -10,7 +10,10 @@ use mastio_ledger::rebuild::{Rebuilt, rebuild_tree};
 use mastio_store::{Store, config, sqlite::Database};
 
 use super::who;
-use crate::Ended;
+use crate::{
+    Ended,
+    out::{complain, say},
+};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -28,11 +31,11 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
             Ended::Done
         }
         Ok(None) => {
-            println!("the tree is that of the entries: nothing was changed");
+            say!("the tree is that of the entries: nothing was changed");
             Ended::Done
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
@@ -63,16 +66,16 @@ fn rebuild(arguments: &Arguments) -> Result<Option<Rebuilt>, Failure> {
 
 fn report(rebuilt: Rebuilt) {
     let Rebuilt { size, checkpoint_size, replaced, removed, rewind_withdrawn } = rebuilt;
-    println!("the entries verify, and have the root of the checkpoint over {checkpoint_size} of them");
-    println!(
+    say!("the entries verify, and have the root of the checkpoint over {checkpoint_size} of them");
+    say!(
         "rebuilt: the tree has {}; {} written anew and {removed} removed",
         counted(size, "entry", "entries"),
         counted(replaced, "tile was", "tiles were")
     );
     if rewind_withdrawn {
-        println!("the damage had been taken for a rewind (audit.rolled_back): that is withdrawn");
+        say!("the damage had been taken for a rewind (audit.rolled_back): that is withdrawn");
     }
-    println!("start the server: it goes on with checkpoints under the same name and key");
+    say!("start the server: it goes on with checkpoints under the same name and key");
 }
 
 fn style() -> ProgressStyle {

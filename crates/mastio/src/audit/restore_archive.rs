@@ -11,7 +11,10 @@ use mastio_store::{Store, config, sqlite::Database};
 use serde_json::{Value, json};
 
 use super::{style, who};
-use crate::Ended;
+use crate::{
+    Ended,
+    out::{complain, say},
+};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -35,12 +38,12 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
     match work(arguments) {
         Ok(done) => {
             if arguments.json {
-                println!("{done}");
+                say!("{done}");
             }
             Ended::Done
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
@@ -73,7 +76,7 @@ async fn restored(store: &Store, org: &OrgId, arguments: &Arguments) -> Result<V
         bar.finish_and_clear();
         let span = restored?.span;
         if !arguments.json {
-            println!("{}: entries {} to {} can be searched", file.display(), span.first, span.last);
+            say!("{}: entries {} to {} can be searched", file.display(), span.first, span.last);
         }
         files.push(json!({ "file": file, "first_seq": span.first, "last_seq": span.last }));
     }
@@ -83,7 +86,7 @@ async fn restored(store: &Store, org: &OrgId, arguments: &Arguments) -> Result<V
 async fn dropped(store: &Store, org: &OrgId, arguments: &Arguments) -> Result<Value, Failure> {
     let entries = drop_restored(store, org, &who()).await?;
     if !arguments.json {
-        println!("dropped {}; what was dropped stays in its archive", counted(entries, "entry", "entries"));
+        say!("dropped {}; what was dropped stays in its archive", counted(entries, "entry", "entries"));
     }
     Ok(json!({ "dropped": entries }))
 }

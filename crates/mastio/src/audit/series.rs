@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::out::say;
 use mastio_core::OrgId;
 use mastio_ledger::archive::{Series, SeriesError};
 use mastio_store::{audit::archive, sqlite::Database};
@@ -16,7 +17,7 @@ pub(super) fn verify(
 ) -> Result<Result<Value, SeriesError>, Box<dyn std::error::Error>> {
     let verified = Series::verify(folders, &mut |file, segment| {
         if !as_json {
-            println!("ok      {}: entries {} to {}", file.display(), segment.span.first, segment.span.last);
+            say!("ok      {}: entries {} to {}", file.display(), segment.span.first, segment.span.last);
         }
     });
     let series = match verified {
@@ -28,7 +29,7 @@ pub(super) fn verify(
     let (first, last) = (series.archives[0].1.span.first, last.span.last);
     Ok(series.leads_to(&marks).map(|()| {
         if !as_json {
-            println!(
+            say!(
                 "ok      the archives are one chain, entries {first} to {last}, and the log goes on behind it"
             );
         }

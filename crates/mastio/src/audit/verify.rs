@@ -20,7 +20,10 @@ use super::{
     kind::{self, Kind},
     origins, verify_database,
 };
-use crate::Ended;
+use crate::{
+    Ended,
+    out::{complain, say, say_part},
+};
 
 #[derive(Args)]
 pub(crate) struct Verify {
@@ -83,7 +86,7 @@ pub(super) fn run(arguments: &Verify) -> Ended {
         }
     };
     ended.unwrap_or_else(|problem| {
-        eprintln!("{problem}");
+        complain!("{problem}");
         Ended::Refused
     })
 }
@@ -121,11 +124,11 @@ fn database(path: Option<&Path>, arguments: &Verify) -> Result<Ended, String> {
     }
     let tell = |line: String| {
         if !arguments.json {
-            println!("{line}");
+            say!("{line}");
         }
     };
     let broken = |line: String| {
-        eprintln!("BROKEN  {line}");
+        complain!("BROKEN  {line}");
         Ok(Ended::Failed)
     };
     if !trusted.log_keys.is_empty() || !trusted.ca_roots.is_empty() {
@@ -183,17 +186,14 @@ fn trusted(arguments: &Verify) -> Result<Trusted, String> {
 fn show(report: &Report, as_json: bool) -> Ended {
     let failure = report.failure();
     if as_json {
-        println!(
-            "{}",
-            json!({ "verified": failure.is_none(), "checks": report.checks, "span": report.span })
-        );
+        say!("{}", json!({ "verified": failure.is_none(), "checks": report.checks, "span": report.span }));
     } else {
-        print!("{report}");
+        say_part!("{report}");
     }
     match failure {
         None => Ended::Done,
         Some(check) => {
-            eprintln!("does not verify: {}: {}", check.step, check.text);
+            complain!("does not verify: {}: {}", check.step, check.text);
             Ended::Failed
         }
     }

@@ -7,7 +7,11 @@ use mastio_audit::note::NoteKey;
 use mastio_config::{Settings, Source};
 use mastio_ledger::witness::key;
 
-use crate::{Ended, deployment::Deployment};
+use crate::{
+    Ended,
+    deployment::Deployment,
+    out::{complain, say},
+};
 
 #[derive(Args)]
 pub(crate) struct WitnessKey {
@@ -21,11 +25,11 @@ type Failure = Box<dyn std::error::Error>;
 pub(crate) fn run(arguments: &WitnessKey) -> Ended {
     match vkey(arguments) {
         Ok(key) => {
-            println!("{key}");
+            say!("{key}");
             Ended::Done
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }

@@ -1,6 +1,6 @@
 //! The main job, step by step, as agents and an operator would do it.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use mastio_client::{Admin, Agent, Client, ClientError, Identity};
 use mastio_config::Settings;
@@ -11,7 +11,7 @@ use mastio_store::audit::verify_file;
 use rcgen::{CertificateParams, DnType};
 
 use super::{Failure, database};
-use crate::pki::sign_with_org_ca;
+use crate::{out::say, pki::sign_with_org_ca};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -30,9 +30,7 @@ impl Steps {
         let now = self.clock.elapsed();
         let took = now.saturating_sub(self.since).as_secs_f64() * 1000.0;
         self.since = now;
-        println!("✓ {step:<12} {took:>7.1} ms  {proved}");
-        // A line that cannot be shown is no reason to stop.
-        let _ = std::io::stdout().flush();
+        say!("✓ {step:<12} {took:>7.1} ms  {proved}");
     }
 }
 

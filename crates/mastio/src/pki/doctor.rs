@@ -13,7 +13,11 @@ use mastio_core::{Stamp, counted};
 use mastio_store::sqlite::Database;
 
 use super::Failure;
-use crate::{Ended, deployment::Deployment};
+use crate::{
+    Ended,
+    deployment::Deployment,
+    out::{complain, say},
+};
 
 /// Without a terminal, progress is a line for so many agents.
 const LINE_EVERY: u64 = 10_000;
@@ -35,11 +39,11 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
     });
     match said {
         Ok((problems, text)) => {
-            println!("{text}");
+            say!("{text}");
             if problems { Ended::Failed } else { Ended::Done }
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
@@ -62,7 +66,7 @@ fn diagnose(arguments: &Arguments) -> Result<Diagnosis, Failure> {
         bar.set_length(total);
         bar.set_position(done);
         if lines && done > 0 && done.is_multiple_of(LINE_EVERY) {
-            eprintln!("looked at {done} of {}", counted(total, "agent", "agents"));
+            complain!("looked at {done} of {}", counted(total, "agent", "agents"));
         }
     });
     bar.finish_and_clear();

@@ -16,7 +16,11 @@ use mastio_pki::{
 use serde_json::{Value, json};
 
 use super::Failure;
-use crate::{Ended, deployment::Deployment};
+use crate::{
+    Ended,
+    deployment::Deployment,
+    out::{complain, say},
+};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -43,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ended {
         _ => show(arguments),
     };
     ended.unwrap_or_else(|error| {
-        eprintln!("{error}");
+        complain!("{error}");
         Ended::Refused
     })
 }
@@ -59,10 +63,10 @@ fn show(arguments: &Arguments) -> Result<Ended, Failure> {
             .map_err(|error| format!("{} cannot be made: {error}", file.display()))?;
     }
     if arguments.json {
-        println!("{}", json!({ "roots": roots(&line), "steps": in_json(&steps) }));
+        say!("{}", json!({ "roots": roots(&line), "steps": in_json(&steps) }));
     } else {
         print(&line, &steps);
-        arguments.export.iter().for_each(|file| println!("written to {}", file.display()));
+        arguments.export.iter().for_each(|file| say!("written to {}", file.display()));
     }
     // A break is told and true; a statement that does not hold is neither.
     let forged = steps.iter().any(|step| matches!(step.vouched, Err(StepError::Statement(_))));
@@ -83,12 +87,12 @@ fn verify(file: &Path, root: &Path, as_json: bool) -> Result<Ended, Failure> {
     let broken = steps.iter().find(|step| step.vouched.is_err());
     let newest = line.newest().thumbprint();
     if as_json {
-        println!("{}", json!({ "verified": broken.is_none(), "newest": newest, "steps": in_json(&steps) }));
+        say!("{}", json!({ "verified": broken.is_none(), "newest": newest, "steps": in_json(&steps) }));
     } else {
-        steps.iter().for_each(|step| println!("{}", in_words(step)));
+        steps.iter().for_each(|step| say!("{}", in_words(step)));
         match broken {
-            None => println!("verified: who trusts {} can trust {newest}", trusted.thumbprint()),
-            Some(step) => println!(
+            None => say!("verified: who trusts {} can trust {newest}", trusted.thumbprint()),
+            Some(step) => say!(
                 "NOT verified behind {}: compare the fingerprint of {} by another way",
                 step.from.thumbprint(),
                 step.to.thumbprint()
@@ -100,11 +104,11 @@ fn verify(file: &Path, root: &Path, as_json: bool) -> Result<Ended, Failure> {
 
 fn print(line: &Line, steps: &[Step<'_>]) {
     let oldest = line.roots().next();
-    oldest.into_iter().for_each(|root| println!("{}", root_in_words(root)));
+    oldest.into_iter().for_each(|root| say!("{}", root_in_words(root)));
     for step in steps {
-        println!("{}\n{}", in_words(step), root_in_words(step.to));
+        say!("{}\n{}", in_words(step), root_in_words(step.to));
     }
-    println!("the last one is the Org CA of today");
+    say!("the last one is the Org CA of today");
 }
 
 fn root_in_words(root: &Certificate) -> String {

@@ -3,7 +3,7 @@
 use mastio_core::counted;
 use std::{
     fs,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,7 @@ use super::{
     rotations::{self, text},
     running::{Form, Running},
 };
+use crate::out::{complain_part, say};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
@@ -35,7 +36,7 @@ enum Transition {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Reason {
+pub(super) enum Reason {
     /// The old key may be known to others.
     Compromise,
 }
@@ -132,7 +133,7 @@ pub(crate) fn run(arguments: &Rotate) -> Result<String, Failure> {
     }
     let said = told(&done);
     if arguments.watch && done["status"] == "begun" {
-        println!("{said}");
+        say!("{said}");
         return rotations::watch(&arguments.running, text(&done, "rotation_id"));
     }
     Ok(said)
@@ -146,8 +147,7 @@ fn agreed() -> Result<bool, Failure> {
                 .into(),
         );
     }
-    eprint!("This ends every agent's certificate at once; --dry-run shows whose. Go on? [y/N] ");
-    io::stderr().flush()?;
+    complain_part!("This ends every agent's certificate at once; --dry-run shows whose. Go on? [y/N] ");
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -5,20 +5,24 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    sync::Arc,
 };
 
 use clap::Args;
 use mastio_authority::{
-    boot, evidence,
+    evidence,
     rotation::{Plan, Preflight, Rotated, Source as NewRoot, Upload},
 };
-use mastio_config::{Database as DatabaseSetting, Settings, Source};
-use mastio_core::{SystemClock, SystemRng, counted};
+use mastio_config::{Database as DatabaseSetting, Settings};
+use mastio_core::counted;
 use mastio_store::{Unit, rotations::Transition, sqlite::Database};
 use tempfile::TempDir;
 
-use crate::{Ended, audit::who, serve::runtime};
+use super::{rotate::Reason, stopped};
+use crate::{
+    Ended,
+    out::{complain, say},
+    serve::runtime,
+};
 
 #[derive(Args)]
 pub(crate) struct RotateOrgCa {
@@ -31,7 +35,10 @@ pub(crate) struct RotateOrgCa {
     /// Its private key in PEM, unencrypted.
     #[arg(long, requires = "cert")]
     key: Option<PathBuf>,
-    /// The old key may be known to others: nothing that it signed counts any more.
+    /// Why, if nothing that the old key signed may count any more. A rotation with overlap that is open ends, too.
+    #[arg(long, value_enum)]
+    reason: Option<Reason>,
+    /// The same as --reason compromise.
     #[arg(long)]
     compromise: bool,
     /// Say what would happen, and change nothing.
@@ -48,42 +55,32 @@ pub(crate) fn run(arguments: &RotateOrgCa) -> Ended {
     match rotate(arguments) {
         Ok(()) => Ended::Done,
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             Ended::Refused
         }
     }
 }
 
 fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
-    let mut settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
-    let DatabaseSetting::Sqlite(path) = &settings.database;
-    if !path.exists() {
-        return Err(format!("there is no database at {}; start the Mastio once", path.display()).into());
-    }
-    if Database::is_served(path)? {
-        return Err(
-            "a Mastio is running on this database: rotate with POST /pki/rotate-ca or at the dashboard's \
-                    PKI page, or stop it first"
-                .into(),
-        );
-    }
+    let instead = "rotate with POST /pki/rotate-ca or at the dashboard's PKI page";
+    let mut settings = stopped::settings(&arguments.dir, instead)?;
     let source = source(arguments)?;
-    let plan = Plan { transition: Transition::Cut, compromise: arguments.compromise };
+    let compromise = arguments.compromise || arguments.reason == Some(Reason::Compromise);
+    let plan = Plan { transition: Transition::Cut, compromise };
     // What the server refuses to start on is what is replaced here.
     settings.strict_pki = false;
     let _copy = arguments.dry_run.then(|| work_on_copy(&mut settings)).transpose()?;
     let runtime = runtime(&settings)?;
     runtime.block_on(async {
-        let authority = boot::start(settings, Arc::new(SystemClock::default()), Arc::new(SystemRng)).await?;
+        let authority = stopped::start(settings).await?;
         let candidate = authority.candidate(&source)?;
         show(&authority.preflight(&candidate, &plan).await?);
         if arguments.dry_run {
-            println!("nothing was changed");
+            say!("nothing was changed");
             return Ok(());
         }
         let prepared = NewRoot::Prepared(authority.prepare(candidate, plan));
-        let operator = mastio_authority::admin::Operator { fingerprint: who() };
-        let rotated = authority.rotate_root(prepared, plan, &operator).await?;
+        let rotated = authority.rotate_root(prepared, plan, &stopped::operator()).await?;
         authority.store().submit(Unit::default()).await?;
         tell(&rotated);
         Ok(())
@@ -121,18 +118,18 @@ fn source(arguments: &RotateOrgCa) -> Result<NewRoot, Failure> {
 }
 
 fn show(preflight: &Preflight) {
-    println!("the new Org CA: {}", preflight.subject);
-    println!("  SHA-256   {}", preflight.fingerprint);
-    println!("  until     {}", preflight.not_after);
-    println!("  replaces  {}", preflight.previous);
+    say!("the new Org CA: {}", preflight.subject);
+    say!("  SHA-256   {}", preflight.fingerprint);
+    say!("  until     {}", preflight.not_after);
+    say!("  replaces  {}", preflight.previous);
     for told in &preflight.consequences {
-        println!("- {told}");
+        say!("- {told}");
     }
 }
 
 fn tell(rotated: &Rotated) {
-    println!("rotated: {} is the Org CA now", rotated.fingerprint);
-    println!(
+    say!("rotated: {} is the Org CA now", rotated.fingerprint);
+    say!(
         "start the Mastio, then give {} (rotate-cert)",
         counted(rotated.agents.total(), "agent a new certificate", "agents new certificates")
     );

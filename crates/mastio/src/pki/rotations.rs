@@ -8,7 +8,8 @@ use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::{Failure, running::Running};
+use super::{Failure, running::Running, stopped};
+use crate::out::{self, say};
 
 /// How often it looks how far a rotation is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -43,6 +44,15 @@ pub(crate) struct Show {
     /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    one: One,
+}
+
+#[derive(Args)]
+pub(crate) struct Abort {
+    /// Of a Mastio that is stopped, in its folder.
+    #[arg(long, conflicts_with = "url")]
+    offline: bool,
     #[command(flatten)]
     one: One,
 }
@@ -126,6 +136,11 @@ pub(crate) fn act(arguments: &One, action: &str) -> Result<String, Failure> {
     Ok(line(&arguments.running.ask(Method::POST, &path, None)?))
 }
 
+pub(crate) fn abort(arguments: &Abort) -> Result<String, Failure> {
+    let Abort { offline, one } = arguments;
+    if *offline { stopped::abort(one.running.dir(), one.id.as_deref()) } else { act(one, "abort") }
+}
+
 pub(crate) fn advance(arguments: &Advance) -> Result<String, Failure> {
     let id = arguments.one.id()?;
     let now = arguments.one.running.ask(Method::GET, &format!("/pki/rotations/{id}"), None)?;
@@ -153,7 +168,7 @@ pub(crate) fn watch(running: &Running, id: &str) -> Result<String, Failure> {
                 bar.set_position(progress[done].as_u64().unwrap_or(0));
                 bar.set_message(said.clone());
                 if plain && said != last {
-                    println!("{said}");
+                    say!("{said}");
                 }
                 last = said;
             }
@@ -162,8 +177,11 @@ pub(crate) fn watch(running: &Running, id: &str) -> Result<String, Failure> {
                 if silent >= PATIENCE {
                     return Err(error);
                 }
-                bar.set_message(format!("no answer: {error}"));
+                bar.set_message(out::one_line(&format!("no answer: {error}")));
             }
+        }
+        if out::is_closed() {
+            return Ok(String::new());
         }
         std::thread::sleep(LOOK_EVERY);
     }

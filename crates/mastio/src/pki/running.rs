@@ -1,6 +1,10 @@
 //! A running Mastio, as the command line of its operator reaches it: over its API, with the secret of its `proxy.env`.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
@@ -28,6 +32,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// The folder with proxy.env and data.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Asks it, and returns its answer.
     pub(crate) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         self.ask_for(USUAL_PATIENCE, method, path, body)

@@ -13,6 +13,7 @@ use super::{
     rotations::{style, text},
     running::Running,
 };
+use crate::out::complain;
 
 /// The longest wait for an answer: an update of many agents takes minutes.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -132,7 +133,7 @@ impl Order {
                 bar.set_position(done);
                 bar.set_message("certificates");
                 if plain {
-                    eprintln!("{done} of {}", counted(total, "certificate", "certificates"));
+                    complain!("{done} of {}", counted(total, "certificate", "certificates"));
                 }
             }
             bar.finish_and_clear();

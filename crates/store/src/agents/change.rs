@@ -29,6 +29,8 @@ pub struct PinnedLeaf {
     pub spki_sha256: String,
     /// When it ends.
     pub not_after: Stamp,
+    /// Which intermediate of ours issued it, if one did.
+    pub issuer: Option<Thumbprint>,
 }
 
 /// A new agent.
@@ -65,7 +67,7 @@ pub struct NewAgent<'a> {
 impl NewAgent<'_> {
     /// The rows. The first statement is rejected by a constraint when the id is taken, and touches no row when the key
     /// is revoked or another active agent's, another agent has the same id but for upper and lower case, or the id was a
-    /// deleted agent's, in whatever letters.
+    /// deleted agent's, in whatever letters. The second touches none when the issuer was cut off meanwhile.
     #[must_use]
     pub fn insert(&self) -> [Statement; 2] {
         let agent = Statement::one(
@@ -127,7 +129,8 @@ pub struct NewPin<'a> {
 }
 
 /// Replaces the certificate of `agent` and makes it active. The first statement touches no row when the agent changed
-/// since it was read, when its credentials ended since (a rotation of the Org CA ends all at once), or when the key of the new certificate is revoked or another active agent's.
+/// since it was read, when its credentials ended since (a rotation of the Org CA ends all at once), or when the key of
+/// the new certificate is revoked or another active agent's; the second touches none when its issuer was cut off since.
 #[must_use]
 pub fn re_pin(agent: &AgentRow, new: &NewPin<'_>) -> [Statement; 2] {
     let (keep, jkt) = match new.dpop {
@@ -185,7 +188,7 @@ pub fn renew_svid(agent: &AgentRow, certificates: &str, leaf: &PinnedLeaf) -> [S
 }
 
 /// Pins to an agent the certificate that it had before another one, `stored`, took its place unasked: `certificates` in PEM,
-/// leaf first. Nothing happens when it has another one by now, or is revoked.
+/// leaf first. Nothing happens when it has another one by now, or is revoked. Whose certificates it has stays as it is noted.
 #[must_use]
 pub fn pin_again(id: &AgentId, stored: &str, certificates: &str, leaf: &PinnedLeaf) -> [Statement; 2] {
     let pin = Statement::any(
@@ -337,23 +340,33 @@ pub fn empty_grace(agent: &AgentRow) -> Statement {
     )
 }
 
+/// Touches no row when what issued the leaf was cut off meanwhile: it would be dead on arrival.
 fn note_certificate(id: &AgentId, leaf: &PinnedLeaf) -> Statement {
     Statement::one(
-        "INSERT INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after) VALUES (?1, ?2, ?3, ?4) \
+        "INSERT INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after, issuer) SELECT ?1, ?2, ?3, ?4, ?5 \
+         WHERE ?5 IS NULL OR EXISTS (SELECT 1 FROM pki_cas WHERE thumbprint = ?5 \
+             AND cut = 0 AND compromised = 0 AND state <> 'retired') \
          ON CONFLICT (agent_id) DO UPDATE SET thumbprint = excluded.thumbprint, \
-         spki_sha256 = excluded.spki_sha256, not_after = excluded.not_after",
-        vec![id.into(), leaf.thumbprint.into(), leaf.spki_sha256.as_str().into(), leaf.not_after.into()],
+         spki_sha256 = excluded.spki_sha256, not_after = excluded.not_after, issuer = excluded.issuer",
+        vec![
+            id.into(),
+            leaf.thumbprint.into(),
+            leaf.spki_sha256.as_str().into(),
+            leaf.not_after.into(),
+            leaf.issuer.into(),
+        ],
     )
 }
 
-/// Notes the pinned certificate of an agent of the existing system, which kept its PEM alone. Nothing happens when it is
-/// noted already, or when the agent has another certificate by now.
+/// Notes the pinned certificate of an agent of the existing system, which kept its PEM alone: who issued it says only the
+/// way on which the agent came in. Nothing happens when it is noted already, or when the agent has another certificate by
+/// now.
 #[must_use]
 pub fn note_missing_certificate(id: &AgentId, certificates: &str, leaf: &PinnedLeaf) -> Statement {
     Statement::any(
-        "INSERT INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after) SELECT ?1, ?2, ?3, ?4 \
-         WHERE EXISTS (SELECT 1 FROM internal_agents WHERE agent_id = ?1 AND cert_pem = ?5) \
-         ON CONFLICT (agent_id) DO NOTHING",
+        "INSERT INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after, issuer) SELECT ?1, ?2, ?3, ?4, \
+             CASE WHEN coalesce(enrollment_method, '') NOT IN ('byoca', 'spiffe') THEN '' END \
+         FROM internal_agents WHERE agent_id = ?1 AND cert_pem = ?5 ON CONFLICT (agent_id) DO NOTHING",
         vec![
             id.into(),
             leaf.thumbprint.into(),

@@ -1,8 +1,9 @@
 //! Who follows a rotation: which trust file an agent fetched last (table `agent_trust_bundles`), and who has presented a
 //! certificate of the new root (table `rotation_moves`).
 //!
-//! Agents whose certificates are made elsewhere (BYOCA, SPIFFE) cannot follow by themselves: they are the operator's
-//! work, counted apart, and hold nothing up.
+//! Agents whose certificates are made elsewhere (by the organisation's own CA, by SPIRE) cannot follow by themselves:
+//! they are the operator's work, counted apart, and hold nothing up. What an agent is pinned to now counts, not how it
+//! came in.
 
 use mastio_core::{AgentId, OrgId, Stamp, Thumbprint};
 
@@ -12,7 +13,12 @@ use crate::{
     sqlite::Database,
 };
 
-const OURS: &str = "a.is_active <> 0 AND coalesce(a.enrollment_method, '') NOT IN ('byoca', 'spiffe')";
+/// Who is looked at, as the index `internal_agents_active` has it.
+const ACTIVE: &str = "a.is_active <> 0";
+/// Its certificate is not one of ours: with [`SPIFFE`] an SVID, else of the organisation's own CA.
+const BROUGHT: &str =
+    "EXISTS (SELECT 1 FROM agent_certs c WHERE c.agent_id = a.agent_id AND c.issuer IS NULL)";
+const SPIFFE: &str = "coalesce(a.enrollment_method, '') = 'spiffe'";
 const FETCHED: &str = "EXISTS (SELECT 1 FROM agent_trust_bundles b \
     WHERE b.agent_id = a.agent_id AND b.bundle_sha256 = ?)";
 const MOVED: &str =
@@ -26,8 +32,8 @@ pub enum Left<'a> {
     Unfetched(Thumbprint),
     /// Those of ours that never presented a certificate of what this rotation brings.
     Unmoved(&'a Rotation),
-    /// Those that the operator must see to: BYOCA agents without a certificate of the new root, SPIFFE agents without
-    /// this trust file.
+    /// Those that the operator must see to: with certificates of the organisation's own CA and none of the new root, and
+    /// SPIFFE agents without this trust file.
     Operators(&'a Rotation, Thumbprint),
 }
 
@@ -36,25 +42,21 @@ impl Left<'_> {
     fn clause(self, org: &OrgId, mut clause: Clause) -> Clause {
         // An adopted database may hold rows of others, who never call here.
         clause.and(OF_ORG, format!("{org}::"));
-        match self {
-            Self::Unfetched(bundle) => {
-                clause.and_always(OURS);
-                clause.and(&format!("NOT {FETCHED}"), bundle);
-            }
-            Self::Unmoved(rotation) => {
-                clause.and_always(OURS);
-                clause.and(&format!("NOT {MOVED}"), rotation.id.as_str());
-            }
+        clause.and_always(ACTIVE);
+        // Whoever has followed is sorted out first: in the end that is everybody.
+        let followed = match self {
+            Self::Unfetched(bundle) => FETCHED.replace('?', &clause.bind(bundle)),
+            Self::Unmoved(rotation) => MOVED.replace('?', &clause.bind(rotation.id.as_str())),
             Self::Operators(rotation, bundle) => {
-                clause.and_always("a.is_active <> 0");
                 let (moved, fetched) = (clause.bind(rotation.id.as_str()), clause.bind(bundle));
+                let (moved, fetched) = (MOVED.replace('?', &moved), FETCHED.replace('?', &fetched));
                 clause.and_always(&format!(
-                    "((a.enrollment_method = 'byoca' AND NOT {}) OR (a.enrollment_method = 'spiffe' AND NOT {}))",
-                    MOVED.replace('?', &moved),
-                    FETCHED.replace('?', &fetched)
+                    "CASE WHEN {SPIFFE} THEN NOT {fetched} ELSE NOT {moved} AND {BROUGHT} END"
                 ));
+                return clause;
             }
-        }
+        };
+        clause.and_always(&format!("NOT {SPIFFE} AND NOT {followed} AND NOT {BROUGHT}"));
         clause
     }
 }
@@ -87,6 +89,11 @@ impl Progress {
     }
 }
 
+/// Whose an agent's certificate is, as a value.
+fn kind() -> String {
+    format!("CASE WHEN {SPIFFE} THEN 'spiffe' WHEN {BROUGHT} THEN 'byoca' ELSE '' END")
+}
+
 /// Counts them.
 ///
 /// # Errors
@@ -99,9 +106,9 @@ pub async fn progress(
 ) -> Result<Progress, ReadError> {
     let (fetched, moved) = (FETCHED.replace('?', "?2"), MOVED.replace('?', "?1"));
     let sql = format!(
-        "SELECT CASE WHEN a.enrollment_method IN ('byoca', 'spiffe') THEN a.enrollment_method ELSE '' END AS method, \
-         count(*) AS agents, sum({fetched}) AS fetched, sum({moved}) AS moved FROM internal_agents a \
-         WHERE a.is_active <> 0 AND {} GROUP BY 1",
+        "SELECT {} AS kind, count(*) AS agents, sum({fetched}) AS fetched, sum({moved}) AS moved FROM internal_agents a \
+         WHERE {ACTIVE} AND {} GROUP BY 1",
+        kind(),
         OF_ORG.replace('?', "?3")
     );
     let values = vec![rotation.id.as_str().into(), bundle.into(), format!("{org}::").into()];
@@ -110,13 +117,46 @@ pub async fn progress(
     for row in &rows {
         let number = |column| row.int(column).map(i64::unsigned_abs);
         let (agents, fetched, moved) = (number("agents")?, number("fetched")?, number("moved")?);
-        match row.text("method")? {
+        match row.text("kind")? {
             "byoca" => (progress.byoca, progress.byoca_moved) = (agents, moved),
             "spiffe" => (progress.spiffe, progress.spiffe_fetched) = (agents, fetched),
             _ => (progress.agents, progress.fetched, progress.moved) = (agents, fetched, moved),
         }
     }
     Ok(progress)
+}
+
+/// How many agents have certificates that are pinned.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn pinned(database: &Database) -> Result<u32, ReadError> {
+    let sql = "SELECT count(*) AS agents FROM agent_certs";
+    let rows = database.rows_now(&Query::new("agent_certs", sql, vec![]))?;
+    let counted = rows.first().map_or(Ok(0), |row| row.int("agents"))?;
+    Ok(u32::try_from(counted).unwrap_or(u32::MAX))
+}
+
+/// Counts active agents: those with certificates of ours, of the organisation's own CA, and of SPIRE.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn by_issuer(store: &Store) -> Result<[u64; 3], ReadError> {
+    let sql = format!(
+        "SELECT {} AS kind, count(*) AS agents FROM internal_agents a WHERE {ACTIVE} GROUP BY 1",
+        kind()
+    );
+    let rows = store.rows(Query { table: "internal_agents", sql: sql.into(), values: vec![] }).await?;
+    let mut counted = [0; 3];
+    for row in &rows {
+        let kind = match row.text("kind")? {
+            "byoca" => 1,
+            "spiffe" => 2,
+            _ => 0,
+        };
+        counted[kind] = row.int("agents")?.unsigned_abs();
+    }
+    Ok(counted)
 }
 
 /// An agent that has not followed yet.

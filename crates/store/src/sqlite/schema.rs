@@ -3,6 +3,7 @@
 
 mod archive;
 mod evidence;
+mod issuers;
 mod overlap;
 mod search;
 mod trust;
@@ -10,6 +11,7 @@ mod updates;
 
 use archive::ARCHIVE_TABLES;
 use evidence::{EVIDENCE_TABLES, SPLIT_VIEWS, SUSPICIONS, THINNING};
+use issuers::ISSUERS;
 use overlap::OVERLAP_TABLES;
 use search::SEARCH_TABLES;
 use trust::TRUST_TABLES;
@@ -20,7 +22,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version out of the one before it. A fresh and an adopted database take all steps, one of ours those
 /// that it lacks. Steps only add, and never change once they are released.
-pub(super) const STEPS: [&str; 13] = [
+pub(super) const STEPS: [&str; 14] = [
     FIRST_TABLES,
     AGENT_TABLES,
     MESSAGE_INDEXES,
@@ -34,6 +36,7 @@ pub(super) const STEPS: [&str; 13] = [
     OVERLAP_TABLES,
     UPDATE_TABLES,
     UPDATE_UNDER_WAY,
+    ISSUERS,
 ];
 
 /// The tables that the existing system has too, as it left them at its revision `0042_audit_log_v2`, without the

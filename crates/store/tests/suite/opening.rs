@@ -20,7 +20,8 @@ fn a_database_of_an_older_version_takes_the_missing_steps() {
         "SELECT type, name FROM sqlite_master WHERE type = 'table' AND name NOT IN {FIRST} AND name NOT LIKE 'audit_text_%' \
          UNION ALL SELECT type, name FROM sqlite_master \
          WHERE name LIKE 'cullis_messages_%' OR name IN \
-            ('local_audit_no_delete', 'local_audit_forgotten', 'cullis_audit_archived', 'audit_told_marks')"
+            ('local_audit_no_delete', 'local_audit_forgotten', 'cullis_audit_archived', 'audit_told_marks', \
+             'internal_agents_active')"
     );
     let mut statement = connection.prepare(&list).unwrap();
     let later: Vec<String> = statement

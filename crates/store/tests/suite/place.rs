@@ -77,6 +77,7 @@ pub(crate) fn new_agent(id: &AgentId) -> [Statement; 2] {
         thumbprint: Thumbprint::of(b"leaf"),
         spki_sha256: Thumbprint::of(id.as_str().as_bytes()).to_string(),
         not_after: Stamp::from_unix(2),
+        issuer: None,
     };
     NewAgent {
         id,

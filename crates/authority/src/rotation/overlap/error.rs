@@ -67,6 +67,15 @@ pub enum OverlapError {
         "the new Org CA ends at {0}, before the grace of the old one is over; bring one that lives longer"
     )]
     EndsTooSoon(Stamp),
+    /// The old root cannot be gone back to.
+    #[error(
+        "the Org CA of before, or its intermediate, ended at {0}, and going back would leave nothing that certifies; the \
+         rotation goes on by itself, or with advance"
+    )]
+    OldEnded(Stamp),
+    /// The new root cannot be gone on to.
+    #[error("the new Org CA ended at {0}, and nothing can be certified under it; abort, then rotate again")]
+    NewEnded(Stamp),
     /// A CA whose key should be in the registry is not there, or without it.
     #[error("the key of the {0} root, or of its intermediate, is not held any more: there is no way to it")]
     KeyGone(&'static str),
@@ -96,6 +105,8 @@ impl Refusal for OverlapError {
             | Self::Halted(_)
             | Self::Expired(_)
             | Self::EndsTooSoon(_)
+            | Self::OldEnded(_)
+            | Self::NewEnded(_)
             | Self::KeyGone(_) => 409,
             Self::Custody(_) => 503,
             Self::Rotation(error) => error.status(),
@@ -117,6 +128,8 @@ impl Refusal for OverlapError {
             Self::Halted(_) => "signing_halted",
             Self::Expired(_) => "root_expired",
             Self::EndsTooSoon(_) => "ends_too_soon",
+            Self::OldEnded(_) => "old_root_ended",
+            Self::NewEnded(_) => "new_root_ended",
             Self::KeyGone(_) => "key_gone",
             Self::Custody(_) => "custody_unavailable",
             Self::Rotation(error) => error.reason(),

@@ -47,6 +47,10 @@ impl Authority {
         by: &str,
     ) -> Result<Unit, OverlapError> {
         let (from, to) = (self.active_pair()?, self.stored_pair("old", rotation, CaState::Superseded)?);
+        let end = to.root.certificate.not_after().min(to.intermediate.certificate.not_after());
+        if end <= self.clock.now() {
+            return Err(OverlapError::OldEnded(end));
+        }
         let vouched = self.vouched(&from.root, &to.root.certificate, rotation.compromise)?;
         let link = vouched.link.as_ref().ok().map(Certificate::pem);
         let leaving = Superseded { link: link.as_deref(), ..Superseded::default() };

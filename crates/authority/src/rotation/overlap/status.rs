@@ -80,8 +80,19 @@ impl Authority {
         let until =
             (rotation.phase == Phase::Activated).then(|| self.old_root_until(&rotation)).transpose()?;
         let open = overlap && !rotation.phase.is_end();
-        let progress = if open { Some(self.progress(&rotation).await?) } else { None };
+        let progress = if open { Some(self.progress_lately(&rotation).await?) } else { None };
         Ok(RotationStatus { grace_days: days.filter(|_| overlap), grace_until: until, progress, rotation })
+    }
+
+    /// How far the agents are, or were a moment ago: whoever watches does not make the counting never end.
+    async fn progress_lately(&self, rotation: &Rotation) -> Result<Progress, Outage> {
+        let (bundle, since) = (self.trust().bundle, self.clock.elapsed());
+        if let Some(counted) = self.rotations.counted(rotation, bundle, since) {
+            return Ok(counted);
+        }
+        let progress = self.progress(rotation).await?;
+        self.rotations.keep_counted(rotation, bundle, progress, (since, self.clock.elapsed()));
+        Ok(progress)
     }
 
     /// At most `limit` of those that `rotation` waits for, behind `after`; nobody once it is over.

@@ -46,13 +46,25 @@ impl Authority {
     async fn step_if_followed(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
         let trust = self.trust();
         let Some((next, left)) = next(rotation, &trust) else { return Ok(()) };
+        if self.waits_for_nobody(rotation) {
+            return self.step_once(rotation, By::Itself).await;
+        }
         if next == Phase::Done && self.clock.now() < self.old_root_until(rotation)? {
             return Ok(());
         }
         if following::anybody_left(&self.store, &trust.org, left).await.map_err(Outage::from)? {
             return Ok(());
         }
-        match self.step(rotation, By::Itself).await {
+        self.step_once(rotation, By::Itself).await
+    }
+
+    /// A step that somebody else may be taking.
+    pub(super) async fn step_once(
+        self: &Arc<Self>,
+        rotation: &Rotation,
+        by: By<'_>,
+    ) -> Result<(), OverlapError> {
+        match self.step(rotation, by).await {
             // An operator was faster, or somebody was enrolled meanwhile.
             Err(
                 OverlapError::Waiting { .. }

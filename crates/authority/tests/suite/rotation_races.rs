@@ -1,0 +1,112 @@
+//! Certificates that are being made while the Org CA is cut: what is handed out after the cut logs in.
+
+use std::sync::Arc;
+
+use mastio_authority::{
+    Authority, Refusal,
+    enroll::Enrolled,
+    lifecycle::{Rotated, Rotation},
+};
+use mastio_core::{AgentId, Clock};
+
+use crate::{
+    renewal::renew,
+    rotation::{cut, gets_in},
+    world::*,
+};
+use mastio_jose::SigningKey;
+use mastio_pki::{KeyPair, pem};
+use secrecy::ExposeSecret;
+
+fn id(authority: &Authority, name: &str) -> AgentId {
+    AgentId::parse(&format!("{}::{name}", authority.trust().org)).unwrap()
+}
+
+fn renewed(made: &Enrolled, rotated: &Rotated) -> Holder {
+    let key = KeyPair::from_pem(rotated.key.as_ref().unwrap().expose_secret()).unwrap();
+    Holder { id: made.id.to_string(), chain: pem::certificates(&rotated.certificates).unwrap(), key }
+}
+
+/// Whether the log tells of the agent's certificate after it told of the newest cut.
+fn came_after_the_cut(world: &World, agent: &str) -> bool {
+    world.count(&format!(
+        "SELECT count(*) FROM local_audit WHERE agent_id = '{agent}' AND chain_seq > \
+         (SELECT max(chain_seq) FROM local_audit WHERE event_type = 'org_ca.rotated')"
+    )) > 0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_a_cut_overtakes_is_made_again_under_the_new_root() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (mut after, mut before) = (0, 0);
+    for round in 0..8 {
+        let mut making = Vec::new();
+        for number in 0..12 {
+            let (authority, name) = (Arc::clone(&authority), format!("a-{round}-{number}"));
+            making.push(tokio::spawn(async move {
+                for _ in 0..number {
+                    tokio::task::yield_now().await;
+                }
+                let made = authority.create_agent(&candidate(&name), false, &operator()).await.unwrap();
+                if number % 2 == 0 {
+                    return Holder::of(&made);
+                }
+                loop {
+                    match authority.rotate_certificate(&made.id, &Rotation::default(), &operator()).await {
+                        Ok(rotated) => return renewed(&made, &rotated),
+                        // The cut was faster, and ended all credentials: it can be tried again.
+                        Err(error) => assert_eq!(error.reason(), "contended", "{error}"),
+                    }
+                }
+            }));
+        }
+        cut(&authority).await.unwrap();
+        for made in making {
+            let holder = made.await.unwrap();
+            match came_after_the_cut(&world, &holder.id) {
+                true => {
+                    after += 1;
+                    assert_eq!(gets_in(&authority, &holder).await, Ok(()), "{}: dead on arrival", holder.id);
+                }
+                false => {
+                    before += 1;
+                    assert_eq!(gets_in(&authority, &holder).await, Err("ca_rotated"));
+                }
+            }
+        }
+    }
+    assert!(after > 0 && before + after == 96, "{before} before, {after} after");
+}
+
+/// As another process's cut that this one has not heard of yet.
+const CUT_OFF: &str = "UPDATE pki_cas SET cut = 1 WHERE state = 'active'";
+
+#[tokio::test]
+async fn nothing_is_pinned_that_would_be_dead_on_arrival() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (alice, dpop) = (Holder::created(&authority, "alice").await, SigningKey::generate().unwrap());
+    let own = crate::forge::Ca::below_root(&world, &authority).await;
+    let brought = own.agent(id(&authority, "brought").as_str(), &[], world.clock.now()).1;
+    authority
+        .set_dpop_key(&id(&authority, "alice"), &dpop.public_jwk().to_value(), &operator())
+        .await
+        .unwrap();
+    let pinned = "SELECT group_concat(agent_id || thumbprint) FROM agent_certs";
+    let before = world.text(pinned);
+    world.sql(CUT_OFF);
+    let refused = (409, "contended");
+    let made = authority.create_agent(&candidate("new"), false, &operator()).await;
+    assert_eq!(reason(made), refused);
+    let rotated =
+        authority.rotate_certificate(&id(&authority, "alice"), &Rotation::default(), &operator()).await;
+    assert_eq!(reason(rotated), refused);
+    let next = KeyPair::generate_p256().unwrap();
+    assert_eq!(renew(&authority, &world, &alice, &dpop, &next, None).await.unwrap_err(), refused);
+    let enrolled = authority.enroll_byoca(&candidate("brought"), &brought.brought(), &operator()).await;
+    assert_eq!(reason(enrolled), refused);
+    assert_eq!(world.text(pinned), before);
+    world.sql("UPDATE pki_cas SET cut = 0");
+    assert!(authority.create_agent(&candidate("new"), false, &operator()).await.is_ok());
+}

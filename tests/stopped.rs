@@ -1,0 +1,98 @@
+//! Rotations with overlap that are ended before their time: by a compromise, in one call, and on a Mastio that is stopped.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Mastio, Place, both, run};
+
+const OVERLAP: &str = "/pki/rotate-ca?mode=mint&transition=overlap";
+const COMPROMISE: &str = "/pki/rotate-ca?mode=mint&reason=compromise";
+
+async fn asked(server: &Mastio, method: Method, path: &str) -> (u16, Value) {
+    let answer = server.operator(method, path, &json!({})).await;
+    (answer.status.as_u16(), answer.json().unwrap())
+}
+
+/// Begins one and takes it to `reissue`.
+async fn begun(server: &Mastio) -> Value {
+    let (status, begun) = asked(server, Method::POST, OVERLAP).await;
+    assert_eq!(status, 200, "{begun}");
+    let id = begun["rotation_id"].as_str().unwrap();
+    let path = format!("/pki/rotations/{id}/advance?from=distribute&force=true");
+    assert_eq!(asked(server, Method::POST, &path).await.0, 200);
+    begun
+}
+
+fn active_root(place: &Place) -> String {
+    place.sql("SELECT thumbprint FROM pki_cas WHERE kind = 'org_ca' AND state = 'active'").trim().to_owned()
+}
+
+/// The roots that are believed still, how they are called here.
+fn believed(place: &Place) -> String {
+    place.sql("SELECT count(*) FROM pki_cas WHERE state <> 'retired' AND cut = 0").trim().to_owned()
+}
+
+#[tokio::test]
+async fn one_call_ends_an_overlap_for_a_compromise() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let begun = begun(&server).await;
+    let (status, plan) = asked(&server, Method::POST, &format!("{COMPROMISE}&dry_run=true")).await;
+    let told = plan["consequences"].to_string();
+    assert!(status == 200 && told.contains(begun["rotation_id"].as_str().unwrap()), "{plan}");
+    assert_eq!(asked(&server, Method::POST, "/pki/rotate-ca?mode=mint").await.0, 409, "a routine cut waits");
+
+    let (status, rotated) = asked(&server, Method::POST, COMPROMISE).await;
+    assert_eq!(status, 200, "{rotated}");
+    let roots = [&begun["fingerprint_sha256"], &begun["previous_fingerprint_sha256"]];
+    let superseded = rotated["superseded"].as_array().unwrap();
+    assert!(roots.iter().all(|root| superseded.contains(root)), "{rotated}");
+    assert_eq!(
+        (active_root(&place).as_str(), believed(&place).as_str()),
+        (rotated["fingerprint_sha256"].as_str().unwrap(), "2")
+    );
+    let path = format!("/pki/rotations/{}", begun["rotation_id"].as_str().unwrap());
+    let (_, ended) = asked(&server, Method::GET, &path).await;
+    assert_eq!(ended["phase"], "aborted");
+    assert!(ended["error"].as_str().unwrap().contains("compromise"), "{ended}");
+    assert_eq!(server.stop().await, 0);
+    place.verify_audit();
+}
+
+#[tokio::test]
+async fn a_mastio_that_is_stopped_ends_its_overlap_too() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let first = begun(&server).await;
+    let running = place.command(&["pki", "abort", "--offline"]).output().unwrap();
+    assert_eq!(running.status.code(), Some(1), "{}", both(&running));
+    assert_eq!(server.stop().await, 0);
+    let routine = place.command(&["rotate-org-ca", "--mint"]).output().unwrap();
+    assert!(routine.status.code() == Some(1) && both(&routine).contains("--offline"), "{}", both(&routine));
+    let said = run(&mut place.command(&["pki", "abort", "--offline"]));
+    let old = first["previous_fingerprint_sha256"].as_str().unwrap();
+    assert!(said.contains("aborted") && said.contains(old), "{said}");
+    assert_eq!(active_root(&place), old);
+    let nothing = place.command(&["pki", "abort", "--offline"]).output().unwrap();
+    assert!(both(&nothing).contains("no rotation is open"), "{}", both(&nothing));
+
+    let server = place.serve().await;
+    begun(&server).await;
+    assert_eq!(server.stop().await, 0);
+    let said = run(&mut place.command(&["rotate-org-ca", "--mint", "--reason", "compromise"]));
+    assert!(said.contains("rotation with overlap"), "{said}");
+    assert!(active_root(&place) != old && believed(&place) == "2");
+    // What is told of it holds together.
+    run(&mut place.command(&["pki", "doctor"]));
+    let line = run(&mut place.command(&["pki", "lineage", "--json"]));
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        line["roots"].as_array().unwrap().last().unwrap()["thumbprint"],
+        active_root(&place).as_str(),
+        "{line}"
+    );
+    let server = place.serve().await;
+    assert_eq!(asked(&server, Method::GET, "/pki/rotations").await.1[0]["phase"], "done");
+    assert_eq!(server.stop().await, 0);
+    place.verify_audit();
+}
