@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::{
-    dashboard::{Operator, PAGE},
+    dashboard::{Operator, PAGE, field},
     health::halted,
     world::{Answer, SECRET, World, nobody},
 };
@@ -262,7 +262,7 @@ async fn the_dashboard_shows_a_new_root_before_it_counts() {
 }
 
 #[tokio::test]
-async fn the_dashboard_says_what_to_choose_and_offers_nothing_while_a_rotation_is_open() {
+async fn the_dashboard_says_what_to_choose_and_offers_the_compromise_alone_while_a_rotation_is_open() {
     let world = World::new().await;
     world.member("alice").await;
     let operator = Operator::log_in(&world).await;
@@ -279,9 +279,16 @@ async fn the_dashboard_says_what_to_choose_and_offers_nothing_while_a_rotation_i
     let begun = rotate(&world, "mode=mint&transition=overlap").await;
     assert_eq!(begun.status, StatusCode::OK, "{begun:?}");
     let page = operator.get("/proxy/pki/rotate-ca").await.text;
-    assert!(!page.contains("name=\"mode\"") && page.contains("abort it"), "{page}");
+    assert_eq!((page.matches("name=\"mode\"").count(), page.matches("value=\"compromise\"").count()), (1, 1));
     assert!(page.contains("href=\"/proxy/pki#rotation\""), "{page}");
     assert!(operator.get("/proxy/pki").await.text.contains("id=\"rotation\""));
+
+    let shown = operator.submit("/proxy/pki/rotate-ca", "mode=mint&reason=compromise").await.text;
+    let candidate = field(&shown, "candidate");
+    let order = format!("candidate={candidate}&reason=compromise");
+    let answer = operator.is_sent_to("/proxy/pki/rotate-ca", &order).await;
+    assert!(answer.contains("flash=The%20Org%20CA%20was%20rotated"), "{answer}");
+    assert!(!operator.get("/proxy/pki").await.text.contains("id=\"rotation\""));
 }
 
 fn grouped(hex: &str) -> String {
