@@ -41,11 +41,15 @@ async fn fetch(world: &World, member: &Member) {
     assert_eq!(world.ask(member.peer(), request).await.status, StatusCode::OK);
 }
 
-/// Whoever came in otherwise.
+/// Whoever came in otherwise, with a certificate that is not of ours.
 async fn came_by(world: &World, name: &str, method: &'static str) {
-    let sql = "UPDATE internal_agents SET enrollment_method = ?2 WHERE agent_id = ?1";
-    let statement = Statement::one(sql, vec![format!("acme::{name}").into(), method.into()]);
-    world.authority.store().submit(Unit::default().write(statement)).await.unwrap();
+    let id = format!("acme::{name}");
+    let came = "UPDATE internal_agents SET enrollment_method = ?2 WHERE agent_id = ?1";
+    let brought = "UPDATE agent_certs SET issuer = NULL WHERE agent_id = ?1";
+    let unit = Unit::default()
+        .write(Statement::one(came, vec![id.as_str().into(), method.into()]))
+        .write(Statement::one(brought, vec![id.into()]));
+    world.authority.store().submit(unit).await.unwrap();
 }
 
 #[tokio::test]
