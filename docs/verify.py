@@ -3,7 +3,7 @@
 Exits with 0 if it verifies, 1 if it cannot be read, 2 if it does not verify: then the first check that fails is named."""
 import argparse, base64, contextlib, datetime, gzip, hashlib, json, os, re, subprocess, sys, tarfile, tempfile
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 ALWAYS = "manifest.json events.ndjson chain-proof.json checkpoint.txt log-key.json signing-cert.pem ca-chain.pem".split()
 STAMP, SECOND = ["tsa-reply.tsr", "tsa-chain.pem"], datetime.timedelta(seconds=1)
@@ -76,7 +76,7 @@ def read(path, folder):  # plain files with the known names: a header of any oth
         rest = stream.read(MAX_PADDING + 1)
         need(len(rest) <= MAX_PADDING and not rest.strip(b"\0"), "something follows its last file")
     return need(set(ALWAYS) <= set(files), f"{set(ALWAYS) - set(files)} is missing") or (files, events)
-def announce(key, cert, org):  # when the Mastio announced the log key (a JWS with ES256)
+def announce(key, cert, org):  # when the Mastio announced the log key (a JWS with ES256), and since when that signs
     head, claims, signature = key["announcement"].split(".")
     header, raw = load(b64(head, "-_")), b64(signature, "-_")
     need((header["alg"], header["typ"], len(raw)) == ("ES256", "mastio-log-key+jwt", 64), "not an announcement")
@@ -84,7 +84,7 @@ def announce(key, cert, org):  # when the Mastio announced the log key (a JWS wi
     cert.public_key().verify(raw, f"{head}.{claims}".encode(), ec.ECDSA(hashes.SHA256()))
     said = [(claims := load(b64(claims, "-_")))["iss"], claims["origin"], claims["vkey"], claims["base_seq"]]
     need(said == [org, key["origin"], key["vkey"], key["base_seq"]], "another key was announced, or for another log")
-    return claims["iat"]
+    return claims["iat"], claims.get("since", claims["iat"])
 def signed_tree(note, vkey):  # size and root of a checkpoint (C2SP tlog-checkpoint), if the key signed it (C2SP signed-note)
     name, key_id, material = vkey.split("+", 2)
     own, text = sha256(name.encode(), b"\n", b64(material))[:4], note.partition("\n\n")[0] + "\n"
@@ -150,20 +150,20 @@ def verify(options, folder):
             say(f"entry {e['chain_seq']} of {e['timestamp']}")
     with check("log key") as say:
         key, org = load(files["log-key.json"]), manifest["org_id"]
-        at = announce(key, cert := x509.load_pem_x509_certificate(files["signing-cert.pem"]), org)
-        need(all(when < at for _, when in cut), "an entry from after that has columns that can be cut elsewhere")
+        at, since = announce(key, cert := x509.load_pem_x509_certificate(files["signing-cert.pem"]), org)
+        need(all(when < since for _, when in cut), "an entry from after that has columns that can be cut elsewhere")
         say(f"{key['vkey']} is announced by the Mastio of {org}")
     with check("signing certificate") as say:
-        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        uris = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.UniformResourceIdentifier)
         mine = re.fullmatch(f"spiffe://[^/,]+/proxy/{re.escape(org)}", ",".join(uris))
         need(mine and f"CN=proxy:{org}" in cert.subject.rfc4514_string().split(","), "it is not the Mastio's")
-        root = x509.load_pem_x509_certificates(files["ca-chain.pem"])[0].fingerprint(hashes.SHA256()).hex()
+        root, *above = x509.load_pem_x509_certificates(files["ca-chain.pem"])  # the links among these lead on from older roots
+        open(f"{folder}/above.pem", "wb").write(b"".join(ca.public_bytes(serialization.Encoding.PEM) for ca in above))
         wanted = f"-no-CApath -no-CAstore -attime {at} -purpose sslserver -show_chain -untrusted".split()
-        path = openssl("it does not lead to the root that is trusted", "verify", *wanted, chain := f"{folder}/ca-chain.pem",
-                       "-CAfile", options.ca_root or chain, f"{folder}/signing-cert.pem").splitlines()[-1].partition(": ")[2]
+        path = openssl("it does not lead to the root that is trusted", "verify", *wanted, f"{folder}/above.pem",
+                       "-CAfile", options.ca_root or f"{folder}/ca-chain.pem", f"{folder}/signing-cert.pem").splitlines()[-1].partition(": ")[2]
         say(f"{cert.subject.rfc4514_string()} leads to {path}")
-        options.ca_root or say(f"not checked: whether {root} is the organisation's root: pass --ca-root")
+        options.ca_root or say(f"not checked: whether {root.fingerprint(hashes.SHA256()).hex()} is the organisation's root: pass --ca-root")
     with check("checkpoint signature") as say:
         size, root = signed_tree(files["checkpoint.txt"].decode(), key["vkey"])
         say(f"{size} entr{'y' if size == 1 else 'ies'} with root {root.hex()}")

@@ -33,6 +33,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod key_rotation;
+mod lasting_evidence;
 mod long_notes;
 mod mcp;
 mod memory;

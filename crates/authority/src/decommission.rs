@@ -35,8 +35,6 @@ pub struct Decommissioned {
     pub receipt: Receipt,
     /// The certificate of the key that signed it, in PEM, if it is stored.
     pub signing_certificate: Option<String>,
-    /// The Org CA and what issues below it, in PEM.
-    pub ca_chain: String,
     /// The entries that the receipt names, oldest first, unless they went into an archive.
     pub entries: Vec<Entry>,
 }
@@ -216,13 +214,7 @@ impl Authority {
         let mut places = vec![receipt.first_seq, receipt.last_seq];
         places.dedup();
         let entries = audit::entries(&self.store, &trust.org, &places).await.map_err(Outage::from)?;
-        Ok(Decommissioned {
-            tombstone,
-            receipt,
-            signing_certificate,
-            ca_chain: trust.evidence_chain(),
-            entries,
-        })
+        Ok(Decommissioned { tombstone, receipt, signing_certificate, entries })
     }
 
     /// Lets a new agent have `id`: at once if nobody had it, else only when an operator insists, which is told.

@@ -223,11 +223,25 @@ impl Trust {
         Some(since.plus(turn(agent, self.pinned))).filter(|due| *due <= now)
     }
 
-    /// Every CA that a certificate of this Mastio may lead through, whether or not it is still believed: for who checks
-    /// what was signed long ago.
+    /// Since when the root and the intermediate of today can vouch for a signature.
     #[must_use]
-    pub fn evidence_chain(&self) -> String {
-        trust_file(&self.root, self.cas.shown().chain(self.cas.intermediates()))
+    pub fn certifies_since(&self) -> Stamp {
+        let issuer = self.server_issuer.iter().map(|issuer| issuer.certificate().not_before());
+        issuer.fold(self.root.not_before(), Stamp::max)
+    }
+
+    /// The CAs that `leaves` of this Mastio lead through, whether or not they are still believed, the root of the first
+    /// leaf first: for who checks what was signed long ago. With the links from that root to those after it.
+    #[must_use]
+    pub fn evidence_chain(&self, leaves: &[Certificate]) -> String {
+        let above = leaves.iter().flat_map(|leaf| self.cas.above(leaf));
+        let above_first = leaves.first().into_iter().flat_map(|leaf| self.cas.above(leaf));
+        let roots: Vec<_> =
+            above_first.flat_map(|issuer| self.cas.above(issuer)).filter(|ca| ca.is_signed_by(ca)).collect();
+        // A root that was certified again for its key stands beside its older form.
+        let of_today = roots.iter().find(|root| ***root == self.root);
+        let root = of_today.or(roots.first()).map_or(&self.root, |root| *root);
+        trust_file(root, above.chain(self.cas.links()))
     }
 
     /// The value of the `iss` claim.

@@ -33,6 +33,8 @@ pub(crate) struct Signatory {
 pub(crate) struct Announced {
     pub(crate) key: NoteKey,
     pub(crate) base_seq: u64,
+    /// Since when it signs. Each key that signs tokens announces it again.
+    pub(crate) since: Stamp,
     pub(crate) by: Signatory,
 }
 
@@ -42,6 +44,7 @@ struct Claims {
     origin: String,
     vkey: String,
     base_seq: u64,
+    since: Option<i64>,
     iat: i64,
 }
 
@@ -93,7 +96,8 @@ pub(crate) fn announced(
             return fails(step, format!("it is {key}, and you expect {}", known.join(" or ")));
         }
     }
-    Ok(Announced { key, base_seq: claims.base_seq, by: Signatory { certificate, at } })
+    let since = claims.since.map_or(at, Stamp::from_unix);
+    Ok(Announced { key, base_seq: claims.base_seq, since, by: Signatory { certificate, at } })
 }
 
 /// That the signatory is the Mastio of `org`, on the word of the auditor's root, or else of the one that came along.
@@ -120,11 +124,16 @@ pub(crate) fn signatory(
     }
     let anchors = Anchors::builder().org(roots).build().at(step)?;
     let mut above: Vec<_> = trusted.ca_roots.iter().filter(|ca| !is_root(ca)).cloned().collect();
-    above.extend(chain.into_iter().filter(|ca| !ca.is_self_issued() && !trusted.ca_roots.contains(ca)));
-    let path = anchors.validate(&by.certificate, &above, by.at).map_err(|error| match error {
-        PathError::UnknownIssuer => Stop::Fails(step, "it does not lead to the root that is trusted".into()),
-        error => Stop::Fails(step, error.to_string()),
-    })?;
+    above.extend(chain.into_iter().filter(|ca| !is_root(ca) && !trusted.ca_roots.contains(ca)));
+    let path =
+        anchors.validate(&by.certificate, &leading_from(&by.certificate, above), by.at).map_err(|error| {
+            match error {
+                PathError::UnknownIssuer => {
+                    Stop::Fails(step, "it does not lead to the root that is trusted".into())
+                }
+                error => Stop::Fails(step, error.to_string()),
+            }
+        })?;
     // CAs that agents brought stand below the same root. They are for clients only, a Mastio is a server as well.
     if !path.issuer.may_authenticate_server() {
         return fails(step, format!("{} may not issue a Mastio's certificate", path.issuer.subject()));
@@ -144,6 +153,17 @@ pub(crate) fn signatory(
 /// A file of CAs may hold more than the root: `certs/org-ca.pem` has the intermediates below it as well.
 fn is_root(ca: &Certificate) -> bool {
     ca.is_self_issued() && ca.is_signed_by(ca)
+}
+
+/// Those of `above` that a path from `leaf` can take: a long life leaves many CAs behind.
+fn leading_from(leaf: &Certificate, mut above: Vec<Certificate>) -> Vec<Certificate> {
+    let mut path = vec![leaf.clone()];
+    let mut met = 0;
+    while let Some(below) = path.get(met).cloned() {
+        path.extend(above.extract_if(.., |ca| below.is_signed_by(ca)));
+        met += 1;
+    }
+    path.split_off(1)
 }
 
 /// The Mastio's own leaf: `CN=proxy:<org>` and `spiffe://<trust domain>/proxy/<org>` (contract `pki.md` §2). No agent

@@ -2,7 +2,7 @@
 
 use mastio_audit::{note::NoteKey, tlog_proof::TlogProof};
 use mastio_core::{Stamp, counted};
-use mastio_pki::{Certificate, pem};
+use mastio_pki::pem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -74,14 +74,18 @@ pub fn verify_proof(text: &str, entry_hash: Option<[u8; 32]>, trusted: &Trusted)
     })
 }
 
-/// Verifies that the Mastio of `org` announced a key of its log, by the certificate of the key that did, on the word of
-/// `trusted.ca_roots`.
+/// Verifies that the Mastio of `org` announced a key of its log, by the certificate of the key that did and the CAs that
+/// it may lead through, in PEM, on the word of `trusted.ca_roots`.
 #[must_use]
-pub fn verify_log_key(log_key: &LogKey, signing_cert: &str, org: &str, trusted: &Trusted) -> Report {
+pub fn verify_log_key(
+    log_key: &LogKey,
+    [signing_cert, ca_chain]: [&str; 2],
+    org: &str,
+    trusted: &Trusted,
+) -> Report {
     reported(|report| {
         let announced = log::announced(log_key, signing_cert, org, trusted, report)?;
-        let chain: String = trusted.ca_roots.iter().map(Certificate::pem).collect();
-        log::signatory(&announced.by, &chain, org, trusted, report)
+        log::signatory(&announced.by, ca_chain, org, trusted, report)
     })
 }
 

@@ -85,7 +85,7 @@ fn steps(
     let log_key: LogKey = bundle.json(File::LogKey, Step::LogKey)?;
     let signing_cert = bundle.text(File::SigningCert, Step::LogKey)?;
     let announced = log::announced(&log_key, signing_cert, org, trusted, report)?;
-    not_recut(walked, announced.by.at)?;
+    not_recut(walked, announced.since)?;
     let ca_chain = bundle.text(File::CaChain, Step::SigningCertificate)?;
     log::signatory(&announced.by, ca_chain, org, trusted, report)?;
 
@@ -164,8 +164,8 @@ fn chain_walk<'a>(bundle: &'a Unpacked, report: &mut Report) -> Result<&'a Walke
 }
 
 /// What has more than one reading is older than the key: whoever announced it writes no such entries.
-fn not_recut(walked: &Walked, announced: Stamp) -> Result<(), Stop> {
-    match walked.recut_since(announced) {
+fn not_recut(walked: &Walked, since: Stamp) -> Result<(), Stop> {
+    match walked.recut_since(since) {
         None => Ok(()),
         Some(seq) => fails(
             Step::LogKey,

@@ -1,15 +1,19 @@
 //! The log's name and the key that signs its checkpoints (design decision 17).
 //!
 //! Both are made at the first start and kept. The key is not the one that signs tokens: verifiers of the log know it
-//! for years, and a rotation of the other leaves it alone. The other vouches for it once, in the announcement.
+//! for years, and a rotation of the other leaves it alone. The other vouches for it in the announcement, and whatever takes
+//! its place does so again: whoever trusts the root of today finds the log below it.
 
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use mastio_audit::note::{KeyKind, Name, NoteError, NoteKey, NoteSigner};
-use mastio_authority::{Outage, Refusal, trust::Signer};
+use mastio_authority::{
+    Outage, Refusal,
+    trust::{Signer, Trust},
+};
 use mastio_config::Settings;
-use mastio_core::{Event, OrgId, Rng, Stamp, event::catalogue};
+use mastio_core::{Event, Kid, OrgId, Rng, Stamp, event::catalogue};
 use mastio_custody::{Custody, CustodyError};
 use mastio_jose::{Compact, JwsError, SigningError, jws};
 use mastio_pki::pem;
@@ -93,8 +97,9 @@ pub struct LogKey {
     pub generation: u64,
     /// The `chain_seq` of the tree's first leaf.
     pub base_seq: u64,
-    /// Compact JWS by the signing key of then: `{iss, origin, vkey, base_seq, iat}`.
+    /// Compact JWS by the signing key of then: `{iss, origin, vkey, base_seq, since, iat}`.
     pub announcement: String,
+    said: Announcement,
     /// Since when it signs.
     pub started_at: Stamp,
     signer: NoteSigner,
@@ -146,27 +151,48 @@ impl LogKey {
         if *signer.key() != row.vkey {
             return Err(NoteError::Key.into());
         }
-        let base_seq = announced_base(&row.announcement)?;
-        if tree::stored(database)?.is_none_or(|tree| tree.base_seq != base_seq) {
+        let said = Announcement::read(&row.announcement)?;
+        if tree::stored(database)?.is_none_or(|tree| tree.base_seq != said.base_seq) {
             return Err(LogKeyError::NoTree);
         }
         Ok(Some(Self {
             generation: row.generation,
-            base_seq,
+            base_seq: said.base_seq,
             announcement: row.announcement,
+            said,
             started_at: row.started_at,
             signer,
         }))
     }
 }
 
-/// The `base_seq` that an announcement names. Nothing of it is verified.
-pub(crate) fn announced_base(announcement: &str) -> Result<u64, JwsError> {
-    #[derive(Deserialize)]
-    struct Claims {
-        base_seq: u64,
+/// What an announcement says, and who. Nothing of it is verified.
+pub(crate) struct Announcement {
+    /// The `chain_seq` of the tree's first leaf.
+    pub(crate) base_seq: u64,
+    by: Option<Kid>,
+    at: Stamp,
+}
+
+impl Announcement {
+    pub(crate) fn read(announcement: &str) -> Result<Self, JwsError> {
+        #[derive(Deserialize)]
+        struct Claims {
+            base_seq: u64,
+            iat: i64,
+        }
+        let compact = Compact::split(announcement)?;
+        let Claims { base_seq, iat } = compact.claims()?;
+        Ok(Self { base_seq, by: compact.header()?.kid().map(Kid::from_text), at: Stamp::from_unix(iat) })
     }
-    Ok(Compact::split(announcement)?.claims::<Claims>()?.base_seq)
+
+    /// Whether it leads to the root of today: what signs tokens now made it, since the CAs above that are there. Nobody
+    /// can make a better one while nothing is signed, or while the clock is before those CAs.
+    fn holds(&self, trust: &Trust, now: Stamp) -> bool {
+        let since = trust.certifies_since();
+        let Some(signer) = &trust.signer else { return true };
+        now < since || (self.by.as_ref() == Some(&signer.kid) && since <= self.at)
+    }
 }
 
 /// The name of the first generation, out of that of another.
@@ -210,29 +236,37 @@ impl Maker<'_> {
             generation,
             vkey: key.key().clone(),
             log_key: self.custody.wrap(WHAT, &pem)?,
-            announcement: self.announce(key.key(), base_seq)?,
+            announcement: self.announce(key.key(), base_seq, self.now)?,
             started_at: self.now,
         };
-        let event = Event::new(&catalogue::LogKeyAnnounced {
-            origin: row.vkey.name().to_string(),
-            vkey: row.vkey.to_string(),
-            base_seq,
-            announcement: row.announcement.clone(),
-        });
-        Ok(Unit::of(event).write(row.insert()))
+        let unit = Unit::of(told(&row.vkey, base_seq, row.announcement.clone()));
+        Ok(unit.write(row.insert()))
     }
 
-    fn announce(&self, vkey: &NoteKey, base_seq: u64) -> Result<String, SigningError> {
+    /// Has the present signing key vouch for a generation that another vouched for.
+    fn again(&self, unit: Unit, row: &OriginRow) -> Result<Unit, LogKeyError> {
+        let base_seq = Announcement::read(&row.announcement)?.base_seq;
+        let announcement = self.announce(&row.vkey, base_seq, row.started_at)?;
+        Ok(unit.write(row.announce(&announcement)).tell(told(&row.vkey, base_seq, announcement)))
+    }
+
+    fn announce(&self, vkey: &NoteKey, base_seq: u64, since: Stamp) -> Result<String, SigningError> {
         let header = json!({ "alg": "ES256", "kid": self.signer.kid, "typ": ANNOUNCEMENT_TYPE });
         let claims = json!({
             "iss": self.org,
             "origin": vkey.name().as_str(),
             "vkey": vkey.to_string(),
             "base_seq": base_seq,
+            "since": since.unix(),
             "iat": self.now.unix(),
         });
         jws::sign(&self.signer.key, &header, &claims)
     }
+}
+
+fn told(vkey: &NoteKey, base_seq: u64, announcement: String) -> Event {
+    let (origin, vkey) = (vkey.name().to_string(), vkey.to_string());
+    Event::new(&catalogue::LogKeyAnnounced { origin, vkey, base_seq, announcement })
 }
 
 /// The key of the newest generation, once it was loaded.
@@ -254,24 +288,28 @@ impl KeyCell {
 }
 
 impl Ledger {
-    /// The key of the newest generation. The first time of all it is made.
+    /// The key of the newest generation, announced by what signs tokens now. The first time of all it is made.
     ///
     /// # Errors
     /// When the stored one cannot be used, or none can be made.
     pub async fn log_key(&self) -> Result<Arc<LogKey>, LogKeyError> {
-        if let Some(key) = self.log.key.get() {
+        let announced = |key: &Arc<LogKey>| self.is_announced(key);
+        if let Some(key) = self.log.key.get().filter(announced) {
             return Ok(key);
         }
         let _one = self.log.key.making.lock().await;
-        if let Some(key) = self.log.key.get() {
+        if let Some(key) = self.log.key.get().filter(announced) {
             return Ok(key);
         }
-        let key = match self.stored_key().await? {
-            Some(key) => key,
-            None => {
-                self.make_first_key().await?;
-                self.stored_key().await?.ok_or(LogKeyError::NoTree)?
-            }
+        let stored = self.stored_key().await?;
+        match &stored {
+            None => self.make_first_key().await?,
+            Some(key) if self.is_announced(key) => {}
+            Some(_) => self.announce_again().await?,
+        }
+        let key = match stored {
+            Some(key) if self.is_announced(&key) => key,
+            _ => self.stored_key().await?.ok_or(LogKeyError::NoTree)?,
         };
         let key = Arc::new(key);
         self.log.key.loaded.store(Some(Arc::clone(&key)));
@@ -283,23 +321,44 @@ impl Ledger {
         self.reading(move |database| LogKey::stored(database, custody.as_ref())).await
     }
 
-    async fn make_first_key(&self) -> Result<(), LogKeyError> {
-        let (authority, trust) = (&self.authority, self.authority.trust());
-        let maker = Maker {
+    fn is_announced(&self, key: &LogKey) -> bool {
+        key.said.holds(&self.authority.trust(), self.authority.clock().now())
+    }
+
+    fn maker<'a>(&'a self, trust: &'a Trust) -> Result<Maker<'a>, LogKeyError> {
+        Ok(Maker {
             org: &trust.org,
             signer: trust.signer.as_deref().ok_or(LogKeyError::NoSigner)?,
-            custody: authority.custody().as_ref(),
-            rng: authority.rng().as_ref(),
-            now: authority.clock().now(),
-        };
+            custody: self.authority.custody().as_ref(),
+            rng: self.authority.rng().as_ref(),
+            now: self.authority.clock().now(),
+        })
+    }
+
+    /// Every generation, since the names before the last restore are proved by theirs.
+    async fn announce_again(&self) -> Result<(), LogKeyError> {
+        let trust = self.authority.trust();
+        let maker = self.maker(&trust)?;
+        let rows = self.reading(|database| Ok::<_, LogKeyError>(origins::all(database)?)).await?;
+        // The newest last: it is the one that is found in the log.
+        let unit = rows.iter().rev().try_fold(Unit::default(), |unit, row| maker.again(unit, row))?;
+        self.begun(unit).await
+    }
+
+    async fn make_first_key(&self) -> Result<(), LogKeyError> {
+        let (authority, trust) = (&self.authority, self.authority.trust());
+        let maker = self.maker(&trust)?;
         let org = trust.org.clone();
         let bounds =
             self.reading(move |database| Ok::<_, LogKeyError>(tree::bounds(database, &org)?)).await?;
         let base_seq = bounds.map_or(1, |(first, _)| first);
         let origin = origin_of(&authority.settings, &trust.org)?;
-        let unit = maker.begin(1, origin, base_seq)?.write(tree::begin(base_seq));
-        match authority.commit(unit).await.map_err(Outage::from) {
-            // Another process made one at the same time: that one counts.
+        self.begun(maker.begin(1, origin, base_seq)?.write(tree::begin(base_seq))).await
+    }
+
+    async fn begun(&self, unit: Unit) -> Result<(), LogKeyError> {
+        match self.authority.commit(unit).await.map_err(Outage::from) {
+            // Another process did the same at the same time: that counts.
             Ok(_) | Err(Outage::Contended) => Ok(()),
             Err(outage) => Err(outage.into()),
         }

@@ -8,7 +8,7 @@ mod error;
 
 use std::collections::BTreeMap;
 
-use crate::{leaves::Leaves, log_key::announced_base, rewind};
+use crate::{leaves::Leaves, log_key::Announcement, rewind};
 use mastio_audit::{
     checkpoint::Checkpoint,
     tree::{Edge, Growth, Hash, Peaks, Tiles, TreeHead},
@@ -135,7 +135,7 @@ impl Signed {
             let unsigned = |_| RebuildError::Unsigned(row.vkey.name().to_string());
             let checkpoint = newest.note.verify(&row.vkey).map_err(unsigned)?.clone();
             // The row that says it too may be damaged.
-            return Ok(Self { checkpoint, base_seq: announced_base(&row.announcement)?, row });
+            return Ok(Self { checkpoint, base_seq: Announcement::read(&row.announcement)?.base_seq, row });
         }
         Err(RebuildError::NoCheckpoint)
     }

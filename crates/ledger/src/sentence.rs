@@ -75,7 +75,7 @@ oneshot_sent ok: {agent} sent the message {msg_id} to {recipient} ({mode}, {byte
 oneshot_denied denied: {agent} was refused a message to {recipient}: {reason}
 oneshot_delivered ok: {agent} acknowledged the message {msg_id} from {sender_agent_id}
 system.clock_set_back error: The clock of the machine was set back by {seconds} s, to {now}
-audit.log_key_announced ok: Checkpoints of {origin} are signed with the key {vkey} from now on
+audit.log_key_announced ok: The key that signs tokens vouched for {vkey}, which signs the checkpoints of {origin}
 audit.rolled_back error: The log has {entries|entry|entries} and contradicts the checkpoint of {origin} over {last_known_entries} that {seen_in} has: {reason}
 audit.restored ok: An older copy of the database was accepted[ by {by}]: entries {lost_first} to {lost_last} are lost, and checkpoints go on as {new_origin}
 audit.anchored ok: {authority} stamped the log up to entry {chain_seq} with the time {gen_time}

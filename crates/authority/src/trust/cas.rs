@@ -266,9 +266,9 @@ impl Cas {
         self.all.iter().filter_map(|ca| ca.issuer.as_deref())
     }
 
-    /// Every intermediate that there was.
-    pub(super) fn intermediates(&self) -> impl Iterator<Item = &Certificate> {
-        self.all.iter().filter(|ca| ca.kind == CaKind::Intermediate).map(|ca| &ca.certificate)
+    /// Every CA that there was and that signed `certificate`, the newest first.
+    pub(super) fn above(&self, certificate: &Certificate) -> Vec<&Certificate> {
+        self.all.iter().map(|ca| &ca.certificate).filter(|ca| certificate.is_signed_by(ca)).collect()
     }
 
     /// All that are not history.

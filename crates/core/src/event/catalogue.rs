@@ -203,7 +203,8 @@ events! {
     /// The machine's clock was set back: entries from here on are dated before earlier ones.
     "system.clock_set_back" Error ClockSetBack { expected: Stamp, now: Stamp, seconds: u64, noticed: &'static str }
 
-    /// A key that signs the checkpoints of this log was made. The announcement is signed by the key that signs tokens.
+    /// The key that signs tokens announced the one that signs the checkpoints of this log: when that was made, and again when
+    /// another key took the place of the first.
     "audit.log_key_announced" Ok LogKeyAnnounced { origin: String, vkey: String, base_seq: u64, announcement: String }
 
     /// The log is behind a checkpoint that it published, or contradicts it: an older copy of the database was restored, or history was rewritten. No checkpoints are signed until `mastio audit accept-restore`.

@@ -4,6 +4,7 @@ use axum::{Json, extract::State};
 use mastio_audit::lines;
 use mastio_authority::decommission::Decommissioned;
 use mastio_ledger::bundle::AnnouncedKey;
+use mastio_pki::pem;
 use mastio_store::audit::Entry;
 use serde_json::{Value, json};
 
@@ -42,7 +43,7 @@ pub(crate) async fn receipt(app: &App, done: &Decommissioned) -> Value {
         "deleted_at": done.tombstone.deleted_at,
         "receipt": done.receipt.jws,
         "signing_cert_pem": done.signing_certificate,
-        "ca_chain_pem": done.ca_chain,
+        "ca_chain_pem": ca_chain(app, done, announced.as_ref()),
         "entries": done.entries.iter().map(line).collect::<Vec<_>>(),
         "proof": proof(app, done).await,
         "log_key": announced.as_ref().map(|announced| &announced.log_key),
@@ -70,6 +71,13 @@ async fn announced_key(app: &App, done: &Decommissioned) -> Option<AnnouncedKey>
             None
         }
     }
+}
+
+/// The CAs above the key that signed the receipt, and above the one that announced the log's key since.
+fn ca_chain(app: &App, done: &Decommissioned, announced: Option<&AnnouncedKey>) -> String {
+    let signed = done.signing_certificate.iter().chain(announced.map(|announced| &announced.certificate));
+    let leaves: Vec<_> = signed.filter_map(|pem| pem::first_certificate(pem).ok()).collect();
+    app.authority.trust().evidence_chain(&leaves)
 }
 
 /// An entry as a line of the export (contract `audit-and-database.md` §1.8).

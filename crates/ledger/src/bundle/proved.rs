@@ -7,6 +7,7 @@ use mastio_bundle::{
 };
 use mastio_core::{Kid, OrgId, Stamp, hash_from_hex};
 use mastio_jose::Compact;
+use mastio_pki::pem;
 use mastio_store::{
     audit::{archive, evidence, origins},
     keys,
@@ -67,6 +68,7 @@ impl Ledger {
             self.reading(move |database| Beside::read(database, &org, first_seq, &announcement)).await?;
         let origin = key.origin().to_string();
         let log_key = announced(&key, beside.announced_seq);
+        let signatory = [pem::first_certificate(&beside.signing_cert).map_err(Outage::internal)?];
         Ok(Evidence {
             chain_proof: ChainProof {
                 origin,
@@ -82,7 +84,7 @@ impl Ledger {
             checkpoint: checkpoint.note,
             log_key,
             signing_cert: beside.signing_cert,
-            ca_chain: self.authority.trust().evidence_chain(),
+            ca_chain: self.authority.trust().evidence_chain(&signatory),
             stamped,
         })
     }

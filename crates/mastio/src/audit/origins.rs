@@ -12,6 +12,7 @@ use mastio_store::{
         origins::{self, OriginRow},
         tree,
     },
+    cas,
     keys::{self, SigningKeyRow},
     sqlite::Database,
 };
@@ -42,7 +43,10 @@ pub(super) fn held(
     if signed.is_none() {
         return Ok(Err(format!("no checkpoint of {} is left", newest.vkey.name())));
     }
-    Ok(generations.iter().rev().map(|row| generation(row, base_seq, &issuer, &keys, trusted)).collect())
+    let cas = cas::all(&database).map_err(|error| error.to_string())?;
+    let above: String = cas.iter().map(|ca| ca.certificate.as_str()).collect();
+    let held = |row| generation(row, base_seq, &issuer, (&keys, &above), trusted);
+    Ok(generations.iter().rev().map(held).collect())
 }
 
 /// What is known of one, in words.
@@ -50,7 +54,7 @@ fn generation(
     row: &OriginRow,
     base_seq: u64,
     org: &str,
-    keys: &[SigningKeyRow],
+    (keys, above): (&[SigningKeyRow], &str),
     trusted: &Trusted,
 ) -> Result<String, String> {
     if !trusted.log_keys.is_empty() && !trusted.log_keys.contains(&row.vkey) {
@@ -68,7 +72,7 @@ fn generation(
     };
     let certificate = signing_cert(&row.announcement, keys)
         .ok_or_else(|| format!("the certificate of the key that announced {} is gone", row.vkey))?;
-    let report = receipt::verify_log_key(&announced, certificate, org, trusted);
+    let report = receipt::verify_log_key(&announced, [certificate, above], org, trusted);
     match report.failure() {
         Some(check) => Err(format!("{}: {}: {}", row.vkey.name(), check.step, check.text)),
         None => {

@@ -56,6 +56,15 @@ impl OriginRow {
             ],
         )
     }
+
+    /// Another announcement takes the place of this one; touches no row when somebody else was faster.
+    #[must_use]
+    pub fn announce(&self, again: &str) -> Statement {
+        Statement::one(
+            "UPDATE audit_origins SET announcement = ?3 WHERE generation = ?1 AND announcement = ?2",
+            vec![int(self.generation), self.announcement.as_str().into(), again.into()],
+        )
+    }
 }
 
 /// Every generation, the newest first.
