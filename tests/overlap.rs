@@ -290,7 +290,8 @@ async fn the_command_line_begins_watches_and_steers_a_rotation() {
     assert!(said(&overlap).contains("began"));
     assert!(said(&["pause"]).contains("paused"));
     assert!(said(&["rotation"]).contains("of 3 "));
-    assert!(said(&["abort"]).contains("aborted"));
+    assert!(said(&["abort", "--yes"]).contains("aborted by"));
+    assert!(said(&["rotations"]).contains("aborted by"));
     let none = pki(&["resume"]);
     assert!(none.status.code() == Some(1) && both(&none).contains("no rotation is open"), "{}", both(&none));
 
@@ -317,7 +318,38 @@ async fn the_command_line_begins_watches_and_steers_a_rotation() {
     assert!(said(&["rotations"]).contains("3 of 3 moved"));
     let early = pki(&["advance"]);
     assert!(early.status.code() == Some(1) && both(&early).contains("the old root is believed until"));
-    assert!(said(&["advance", "--force"]).contains("done"));
+    assert!(said(&["advance", "--force", "--from", "activated"]).contains("done"));
     fleet.goes_on(30).await;
     fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_script_names_the_step_that_it_forces_and_agrees_to_an_abort() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let silent = server.admin().create_agent("silent", "silent", &[]).await.unwrap();
+    let url = server.url();
+    let pki = |arguments: &[&str]| {
+        let output = place.command(&[&["pki"], arguments, &["--url", &url]].concat()).output().unwrap();
+        (output.status.code(), both(&output))
+    };
+    assert_eq!(pki(&["rotate", "--transition", "overlap"]).0, Some(0));
+    let (code, told) = pki(&["advance", "--force"]);
+    let behind = format!("1 agent is left behind: {}", silent.agent_id());
+    for part in ["leaves the phase distribute", &behind, "say --from distribute"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(code == Some(1) && pki(&["rotation"]).1.contains("distribute"), "{told}");
+
+    let named = ["advance", "--force", "--from", "distribute"];
+    let (code, told) = pki(&named);
+    assert!(code == Some(0) && told.contains("reissue"), "{told}");
+    let (code, told) = pki(&named);
+    assert!(code == Some(1) && told.contains("has changed meanwhile"), "{told}");
+
+    let (code, told) = pki(&["abort"]);
+    assert!(code == Some(1) && told.contains("reissue: 0 of 1 moved") && told.contains("--yes"), "{told}");
+    assert!(pki(&["rotation"]).1.contains("reissue"));
+    let (code, told) = pki(&["abort", "--yes"]);
+    assert!(code == Some(0) && told.contains("aborted by"), "{told}");
 }

@@ -64,16 +64,22 @@ async fn a_mastio_that_is_stopped_ends_its_overlap_too() {
     let place = Place::new();
     let server = place.serve().await;
     let first = begun(&server).await;
-    let running = place.command(&["pki", "abort", "--offline"]).output().unwrap();
+    let running = place.command(&["pki", "abort", "--offline", "--yes"]).output().unwrap();
     assert_eq!(running.status.code(), Some(1), "{}", both(&running));
     assert_eq!(server.stop().await, 0);
+    let unasked = place.command(&["pki", "abort", "--offline"]).output().unwrap();
+    assert!(unasked.status.code() == Some(1) && both(&unasked).contains("--yes"), "{}", both(&unasked));
+    let online = place.command(&["pki", "rotations"]).output().unwrap();
+    assert!(both(&online).contains("--offline"), "{}", both(&online));
     let routine = place.command(&["rotate-org-ca", "--mint"]).output().unwrap();
     assert!(routine.status.code() == Some(1) && both(&routine).contains("--offline"), "{}", both(&routine));
-    let said = run(&mut place.command(&["pki", "abort", "--offline"]));
+    let said = run(&mut place.command(&["pki", "abort", "--offline", "--yes"]));
     let old = first["previous_fingerprint_sha256"].as_str().unwrap();
     assert!(said.contains("aborted") && said.contains(old), "{said}");
     assert_eq!(active_root(&place), old);
-    let nothing = place.command(&["pki", "abort", "--offline"]).output().unwrap();
+    let healthy = run(&mut place.command(&["pki", "doctor", "--json"]));
+    assert!(!healthy.contains("rotation_failed"), "it was wanted: {healthy}");
+    let nothing = place.command(&["pki", "abort", "--offline", "--yes"]).output().unwrap();
     assert!(both(&nothing).contains("no rotation is open"), "{}", both(&nothing));
 
     let server = place.serve().await;

@@ -215,6 +215,9 @@ async fn an_entry_is_explained_in_words() {
             "details {\"bytes\":",
         ],
     );
+    let json = run(&mut place.command(&["audit", "explain", &sent, "--json"]));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(json["details"].is_object() && json["verdict"]["holds"] == true, "{json}");
     has(
         &explained(&place, "agent.revoked"),
         &[

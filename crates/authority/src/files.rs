@@ -4,9 +4,9 @@
 //! missing, ends soon, names other hosts, or does not belong together is made again.
 
 use std::{
-    fs, io,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, Permissions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -244,11 +244,23 @@ impl Authority {
     }
 }
 
+/// The folder, if it is to be made, is one that a TLS sidecar under another name can look into.
 fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), FilesError> {
-    replace(path, content, mode).map_err(|source| FilesError::Io { path: path.to_owned(), source })
+    let folder = path.parent().map_or(Ok(()), |folder| make_folder(folder, 0o755));
+    let written = folder.and_then(|()| replace(path, content, mode));
+    written.map_err(|source| FilesError::Io { path: path.to_owned(), source })
 }
 
-/// Puts `content` at `path` in one step, with its folder made if need be.
+/// Makes the folder `path` with exactly this mode, whatever the umask; one that is there stays as it is.
+fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Puts `content` at `path` in one step with exactly this mode, whatever the umask; its folder is made if need be.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
@@ -259,8 +271,28 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
         _ => {}
     }
     let mut file = fs::File::options().write(true).create_new(true).mode(mode).open(&draft)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
     fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_umask_takes_a_mode_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, mode) = (dir.path().join("nginx-certs"), |path: &Path| {
+            fs::metadata(path).unwrap().permissions().mode() & 0o777
+        });
+        // Every usual umask has these bits.
+        make_folder(&folder, 0o777).unwrap();
+        replace(&folder.join("org-ca.crt"), b"", 0o666).unwrap();
+        assert_eq!((mode(&folder), mode(&folder.join("org-ca.crt"))), (0o777, 0o666));
+        make_folder(&folder, 0o700).unwrap();
+        assert_eq!(mode(&folder), 0o777, "an operator's folder stays as it is");
+    }
 }

@@ -13,7 +13,7 @@ use mastio_store::{
     sqlite::Database,
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Ledger,
@@ -24,7 +24,7 @@ use crate::{
 /// How many entries of what followed are named.
 const FOLLOWED: u32 = 5;
 /// Members of details that name one thing alone: whatever else names it belongs to it.
-const HANDLES: &[&str] = &["jti", "msg_id", "correlation_id"];
+const HANDLES: &[&str] = &["jti", "msg_id", "correlation_id", "rotation_id"];
 /// Members of details that name a certificate.
 const CERTIFICATES: &[&str] = &["cert_thumbprint", "cnf_x5t", "new_cert_thumbprint"];
 /// What gives an agent the certificate that it acts with.
@@ -45,12 +45,22 @@ pub struct Explained {
     pub credentials: Vec<Reference>,
     /// Why it was decided so, where a reason was given.
     pub rule: Option<String>,
-    /// What happened next to the same agent, session, token or message.
+    /// What happened next to the same agent, session, token, message or rotation of the Org CA.
     pub followed: Vec<Reference>,
     /// Whether its content has its hash and follows the entry before.
     pub verdict: Verdict,
     /// The archive that it went to.
     pub archive: Option<String>,
+}
+
+impl Explained {
+    /// As JSON: the entry as [`Told::document`] has it.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let mut document = json!(self);
+        document["details"] = self.told.document()["details"].take();
+        document
+    }
 }
 
 /// Who did something.

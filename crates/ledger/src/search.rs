@@ -9,6 +9,7 @@ use mastio_store::{
     audit::{self, Entry, Filter, Order, Page, View, index},
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{Ledger, export::archived_through, sentence::sentence};
 
@@ -29,6 +30,18 @@ impl Told {
     #[must_use]
     pub fn local(entry: Entry) -> Self {
         Self { table: "local_audit", sentence: sentence(&entry), entry }
+    }
+
+    /// As JSON, with its details as they are and not as a text.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let mut document = json!(self);
+        if let Some(details) = &self.entry.details
+            && let Ok(details) = serde_json::from_str::<Value>(details)
+        {
+            document["details"] = details;
+        }
+        document
     }
 }
 

@@ -1,6 +1,7 @@
 //! `mastio pki`: `sign-csr` for organisations that bring their own CA, [`rotate_org_ca`], and rotations of a running
 //! Mastio.
 
+mod asking;
 mod doctor;
 mod lineage;
 mod rotate;

@@ -12,6 +12,7 @@ use mastio_store::{
 use super::{Kind, Notes, Patient};
 use crate::{
     lineage::{ROTATIONS, line_of},
+    rotation::overlap,
     trust::Cas,
 };
 
@@ -207,7 +208,9 @@ fn judge_rotations(newest: &[Rotation], served: bool, notes: &mut Notes) {
     match (last.ended_at, last.phase) {
         (None, _) if last.error.is_some() || interrupted => notes.find(Kind::RotationStuck, about(&why)),
         (None, _) => notes.find(Kind::RotationOpen, about(if last.paused { ", paused" } else { "" })),
-        (Some(_), Phase::Aborted) => notes.find(Kind::RotationFailed, about(&why)),
+        (Some(_), Phase::Aborted) if !overlap::was_given_up(last) => {
+            notes.find(Kind::RotationFailed, about(&why));
+        }
         _ => {}
     }
 }

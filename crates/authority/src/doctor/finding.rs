@@ -52,12 +52,12 @@ kinds! {
     ChainBroken: Problem, "chain_broken",
         "a CA of ours does not lead to a root of ours, or may not sign",
         "replace the intermediate: mastio pki rotate-intermediate; a root: mastio pki rotate";
-    StrictRules: Problem, "strict_rules",
-        "clients with strict rules (Python 3.13 and later, openssl -x509_strict) refuse a CA",
-        "replace the intermediate: mastio pki rotate-intermediate; a root: mastio pki rotate";
     PathLengthZero: Problem, "path_length_zero",
         "the Org CA allows no CA below it, so strict clients refuse every chain; signing is halted unless the update was set aside",
         "apply the update that makes it again: mastio pki updates apply 2026-04-23-org-ca-pathlen-1 shows what that does; or rotate the Org CA: docs/rotate-ca.md";
+    StrictRules: Problem, "strict_rules",
+        "clients with strict rules (Python 3.13 and later, openssl -x509_strict) refuse a CA",
+        "replace the intermediate: mastio pki rotate-intermediate; a root: what path_length_zero says, where that is found too; else rotate it with overlap: docs/rotate-ca-overlap.md";
     Expired: Problem, "expired",
         "a certificate of the Mastio itself is past its end",
         "a server's or signing certificate: start the server, which renews them; an intermediate: mastio pki rotate-intermediate; the Org CA: mastio pki rotate";
@@ -156,7 +156,7 @@ kinds! {
         "set MCP_PROXY_DB_ENCRYPTION_KEY and restart";
     SnapshotReadable: Advice, "snapshot_readable",
         "the snapshot of an update holds a private key, readable, and is wiped when its time is over",
-        "when the update is to stay, wipe it: mastio pki updates wipe; a passphrase (MCP_PROXY_DB_ENCRYPTION_KEY) and a restart seal it";
+        "when the update is to stay, wipe it: mastio pki updates wipe ID, the id that stands there; a passphrase (MCP_PROXY_DB_ENCRYPTION_KEY) and a restart seal it";
     OldArchive: Advice, "old_archive",
         "the existing system put private keys aside in legacy_pki_archive, readable",
         "when the Mastio runs well on this database, delete them: DELETE FROM legacy_pki_archive";
@@ -250,10 +250,19 @@ mod tests {
 
     #[test]
     fn who_only_wants_to_look_is_not_told_to_cut() {
-        for kind in [Kind::RotationStuck, Kind::RotationOpen, Kind::RotationFailed] {
+        for kind in [Kind::RotationStuck, Kind::RotationOpen, Kind::RotationFailed, Kind::StrictRules] {
             let words: Vec<&str> = kind.remedy().split([' ', ';', ',']).collect();
             assert!(!words.windows(2).any(|pair| pair == ["pki", "rotate"]), "{kind:?}: {}", kind.remedy());
         }
+    }
+
+    #[test]
+    fn the_update_of_a_legacy_root_is_told_before_its_other_faults() {
+        let mut findings = Findings::default();
+        findings.add(Kind::StrictRules, "root");
+        findings.add(Kind::PathLengthZero, "root");
+        let codes: Vec<_> = findings.finish().iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, ["path_length_zero", "strict_rules"]);
     }
 
     #[test]

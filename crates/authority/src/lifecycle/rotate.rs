@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mastio_core::{AgentId, AgentName, Jkt, SpiffeId, Stamp, Thumbprint};
 use mastio_jose::SigningKey;
-use mastio_pki::{Certificate, KeyPair, SigningRequest};
+use mastio_pki::{Certificate, KeyPair, SigningRequest, pem};
 use mastio_store::{
     Rejection, WriteError,
     agents::{self, AgentRow, DpopChange, Method},
@@ -25,7 +25,7 @@ pub struct Rotation {
     pub proven_key: Option<ProvenKey>,
     /// Whether another DPoP key is made too.
     pub dpop: bool,
-    /// How long the old certificate is accepted beside the new one; not at all by default.
+    /// How long the old certificate is accepted beside the new one, if it is accepted now; not at all by default.
     pub grace: Option<Duration>,
 }
 
@@ -140,7 +140,7 @@ impl Authority {
         }))
     }
 
-    /// Only an active agent has credentials that could go on for a while.
+    /// Only an active agent whose certificate is believed has credentials that could go on for a while.
     fn rotation_grace(
         &self,
         agent: &AgentRow,
@@ -149,9 +149,20 @@ impl Authority {
         let most = self.settings.agent_cert_grace;
         match asked.filter(|asked| !asked.is_zero()) {
             Some(asked) if asked > most => Err(LifecycleError::Grace { most: most.as_secs() / 3600 }),
-            Some(asked) if agent.is_active() => Ok(Some(self.clock.now().plus(asked))),
+            Some(asked) if agent.is_active() && self.is_believed(agent) => {
+                Ok(Some(self.clock.now().plus(asked)))
+            }
             _ => Ok(None),
         }
+    }
+
+    /// Whether the pinned certificate leads to a CA of today: a cut of the Org CA ends it, and time does.
+    fn is_believed(&self, agent: &AgentRow) -> bool {
+        let (trust, now) = (self.trust(), self.clock.now());
+        let chain = agent.certificates.as_deref().and_then(|chain| pem::certificates(chain).ok());
+        let chain = chain.unwrap_or_default();
+        let path = chain.split_first().map(|(leaf, above)| self.paths.validate(&trust, leaf, above, now));
+        path.is_some_and(|path| path.is_ok())
     }
 
     /// The next certificate, with its key if that is made here.

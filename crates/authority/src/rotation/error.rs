@@ -68,6 +68,9 @@ impl Refusal for RotationError {
     fn detail(&self) -> serde_json::Value {
         match self {
             Self::Candidate(error) => error.detail(),
+            Self::OtherPlan | Self::OtherRoot(_) | Self::NotPrepared => {
+                serde_json::json!({ "reason": self.reason(), "hint": self.to_string(), "docs": "docs/rotate-ca.md" })
+            }
             other => other.to_string().into(),
         }
     }

@@ -68,6 +68,15 @@ impl By<'_> {
     }
 }
 
+/// How the row of a rotation says that an operator gave it up, before who it was.
+const ABORTED_BY: &str = "aborted by ";
+
+/// Whether an operator gave it up, as opposed to a failure.
+pub(crate) fn was_given_up(rotation: &Rotation) -> bool {
+    rotation.phase == Phase::Aborted
+        && rotation.error.as_deref().is_some_and(|error| error.starts_with(ABORTED_BY))
+}
+
 impl Authority {
     /// Begins: the new root is stored, and from then on both are believed. Returns when agents can fetch the trust file
     /// that says so.
@@ -212,7 +221,7 @@ impl Authority {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
         self.may_go_back(rotation)?;
         let now = self.clock.now();
-        let why = format!("aborted by {}", operator.fingerprint);
+        let why = format!("{ABORTED_BY}{}", operator.fingerprint);
         let unit = self
             .entering(rotation, Phase::Aborted, By::Operator(operator, false))
             .await?

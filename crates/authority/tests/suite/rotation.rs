@@ -35,8 +35,12 @@ fn id(authority: &Authority, name: &str) -> AgentId {
 
 /// What an operator's `rotate-cert` gives an agent.
 pub(crate) async fn reissued(authority: &Authority, name: &str) -> Holder {
+    reissued_as(authority, name, &Rotation::default()).await
+}
+
+async fn reissued_as(authority: &Authority, name: &str, how: &Rotation) -> Holder {
     let id = id(authority, name);
-    let rotated = authority.rotate_certificate(&id, &Rotation::default(), &operator()).await.unwrap();
+    let rotated = authority.rotate_certificate(&id, how, &operator()).await.unwrap();
     let key = KeyPair::from_pem(rotated.key.unwrap().expose_secret()).unwrap();
     Holder { id: id.to_string(), chain: pem::certificates(&rotated.certificates).unwrap(), key }
 }
@@ -97,7 +101,12 @@ async fn what_the_old_root_certified_ends_and_what_spire_certified_goes_on() {
     assert_eq!(gets_in(&authority, &workload).await, Ok(()));
     let call = authority.caller_by_token(&workload.peer(), &walking, &line("GET", CALL, None)).await;
     assert!(call.is_ok(), "{call:?}");
-    let again = reissued(&authority, "managed").await;
+    let with_grace = Rotation { grace: Some(Duration::from_secs(3600)), ..Rotation::default() };
+    let again = reissued_as(&authority, "managed", &with_grace).await;
+    let told =
+        "SELECT details FROM local_audit WHERE event_type = 'agent.cert_rotated' ORDER BY id DESC LIMIT 1";
+    let told: serde_json::Value = serde_json::from_str(&world.text(told)).unwrap();
+    assert_eq!(told["grace_period_expires_at"], serde_json::Value::Null, "what was cut has no grace: {told}");
     assert_eq!(gets_in(&authority, &again).await, Ok(()));
     assert!(mint_mtls(&authority, &again.peer()).await.is_ok());
     let own = Ca::below_root(&world, &authority).await;

@@ -62,6 +62,7 @@ struct Row {
     /// What its state means at the moment.
     meaning: Option<&'static str>,
     compromised: bool,
+    /// A link certificate that is shown to clients: that of a key which others may know is not.
     has_link: bool,
     fingerprint: String,
     subject: String,
@@ -80,7 +81,7 @@ impl Row {
             is_current: ca.state == CaState::Active,
             meaning: meaning(ca, trust),
             compromised: ca.compromised,
-            has_link: ca.link.is_some(),
+            has_link: ca.link.is_some() && !ca.compromised,
             fingerprint: text::grouped(&ca.certificate.thumbprint().to_string()),
             subject: ca.certificate.subject().to_owned(),
             until: text::moment(ca.certificate.not_after()),

@@ -321,6 +321,12 @@ async fn an_entry_is_explained_by_those_around_it() {
     let revoked = world.read(&format!("/v1/admin/audit/entries/{}", seq + 1)).await.body;
     assert_eq!(revoked["rule"], "key_leaked", "{revoked}");
     assert!(revoked["who"]["meaning"].as_str().unwrap().contains("admin secret"), "{revoked}");
+    let cut = world.operate(SECRET, "/pki/rotate-ca?mode=mint", &json!({})).await;
+    assert_eq!(cut.status, StatusCode::OK, "{cut:?}");
+    let started = world.read("/v1/admin/audit/entries?event=org_ca.rotation_started").await;
+    let seq = started.body["entries"][0]["chain_seq"].as_i64().unwrap();
+    let started = world.read(&format!("/v1/admin/audit/entries/{seq}")).await.body;
+    assert_eq!(started["followed"][0]["event_type"], "org_ca.rotated", "{started}");
 }
 
 #[tokio::test]

@@ -177,6 +177,7 @@ async fn a_commit_is_what_its_dry_run_showed() {
     ] {
         let refused = rotate(&world, &format!("{candidate}{words}")).await;
         assert_eq!(refused.status, StatusCode::CONFLICT, "{words}: {refused:?}");
+        assert_eq!(refused.body["detail"]["reason"], "plan_differs", "{words}: {refused:?}");
         assert!(refused.text.contains("shown with another mode"), "{words}: {refused:?}");
     }
     let garbage = rotate(&world, &format!("{plain}&mode=garbage")).await;
@@ -289,6 +290,22 @@ async fn the_dashboard_says_what_to_choose_and_offers_the_compromise_alone_while
     let answer = operator.is_sent_to("/proxy/pki/rotate-ca", &order).await;
     assert!(answer.contains("flash=The%20Org%20CA%20was%20rotated"), "{answer}");
     assert!(!operator.get("/proxy/pki").await.text.contains("id=\"rotation\""));
+}
+
+#[tokio::test]
+async fn the_page_shows_no_link_of_a_key_that_others_may_know() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    rotate(&world, "mode=mint").await;
+    let linked = "has a link certificate to its successor";
+    let page = operator.get("/proxy/pki").await.text;
+    assert_eq!(page.matches(linked).count(), 1, "{page}");
+    let cut = rotate(&world, "mode=mint&reason=compromise").await;
+    assert_eq!(cut.status, StatusCode::OK, "{cut:?}");
+    let page = operator.get("/proxy/pki").await.text;
+    let shown = world.authority.trust().cas.links().count();
+    assert_eq!((page.matches(linked).count(), shown), (0, 0), "{page}");
+    assert!(page.contains("none whose key others may know"), "{page}");
 }
 
 fn grouped(hex: &str) -> String {

@@ -29,7 +29,7 @@ pub(crate) struct Explain {
 
 pub(super) fn run(arguments: &Explain) -> Ended {
     match explained(arguments) {
-        Ok(explained) if arguments.json => say!("{}", serde_json::json!(explained)),
+        Ok(explained) if arguments.json => say!("{}", explained.document()),
         Ok(explained) => print(&explained),
         Err(problem) => {
             complain!("{problem}");

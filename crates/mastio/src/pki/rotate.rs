@@ -3,7 +3,6 @@
 use mastio_core::counted;
 use std::{
     fs,
-    io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
 
@@ -14,10 +13,15 @@ use serde_json::Value;
 
 use super::{
     Failure,
+    asking::agreed,
     rotations::{self, text},
     running::{Form, Running},
 };
-use crate::out::{complain_part, say};
+use crate::out::say;
+
+const QUESTION: &str = "This ends every agent's certificate at once; --dry-run shows how many there are.";
+const IN_A_SCRIPT: &str = "a cut ends every agent's certificate at once: look at it with --dry-run, then say --yes; or \
+     let agents move one after the other with --transition overlap";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
@@ -68,7 +72,7 @@ pub(crate) struct Rotate {
     /// With --transition overlap: stay, and show how far it is.
     #[arg(long, requires = "transition")]
     watch: bool,
-    /// Do not ask before a cut.
+    /// Do not ask before a cut. A script must say so.
     #[arg(long)]
     yes: bool,
     /// Print the answer as JSON.
@@ -117,7 +121,7 @@ pub(crate) fn run(arguments: &Rotate) -> Result<String, Failure> {
         return Err(contradiction.into());
     }
     let asks = arguments.is_cut() && !arguments.dry_run && !arguments.yes;
-    if asks && !agreed()? {
+    if asks && !agreed(QUESTION, IN_A_SCRIPT)? {
         return Err("nothing was rotated".into());
     }
     let path = arguments.path();
@@ -137,20 +141,6 @@ pub(crate) fn run(arguments: &Rotate) -> Result<String, Failure> {
         return rotations::watch(&arguments.running, text(&done, "rotation_id"));
     }
     Ok(said)
-}
-
-fn agreed() -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(
-            "a cut ends every agent's certificate at once: look at it with --dry-run, then say --yes; or \
-                    let agents move one after the other with --transition overlap"
-                .into(),
-        );
-    }
-    complain_part!("This ends every agent's certificate at once; --dry-run shows whose. Go on? [y/N] ");
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn read(path: &Path) -> Result<SecretString, Failure> {

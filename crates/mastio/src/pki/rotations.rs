@@ -8,13 +8,15 @@ use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::{Failure, running::Running, stopped};
+use super::{Failure, asking::agreed, running::Running, stopped};
 use crate::out::{self, say};
 
 /// How often it looks how far a rotation is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After how many looks without an answer it gives up. A server may be restarted meanwhile.
 const PATIENCE: u32 = 60;
+/// How many of those that a forced step leaves behind are named.
+const NAMED: usize = 10;
 
 #[derive(Args)]
 pub(crate) struct List {
@@ -53,6 +55,9 @@ pub(crate) struct Abort {
     /// Of a Mastio that is stopped, in its folder.
     #[arg(long, conflicts_with = "url")]
     offline: bool,
+    /// Do not ask. A script must say so.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     one: One,
 }
@@ -62,6 +67,10 @@ pub(crate) struct Advance {
     /// Go on without those that have not followed, and before the grace is over.
     #[arg(long)]
     force: bool,
+    /// The phase that it is to leave: it is refused if the rotation is in another one meanwhile. Whoever forces a step
+    /// and does not name it is asked; a script must name it.
+    #[arg(long, value_name = "PHASE")]
+    from: Option<String>,
     #[command(flatten)]
     one: One,
 }
@@ -80,6 +89,7 @@ fn line(rotation: &Value) -> String {
         (text(rotation, "id"), text(rotation, "transition"), text(rotation, "phase"));
     let paused = if rotation["paused"] == true && rotation["ended_at"].is_null() { ", paused" } else { "" };
     let more = if rotation["progress"].is_object() { text(rotation, "summary") } else { "" };
+    let more = rotation["error"].as_str().map_or_else(|| more.to_owned(), out::one_line);
     let since = text(rotation, "changed_at");
     format!("{id}  {transition:<7}  {:<11}  since {since}  {more}", format!("{phase}{paused}"))
         .trim_end()
@@ -97,6 +107,11 @@ impl One {
         let open = all.find(|rotation| rotation["ended_at"].is_null());
         let id = open.and_then(|rotation| rotation["id"].as_str());
         Ok(id.ok_or("no rotation is open; name one that is over by its id")?.to_owned())
+    }
+
+    /// How it stands, with the first few of those that are left.
+    fn now(&self) -> Result<Value, Failure> {
+        self.running.ask(Method::GET, &format!("/pki/rotations/{}?limit={NAMED}", self.id()?), None)
     }
 }
 
@@ -137,16 +152,46 @@ pub(crate) fn act(arguments: &One, action: &str) -> Result<String, Failure> {
 }
 
 pub(crate) fn abort(arguments: &Abort) -> Result<String, Failure> {
-    let Abort { offline, one } = arguments;
+    let Abort { offline, yes, one } = arguments;
+    let what = match *offline {
+        true => "This gives up the rotation that is open: what was before it is again.".to_owned(),
+        false => {
+            let now = one.now()?;
+            let (id, old) = (text(&now, "id"), text(&now, "old_root"));
+            format!("This gives up {id} ({}); {old} is the Org CA then.", said(&now))
+        }
+    };
+    if !yes && !agreed(&what, &format!("{what} Nothing was done; say --yes to do it"))? {
+        return Err("nothing was given up".into());
+    }
     if *offline { stopped::abort(one.running.dir(), one.id.as_deref()) } else { act(one, "abort") }
 }
 
 pub(crate) fn advance(arguments: &Advance) -> Result<String, Failure> {
-    let id = arguments.one.id()?;
-    let now = arguments.one.running.ask(Method::GET, &format!("/pki/rotations/{id}"), None)?;
+    let now = arguments.one.now()?;
+    let (id, phase) = (text(&now, "id"), text(&now, "phase"));
+    if arguments.force && arguments.from.is_none() {
+        let what =
+            format!("This leaves the phase {phase}, which cannot be taken back. {}.", left_behind(&now));
+        let in_a_script = format!("{what} Nothing was done; say --from {phase} to do it");
+        if !agreed(&what, &in_a_script)? {
+            return Err("the rotation is where it was".into());
+        }
+    }
     // The step that was meant: another one is refused.
-    let path = format!("/pki/rotations/{id}/advance?from={}&force={}", text(&now, "phase"), arguments.force);
+    let from = arguments.from.as_deref().unwrap_or(phase);
+    let path = format!("/pki/rotations/{id}/advance?from={from}&force={}", arguments.force);
     Ok(line(&arguments.one.running.ask(Method::POST, &path, None)?))
+}
+
+/// Who has not followed and would not be waited for: their number, and the first of them by name.
+fn left_behind(now: &Value) -> String {
+    let (left, named) = (now["progress"]["left"].as_u64().unwrap_or(0), now["left"].as_array());
+    let named: Vec<&str> = named.into_iter().flatten().map(|agent| text(agent, "agent_id")).collect();
+    let more = if left > named.len() as u64 { ", …" } else { "" };
+    let names = if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(", ")) };
+    let left = counted(left, "agent is left behind", "agents are left behind");
+    format!("{left}{names}{}", operators_work(now).replace('\n', "; "))
 }
 
 /// Shows a rotation until there is nothing more to see: it is over, or waits for its grace only. What to print then.

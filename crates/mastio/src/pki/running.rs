@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
-use mastio_client::{Admin, Client};
+use mastio_client::{Admin, Client, ClientError};
 use mastio_config::{Settings, Source};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -53,7 +53,7 @@ impl Running {
         let (client, secret) = self.reach(patience)?;
         let answer =
             runtime()?.block_on(async { Admin::new(&client, secret).send(method, path, body).await });
-        Ok(answer?.json()?)
+        Ok(answer.map_err(hinted)?.json()?)
     }
 
     /// Sends it a form with files, and returns its answer.
@@ -66,7 +66,7 @@ impl Running {
         let body = form.body();
         let answer =
             runtime()?.block_on(async { client.connect().request(Method::POST, path, headers, body).await });
-        Ok(answer?.success()?.json()?)
+        Ok(answer.map_err(hinted)?.success()?.json()?)
     }
 
     fn reach(&self, patience: Duration) -> Result<(Client, SecretString), Failure> {
@@ -86,6 +86,18 @@ impl Running {
             }
         };
         Ok((client, settings.admin_secret))
+    }
+}
+
+/// What to do where nobody listens.
+fn hinted(error: ClientError) -> Failure {
+    match error {
+        ClientError::Connect { .. } => format!(
+            "{error}; is the Mastio running there (--url)? one that is stopped takes mastio pki doctor, lineage, \
+             rotate-org-ca and abort --offline"
+        )
+        .into(),
+        other => other.into(),
     }
 }
 

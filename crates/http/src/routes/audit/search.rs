@@ -7,10 +7,7 @@ use axum::{
 };
 use http::{HeaderValue, Uri, header::LINK};
 use mastio_authority::Outage;
-use mastio_ledger::{
-    explain::Explained,
-    search::{Place, Told},
-};
+use mastio_ledger::search::{Place, Told};
 use mastio_store::audit;
 use serde_json::{Value, json};
 
@@ -53,7 +50,7 @@ pub(crate) async fn timeline(
 /// `archived`: up to which place entries are in archives, and not found.
 fn paged(uri: &Uri, entries: Vec<Told>, next: Option<Place>, archived: Option<i64>) -> Response {
     let cursor = next.map(cursor_of);
-    let entries: Vec<Value> = entries.iter().map(told).collect();
+    let entries: Vec<Value> = entries.iter().map(Told::document).collect();
     let body = json!({ "entries": entries, "next": cursor, "archived_through": archived });
     let mut response = Json(body).into_response();
     let next = cursor.and_then(|cursor| HeaderValue::try_from(link(uri, &cursor)).ok());
@@ -68,7 +65,7 @@ pub(crate) async fn one(
     StrictPath(seq): StrictPath,
 ) -> Result<Json<Value>, ApiError> {
     let (org, seq) = place(&seq)?;
-    Ok(Json(explained(&app.ledger().explain(org, seq).await?)))
+    Ok(Json(app.ledger().explain(org, seq).await?.document()))
 }
 
 pub(crate) async fn head(State(app): Shared, Admin(_): Admin) -> Result<Json<Value>, ApiError> {
@@ -81,21 +78,4 @@ pub(crate) async fn head(State(app): Shared, Admin(_): Admin) -> Result<Json<Val
         "last_timestamp": head.as_ref().map(|head| &head.timestamp),
         "chain_seq": head.as_ref().map(|head| head.chain_seq),
     })))
-}
-
-/// An entry with its details as they are, and not as a text.
-fn told(told: &Told) -> Value {
-    let mut value = json!(told);
-    if let Some(details) = &told.entry.details
-        && let Ok(details) = serde_json::from_str::<Value>(details)
-    {
-        value["details"] = details;
-    }
-    value
-}
-
-fn explained(explained: &Explained) -> Value {
-    let mut value = json!(explained);
-    value["details"] = told(&explained.told)["details"].take();
-    value
 }
