@@ -157,6 +157,9 @@ kinds! {
     SnapshotReadable: Advice, "snapshot_readable",
         "the snapshot of an update holds a private key, readable, and is wiped when its time is over",
         "when the update is to stay, wipe it: mastio pki updates wipe; a passphrase (MCP_PROXY_DB_ENCRYPTION_KEY) and a restart seal it";
+    SnapshotOutlived: Problem, "snapshot_outlived",
+        "the snapshot of an update holds the private key of a root, and nothing leads back to that root any more",
+        "wipe it: mastio pki updates wipe; backups that were made meanwhile hold the key, too";
     OldArchive: Advice, "old_archive",
         "the existing system put private keys aside in legacy_pki_archive, readable",
         "when the Mastio runs well on this database, delete them: DELETE FROM legacy_pki_archive";

@@ -45,7 +45,7 @@ pub(super) const WAY_BACK: &[&str] = &[
 pub(crate) fn is_by_halves(snapshot: &Snapshot, root: &Certificate, below: &Certificate) -> bool {
     !snapshot.is_ours()
         && !below.is_signed_by(root)
-        && snapshot.certificate("org_ca_cert_pem").is_ok_and(|before| below.is_signed_by(&before))
+        && snapshot.root().is_ok_and(|before| below.is_signed_by(&before))
 }
 
 /// Says so in the log of every start.
@@ -95,7 +95,7 @@ pub(super) fn down(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Stateme
 }
 
 /// It made the new root with the name and the end of the old one, and path length 1.
-fn took_its_place(old: &Certificate, new: &Certificate) -> bool {
+pub(super) fn took_its_place(old: &Certificate, new: &Certificate) -> bool {
     (old.path_len(), new.path_len()) == (Some(0), Some(1))
         && old.subject_raw() == new.subject_raw()
         && old.not_after() == new.not_after()

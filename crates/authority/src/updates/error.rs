@@ -36,8 +36,8 @@ pub enum UpdateError {
     },
     /// There is nothing to go back to.
     #[error(
-        "no snapshot of {0}: it was not applied, was rolled back already, or its snapshot was wiped; without one only a \
-         backup brings back what was before"
+        "no snapshot of {0}: it was not applied, was rolled back already, or its snapshot was wiped, as rotations of the Org \
+         CA do; without one only a backup brings back what was before"
     )]
     NoSnapshot(&'static str),
     /// It was applied before.

@@ -147,9 +147,8 @@ impl Authority {
         self.end_interrupted_update().await?;
         let now = self.clock.now();
         for row in updates::snapshots(self.store.database())? {
-            let over = Snapshot::read(&row).ok().and_then(|snapshot| snapshot.wiped_after());
-            if over.is_some_and(|over| over <= now) {
-                self.wipe(&row, "readable_keys", None).await?;
+            if let Some(reason) = Snapshot::read(&row).ok().and_then(|snapshot| snapshot.is_over(now)) {
+                self.wipe(&row, reason, None).await?;
             }
         }
         for id in self.trust().updates.settled.clone() {

@@ -62,6 +62,12 @@ impl Left {
         left
     }
 
+    fn keep_again(&self, snapshot: &Value) {
+        self.world.sql(&format!(
+            "INSERT INTO migration_state_backups VALUES ('{PATH_LEN}', '2026-04-23T19:08:12+00:00', '{snapshot}')"
+        ));
+    }
+
     fn keep(&self, snapshot: &Value) {
         self.world.sql(&format!("UPDATE migration_state_backups SET snapshot_json = '{snapshot}'"));
     }
@@ -159,6 +165,8 @@ async fn there_is_no_way_back_when_it_leads_elsewhere() {
     left.keep(&whole);
     authority.plan_roll_back(PATH_LEN).unwrap();
     cut(&authority).await.unwrap();
+    assert_eq!(refused("no snapshot"), "no_snapshot");
+    left.keep_again(&whole);
     assert_eq!(refused("Org CA is not the one"), "moved_on");
     assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (409, "moved_on"));
 }
