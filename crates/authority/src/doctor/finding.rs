@@ -37,6 +37,9 @@ kinds! {
     UpdateByHalves: Problem, "update_by_halves",
         "the Python implementation replaced the Org CA by an update and left the intermediate below the old one: agents are refused with the certificates that they hold",
         "do this before anything else that is said of CAs: mastio pki updates rollback takes it back, and agents go on; then repair the root here (docs/updates.md)";
+    UpdateCutShort: Problem, "update_cut_short",
+        "the Python implementation stopped in the middle of an update of the Org CA: certificate and key do not belong together, so the server does not start",
+        "the snapshot of the update holds the certificate of the key: put it back (docs/updates.md, snapshots of the Python implementation); if that does not help, restore the newest backup";
     CaMissing: Problem, "ca_missing",
         "there is no active CA of a kind that must be there",
         "restore the newest backup; do not start the server on this database";

@@ -83,6 +83,10 @@ fn explained(code: &'static str) -> Warning {
             "The Org CA was made with path length zero, so nothing below its intermediate verifies. Nothing is issued \
              until it is repaired on the page Updates, or rotated on the page PKI."
         }
+        "update_by_halves" => {
+            "The Python implementation replaced the Org CA and left the intermediate below the old one: agents are refused \
+             with the certificates that they hold. Roll the update back on the page Updates, then repair the root here."
+        }
         _ => "See the log.",
     };
     Warning { code, text }

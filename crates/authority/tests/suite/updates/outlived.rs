@@ -1,10 +1,6 @@
 //! The key of a root goes with the last way in which that root could count again.
 
-use mastio_authority::{
-    intermediate::Question,
-    rotation::{Plan, Source},
-    signing_key::GraceDays,
-};
+use mastio_authority::{intermediate::Question, rotation::Source, signing_key::GraceDays};
 use mastio_core::Clock;
 use mastio_store::rotations::Phase;
 
@@ -32,8 +28,8 @@ fn is_wiped(world: &World, authority: &Authority) {
 
 #[tokio::test]
 async fn a_cut_wipes_the_snapshot_with_the_root() {
-    let cuts: [(&[(&str, &str)], &str, Plan); 4] = [
-        (&[], "reissue", COMPROMISE),
+    let cuts = [
+        (&[][..], "reissue", COMPROMISE),
         (&[], "rekey", CUT),
         (&[PASSPHRASE], "reissue", CUT),
         (&[PASSPHRASE], "rekey", COMPROMISE),
