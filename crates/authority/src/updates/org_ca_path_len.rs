@@ -256,6 +256,9 @@ fn root(scene: &Scene<'_>) -> Result<CaKey, UpdateError> {
 /// The root of before the update, which must be good for anything still.
 pub(super) fn held_root(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<CaKey, UpdateError> {
     let certificate = snapshot.root()?;
+    if scene.strict_pki && certificate.path_len() == Some(0) {
+        return Err(UpdateError::StrictPki);
+    }
     let key = snapshot.key_pair(ROOT_KEY, scene)?;
     if !key.matches(&certificate) {
         let other =
