@@ -59,8 +59,8 @@ kinds! {
         "clients with strict rules (Python 3.13 and later, openssl -x509_strict) refuse a CA",
         "replace the intermediate: mastio pki rotate-intermediate; a root: mastio pki rotate";
     PathLengthZero: Problem, "path_length_zero",
-        "the Org CA allows no CA below it, so strict clients refuse every chain; signing is halted unless the update was set aside",
-        "apply the update that makes it again: mastio pki updates apply 2026-04-23-org-ca-pathlen-1 shows what that does; or rotate the Org CA: docs/rotate-ca.md";
+        "the Org CA allows no CA below it, so strict clients refuse every chain; signing is halted while the update waits and touches agents",
+        "apply the update that makes it again: mastio pki updates apply 2026-04-23-org-ca-pathlen-1 shows what that does; if it was rolled back or set aside, delete its row in pending_updates and restart first; or rotate the Org CA: docs/rotate-ca.md";
     Expired: Problem, "expired",
         "a certificate of the Mastio itself is past its end",
         "a server's or signing certificate: start the server, which renews them; an intermediate: mastio pki rotate-intermediate; the Org CA: mastio pki rotate";
@@ -165,7 +165,7 @@ kinds! {
         "wipe it: mastio pki updates wipe; backups that were made meanwhile hold the key, too";
     OldArchive: Advice, "old_archive",
         "the existing system put private keys aside in legacy_pki_archive, readable",
-        "when the Mastio runs well on this database, delete them: DELETE FROM legacy_pki_archive";
+        "set MCP_PROXY_DB_ENCRYPTION_KEY and restart, if it is not set; then apply the update that deletes them, and can be taken back: mastio pki updates apply 2026-11-22-parked-keys-1";
 }
 
 impl Kind {
