@@ -90,6 +90,17 @@ pub(super) const KEYS: &[Damage] = &[
         let pem = key().to_pkcs8_pem();
         sick.snapshot(&json!({ "format": 1, "org_ca_key_pem": pem.expose_secret() }));
     }),
+    ("update_cut_short", |sick| {
+        let (before, other) = (sick.healthy.root.certificate().pem(), another_root().certificate().pem());
+        sick.snapshot(&json!({ "org_ca_cert_pem": before, "org_ca_key_pem": "", "internal_agents": {} }));
+        sick.sql(&format!("UPDATE proxy_config SET value = '{other}' WHERE \"key\" = 'org_ca_cert'"));
+    }),
+    ("snapshot_outlived", |sick| {
+        let (before, pem) = (another_root().certificate().pem(), key().to_pkcs8_pem());
+        sick.snapshot(
+            &json!({ "format": 1, "org_ca_cert_pem": before, "org_ca_key_pem": pem.expose_secret() }),
+        );
+    }),
     ("update_by_halves", |sick| {
         let before = sick.healthy.root.certificate().pem();
         sick.snapshot(&json!({ "org_ca_cert_pem": before, "org_ca_key_pem": "", "internal_agents": {} }));

@@ -165,7 +165,6 @@ impl Boot<'_> {
         let admin_hash = self.admin_secret()?;
         write(store, &mut told, admin_hash.write).await?;
         write(store, &mut told, updates::detect(self.database, self.custody, self.clock.now())?).await?;
-        updates::tell_halves(self.database, self.custody)?;
         let cookie_key = self.cookie_key();
         write(store, &mut told, self.sessions(&cookie_key)?).await?;
         write(store, &mut told, self.password()?).await?;
@@ -189,6 +188,14 @@ impl Boot<'_> {
             }
             Some(halt) => tracing::error!("cullis_proxy_sign_halt_pending_migration: {halt}"),
             None => {}
+        }
+        if let Some(migration_id) = &trust.by_halves {
+            tracing::error!(
+                migration_id,
+                "the Python implementation replaced the Org CA and left the intermediate below the old one: agents are \
+                 refused with the certificates that they hold; take it back: mastio pki updates rollback {migration_id} \
+                 (docs/updates.md)"
+            );
         }
         Ok(trust)
     }

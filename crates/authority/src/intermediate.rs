@@ -24,6 +24,7 @@ use crate::{
     fresh::Succession,
     signing_key::{GraceDays, OPERATOR},
     trust::{Halt, Trust},
+    updates::left_with_intermediate,
 };
 
 pub use error::IntermediateError;
@@ -134,6 +135,8 @@ impl Authority {
             by: by.to_owned(),
         };
         let unit = self.replaced(&draft, now)?.tell(Event::new(&event));
+        let unit =
+            left_with_intermediate(unit, self.store.database(), &trust.root, by).map_err(Outage::from)?;
         let unit = told.into_iter().fold(unit, Unit::tell);
         let (unit, kid) = self.with_signing_key(unit, &trust, draft.ca, question.grace, by, now)?;
         if let Err(error) = self.commit(unit).await {

@@ -109,6 +109,9 @@ pub struct Trust {
     pub trust_file: String,
     /// The framework updates.
     pub updates: updates::Standing,
+    /// The framework update that the Python implementation applied by halves, if it did: agents are refused with the
+    /// certificates that they hold.
+    pub by_halves: Option<String>,
     /// The SHA-256 of [`Trust::trust_file`].
     pub bundle: Thumbprint,
     /// Why nothing is signed, if so.
@@ -161,6 +164,8 @@ impl Trust {
             .map_err(|error| unusable("the CAs that were cut", error))?;
         let keys = SigningKeys::load(database, custody, now)?;
         let updates = updates::Standing::load(database, custody)?;
+        let below = server_issuer.as_ref().map(|issuer| issuer.certificate());
+        let by_halves = below.map(|below| updates::by_halves(database, &root, below)).transpose()?.flatten();
         let staged = || keys.staged.clone().map(Halt::StagedRotation);
         let halt = updates.halting.map(Halt::PendingUpdate).or_else(staged);
         let pinned = if cas.has_outgoing() { following::pinned(database)? } else { 0 };
@@ -183,6 +188,7 @@ impl Trust {
             verifiers: keys.verifiers,
             jwks: JwkSet::new(keys.published),
             updates,
+            by_halves,
             halt,
             pinned,
         }))

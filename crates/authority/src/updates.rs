@@ -14,6 +14,7 @@ mod leaves;
 mod listed;
 mod migration;
 mod org_ca_path_len;
+mod outlived;
 mod parked_keys;
 mod roll_back;
 mod snapshot;
@@ -23,7 +24,8 @@ mod under_way;
 use std::time::Duration;
 
 pub(crate) use self::{
-    adopted::{is_by_halves, tell_halves},
+    adopted::{by_halves, cut_short, is_by_halves},
+    outlived::{is_outlived, left_with_intermediate, left_with_root},
     snapshot::{Snapshot, looked_after},
     under_way::interrupted,
 };

@@ -12,7 +12,7 @@ pub use self::{
         ManagedLeaf, ReissuedLeaf, flip_leaves, forget_leaves, has_idle_leaves, managed_leaves, unflip_leaves,
     },
     parked::{ParkedKey, parked_keys},
-    snapshots::{SnapshotRow, keep_snapshot, snapshots},
+    snapshots::{SnapshotRow, keep_snapshot, snapshots, wipe_snapshot},
     under_way::{UnderWay, none_is_under_way, under_way},
 };
 use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};

@@ -93,6 +93,17 @@ pub enum BootError {
          cullis-proxy rotate-org-ca --mint, or unset MCP_PROXY_STRICT_PKI to start without signing"
     )]
     StrictPki,
+    /// The Python implementation stopped in the middle of an update.
+    #[error(
+        "the Org CA's certificate and key do not belong together: the Python implementation stopped in the middle of the \
+         update {migration}; the certificate of the key is in its snapshot. Back the database up, then put it back: \
+         UPDATE proxy_config SET value = (SELECT json_extract(snapshot_json, '$.org_ca_cert_pem') FROM \
+         migration_state_backups WHERE migration_id = '{migration}') WHERE key = 'org_ca_cert' (docs/updates.md)"
+    )]
+    CutShort {
+        /// Which.
+        migration: String,
+    },
     /// A key or certificate could not be made.
     #[error("a key or certificate could not be made: {0}")]
     Mint(String),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mastio_core::{OrgId, Thumbprint};
-use mastio_custody::CaKey;
+use mastio_custody::{CaKey, CustodyError};
 use mastio_pki::{Certificate, KeyPair, pem, spki_short_id};
 use mastio_store::{
     cas::{self, CaState},
@@ -12,7 +12,10 @@ use mastio_store::{
 };
 
 use super::{Boot, BootError, mint};
-use crate::evidence::{self, EvidenceError, Identity};
+use crate::{
+    evidence::{self, EvidenceError, Identity},
+    updates,
+};
 
 /// The root of the organisation.
 pub(super) enum Root {
@@ -72,7 +75,7 @@ fn stored_org(stored: Option<String>, pinned: Option<&OrgId>) -> Result<Option<O
 impl Boot<'_> {
     /// The organisation and its root.
     pub(super) fn root(&self) -> Result<(OrgId, Root), BootError> {
-        match self.custody.load(CaKind::Root)? {
+        match self.stored_root()? {
             Some(stored) => {
                 let org = self.org_of(&stored.certificate)?;
                 self.check_identity(&org, &stored.certificate)?;
@@ -84,6 +87,17 @@ impl Boot<'_> {
                 self.refuse_legacy(first.imported.as_ref().map(|(certificate, _)| certificate))?;
                 Ok((self.org_of_new(&first)?, Root::First(first)))
             }
+        }
+    }
+
+    fn stored_root(&self) -> Result<Option<CaKey>, BootError> {
+        let unfit = match self.custody.load(CaKind::Root) {
+            Err(unfit @ CustodyError::Unusable { .. }) => unfit,
+            other => return Ok(other?),
+        };
+        match updates::cut_short(self.database, self.custody)? {
+            Some(migration) => Err(BootError::CutShort { migration }),
+            None => Err(unfit.into()),
         }
     }
 

@@ -37,6 +37,9 @@ kinds! {
     UpdateByHalves: Problem, "update_by_halves",
         "the Python implementation replaced the Org CA by an update and left the intermediate below the old one: agents are refused with the certificates that they hold",
         "do this before anything else that is said of CAs: mastio pki updates rollback takes it back, and agents go on; then repair the root here (docs/updates.md)";
+    UpdateCutShort: Problem, "update_cut_short",
+        "the Python implementation stopped in the middle of an update of the Org CA: certificate and key do not belong together, so the server does not start",
+        "the snapshot of the update holds the certificate of the key: put it back (docs/updates.md, snapshots of the Python implementation); if that does not help, restore the newest backup";
     CaMissing: Problem, "ca_missing",
         "there is no active CA of a kind that must be there",
         "restore the newest backup; do not start the server on this database";
@@ -53,8 +56,8 @@ kinds! {
         "a CA of ours does not lead to a root of ours, or may not sign",
         "replace the intermediate: mastio pki rotate-intermediate; a root: mastio pki rotate";
     PathLengthZero: Problem, "path_length_zero",
-        "the Org CA allows no CA below it, so strict clients refuse every chain; signing is halted unless the update was set aside",
-        "apply the update that makes it again: mastio pki updates apply 2026-04-23-org-ca-pathlen-1 shows what that does; or rotate the Org CA: docs/rotate-ca.md";
+        "the Org CA allows no CA below it, so strict clients refuse every chain; signing is halted while the update waits and touches agents",
+        "apply the update that makes it again: mastio pki updates apply 2026-04-23-org-ca-pathlen-1 shows what that does; if it was rolled back or set aside, delete its row in pending_updates and restart first; or rotate the Org CA: docs/rotate-ca.md";
     StrictRules: Problem, "strict_rules",
         "clients with strict rules (Python 3.13 and later, openssl -x509_strict) refuse a CA",
         "replace the intermediate: mastio pki rotate-intermediate; a root: what path_length_zero says, where that is found too; else rotate it with overlap: docs/rotate-ca-overlap.md";
@@ -157,9 +160,12 @@ kinds! {
     SnapshotReadable: Advice, "snapshot_readable",
         "the snapshot of an update holds a private key, readable, and is wiped when its time is over",
         "when the update is to stay, wipe it: mastio pki updates wipe ID, the id that stands there; a passphrase (MCP_PROXY_DB_ENCRYPTION_KEY) and a restart seal it";
+    SnapshotOutlived: Problem, "snapshot_outlived",
+        "the snapshot of an update holds the private key of a root, and nothing leads back to that root any more",
+        "wipe it: mastio pki updates wipe; backups that were made meanwhile hold the key, too";
     OldArchive: Advice, "old_archive",
         "the existing system put private keys aside in legacy_pki_archive, readable",
-        "when the Mastio runs well on this database, delete them: DELETE FROM legacy_pki_archive";
+        "set MCP_PROXY_DB_ENCRYPTION_KEY and restart, if it is not set; then apply the update that deletes them, and can be taken back: mastio pki updates apply 2026-11-22-parked-keys-1";
 }
 
 impl Kind {

@@ -14,6 +14,7 @@ use super::{
     Kind, Notes, Patient,
     cas::{KnownCa, Registry},
 };
+use crate::updates::cut_short;
 
 /// Whether the key of the active root can be used; `None` when that could not be looked at.
 pub(super) fn examine(
@@ -51,7 +52,11 @@ fn judge_active(
         Ok(held) => held,
         Err(CustodyError::Read(error)) => return Err(error),
         Err(error) => {
-            notes.sealed_key(&error);
+            let is_unfit = kind == CaKind::Root && matches!(error, CustodyError::Unusable { .. });
+            match is_unfit.then(|| cut_short(patient.database, patient.custody)).transpose()?.flatten() {
+                Some(migration) => notes.find(Kind::UpdateCutShort, migration),
+                None => notes.sealed_key(&error),
+            }
             let unknown = matches!(error, CustodyError::NoPassphrase { .. });
             return Ok((!unknown).then_some(false));
         }

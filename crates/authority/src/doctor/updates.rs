@@ -1,9 +1,9 @@
 //! What framework updates left: keys in their snapshots, and a root that the Python implementation replaced by halves.
 
-use mastio_store::{ReadError, keys::CaKind, updates::snapshots};
+use mastio_store::{ReadError, keys::CaKind, rotations, updates::snapshots};
 
 use super::{Kind, Notes, Patient, cas::Registry};
-use crate::updates::{Snapshot, is_by_halves};
+use crate::updates::{Snapshot, is_by_halves, is_outlived};
 
 pub(super) fn examine(
     patient: &Patient<'_>,
@@ -27,6 +27,11 @@ pub(super) fn examine(
             && is_by_halves(&snapshot, root, below)
         {
             notes.find(Kind::UpdateByHalves, id);
+        } else if let Some(root) = active(CaKind::Root)
+            && rotations::open(patient.database)?.is_none()
+            && is_outlived(patient.database, &snapshot, root, patient.now)?
+        {
+            notes.find(Kind::SnapshotOutlived, format!("the snapshot of {id}"));
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ use mastio_store::{
 use super::{Affected, Candidate, NoContinuity, Plan, RotationError, Staged, preflight::Vouched, undone};
 use crate::{
     Authority, Outage, admin::Operator, evidence::Identity, fresh::Succession, signing_key::GraceDays,
+    updates,
 };
 
 /// A rotation that has happened.
@@ -125,6 +126,7 @@ impl Authority {
         let unit = Unit::of(Event::new(&rotated)).write(rotation.enter(Phase::Done, now));
         let unit = self.succeed(unit, staged, &vouched, now)?;
         let by = &operator.fingerprint;
+        let unit = updates::left_with_root(unit, self.store.database(), by).map_err(Outage::from)?;
         let unit = self.replace_signing_key(unit, &staged.intermediate, rotation.compromise, by, now)?;
         let unit = unit.write(agents::raise_epochs_but_spiffe()).touch(Touch::Trust);
         let rotated = Rotated {

@@ -8,18 +8,20 @@
 use std::collections::HashMap;
 
 use mastio_custody::{CaKey, Custody};
-use mastio_pki::{Certificate, pem};
+use mastio_pki::{Certificate, KeyPair, pem};
 use mastio_store::{
-    Statement,
+    ReadError, Statement,
     agents::pin_again,
     cas::{
         self, CaState, Superseded,
         leaves::{self, Living},
     },
+    config,
     keys::CaKind,
     sqlite::Database,
-    updates::snapshots,
+    updates::{SnapshotRow, snapshots},
 };
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::{
@@ -27,7 +29,7 @@ use super::{
     org_ca_path_len::{custody_ca, entry, held_root},
     snapshot::Snapshot,
 };
-use crate::{boot::BootError, lifecycle::pinned_leaf};
+use crate::lifecycle::pinned_leaf;
 
 /// How many agents are looked at at once.
 const PORTION: u32 = 1000;
@@ -45,30 +47,41 @@ pub(super) const WAY_BACK: &[&str] = &[
 pub(crate) fn is_by_halves(snapshot: &Snapshot, root: &Certificate, below: &Certificate) -> bool {
     !snapshot.is_ours()
         && !below.is_signed_by(root)
-        && snapshot.certificate("org_ca_cert_pem").is_ok_and(|before| below.is_signed_by(&before))
+        && snapshot.root().is_ok_and(|before| below.is_signed_by(&before))
 }
 
-/// Says so in the log of every start.
+/// The migration of which that is so, if it is of one.
 ///
 /// # Errors
-/// When the database or a key cannot be read.
-pub(crate) fn tell_halves(database: &Database, custody: &dyn Custody) -> Result<(), BootError> {
-    let (Some(root), Some(below)) = (custody.load(CaKind::Root)?, custody.load(CaKind::Intermediate)?) else {
-        return Ok(());
-    };
-    for row in snapshots(database)? {
-        let by_halves = |read: &Snapshot| is_by_halves(read, &root.certificate, &below.certificate);
-        if Snapshot::read(&row).as_ref().is_ok_and(by_halves) {
-            tracing::error!(
-                migration_id = row.migration,
-                "the Python implementation replaced the Org CA and left the intermediate below the old one: agents are \
-                 refused with the certificates that they hold; take it back: mastio pki updates rollback {} \
-                 (docs/updates.md)",
-                row.migration
-            );
-        }
+/// When the database cannot be read.
+pub(crate) fn by_halves(
+    database: &Database,
+    root: &Certificate,
+    below: &Certificate,
+) -> Result<Option<String>, ReadError> {
+    // Spares reading snapshots, which may be long, wherever all is well.
+    if below.is_signed_by(root) {
+        return Ok(None);
     }
-    Ok(())
+    let is_half =
+        |row: &SnapshotRow| Snapshot::read(row).is_ok_and(|snapshot| is_by_halves(&snapshot, root, below));
+    Ok(snapshots(database)?.into_iter().find(is_half).map(|row| row.migration))
+}
+
+/// The migration in the middle of which the Python implementation stopped, if the certificate that belongs to the stored
+/// key of the root is in its snapshot, and another one in its place: it wrote the two one after the other.
+///
+/// # Errors
+/// When the database cannot be read.
+pub(crate) fn cut_short(database: &Database, custody: &dyn Custody) -> Result<Option<String>, ReadError> {
+    let Some(stored) = config::get(database, "org_ca_key")? else { return Ok(None) };
+    let key = custody.unwrap("proxy_config.org_ca_key", &stored.into()).ok();
+    let Some(key) = key.and_then(|pem| KeyPair::from_pem(pem.expose_secret()).ok()) else { return Ok(None) };
+    let belongs = |row: &SnapshotRow| {
+        let before = Snapshot::read(row).and_then(|snapshot| snapshot.root());
+        before.is_ok_and(|before| key.matches(&before))
+    };
+    Ok(snapshots(database)?.into_iter().find(belongs).map(|row| row.migration))
 }
 
 /// The statements of the way back, if it is one still.
@@ -95,7 +108,7 @@ pub(super) fn down(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Stateme
 }
 
 /// It made the new root with the name and the end of the old one, and path length 1.
-fn took_its_place(old: &Certificate, new: &Certificate) -> bool {
+pub(super) fn took_its_place(old: &Certificate, new: &Certificate) -> bool {
     (old.path_len(), new.path_len()) == (Some(0), Some(1))
         && old.subject_raw() == new.subject_raw()
         && old.not_after() == new.not_after()

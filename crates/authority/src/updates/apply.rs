@@ -29,6 +29,7 @@ impl Authority {
         Scene {
             database: self.store.database(),
             custody: self.custody.as_ref(),
+            strict_pki: self.settings.strict_pki,
             rng: self.rng.as_ref(),
             now: self.clock.now(),
         }

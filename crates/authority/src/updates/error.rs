@@ -36,8 +36,8 @@ pub enum UpdateError {
     },
     /// There is nothing to go back to.
     #[error(
-        "no snapshot of {0}: it was not applied, was rolled back already, or its snapshot was wiped; without one only a \
-         backup brings back what was before"
+        "no snapshot of {0}: it was not applied, was rolled back already, or its snapshot was wiped, as rotations of the Org \
+         CA do; without one only a backup brings back what was before"
     )]
     NoSnapshot(&'static str),
     /// It was applied before.
@@ -79,6 +79,12 @@ pub enum UpdateError {
         "{0}, so the state of before the update cannot be restored; rotate the Org CA or restore a backup"
     )]
     MovedOn(&'static str),
+    /// The next start would be refused.
+    #[error(
+        "MCP_PROXY_STRICT_PKI=1 refuses to start with the root of before, which has path length 0; if you want that root \
+         all the same, unset it, restart, and roll back then"
+    )]
+    StrictPki,
     /// Somebody else changed what it is about at the same moment.
     #[error(
         "the Org CA, or the update itself, was changed at the same moment; nothing was done, look at both and ask again"
@@ -122,6 +128,7 @@ impl Refusal for UpdateError {
             Self::HaltMismatch(_) => "sign_halt_mismatch",
             Self::RootExpired => "org_ca_expired",
             Self::MovedOn(_) => "moved_on",
+            Self::StrictPki => "strict_pki",
             Self::Raced => "update_raced",
             Self::Snapshot(_) => "snapshot_unusable",
             Self::Failed(_) => "apply_failed",

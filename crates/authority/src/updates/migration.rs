@@ -57,6 +57,8 @@ pub struct Scene<'a> {
     pub database: &'a Database,
     /// Where keys live.
     pub custody: &'a dyn Custody,
+    /// Whether a start is refused on a root of path length 0.
+    pub strict_pki: bool,
     /// For serial numbers.
     pub rng: &'a dyn Rng,
     /// Now.

@@ -19,7 +19,9 @@ use serde_json::json;
 
 use super::{
     Criticality, Enrollment, Kind, Migration, Plan, READABLE_SNAPSHOT_LIFE, Scene, UpdateError, adopted,
-    migration::Up, snapshot::Snapshot,
+    migration::Up,
+    outlived::has_vouched,
+    snapshot::{ROOT, ROOT_KEY, Snapshot},
 };
 use crate::Outage;
 
@@ -124,8 +126,8 @@ impl Migration for OrgCaPathLen {
         let old = root(scene)?;
         let below = custody_ca(scene, CaKind::Intermediate)?;
         let snapshot = Snapshot::new(scene)
-            .note("org_ca_cert_pem", old.certificate.pem())
-            .key("org_ca_key_pem", scene, &old.key.to_pkcs8_pem())?
+            .note(ROOT, old.certificate.pem())
+            .key(ROOT_KEY, scene, &old.key.to_pkcs8_pem())?
             .note("mastio_ca_cert_pem", below.certificate.pem());
         match strategy {
             Some(REISSUE) => reissue(scene, &old, snapshot),
@@ -139,7 +141,7 @@ impl Migration for OrgCaPathLen {
         }
         let old = held_root(scene, snapshot)?;
         let new = custody_ca(scene, CaKind::Root)?.certificate;
-        if !has_vouched(scene, &old.certificate, &new)? {
+        if !has_vouched(scene.database, &old.certificate, &new)? {
             return Err(UpdateError::MovedOn("the Org CA was rotated since"));
         }
         let mut statements = step_back(scene, CaKind::Root, &new, &old)?;
@@ -195,14 +197,6 @@ fn reissue(scene: &Scene<'_>, old: &CaKey, snapshot: Snapshot) -> Result<Up, Upd
 fn vouch(scene: &Scene<'_>, old: &CaKey, new: &Certificate) -> Result<String, UpdateError> {
     let old = Issuer::new(old.certificate.clone(), &old.key).map_err(UpdateError::failed)?;
     lineage::vouch(&old, new, scene.now).map_err(UpdateError::failed)
-}
-
-/// Whether `new` is the one that took the place of `old`.
-fn has_vouched(scene: &Scene<'_>, old: &Certificate, new: &Certificate) -> Result<bool, UpdateError> {
-    let registry = cas::all(scene.database)?;
-    let word =
-        registry.iter().find(|row| row.thumbprint == old.thumbprint()).and_then(|row| row.lineage.as_deref());
-    Ok(word.is_some_and(|word| lineage::verify(word, old, new).is_ok()))
 }
 
 /// `next` takes the place of `old`, which stays superseded: what it certified goes on. Its key stays in the snapshot
@@ -261,8 +255,11 @@ fn root(scene: &Scene<'_>) -> Result<CaKey, UpdateError> {
 
 /// The root of before the update, which must be good for anything still.
 pub(super) fn held_root(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<CaKey, UpdateError> {
-    let certificate = snapshot.certificate("org_ca_cert_pem")?;
-    let key = snapshot.key_pair("org_ca_key_pem", scene)?;
+    let certificate = snapshot.root()?;
+    if scene.strict_pki && certificate.path_len() == Some(0) {
+        return Err(UpdateError::StrictPki);
+    }
+    let key = snapshot.key_pair(ROOT_KEY, scene)?;
     if !key.matches(&certificate) {
         let other =
             "its org_ca_key_pem belongs to another certificate; restore a backup of before the update";

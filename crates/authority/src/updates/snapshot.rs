@@ -16,6 +16,9 @@ use crate::boot::BootError;
 
 /// Says that it is ours: the existing system's snapshots have no such member.
 const FORMAT: &str = "format";
+/// The root of before, and its key. The existing system calls them the same.
+pub(super) const ROOT: &str = "org_ca_cert_pem";
+pub(super) const ROOT_KEY: &str = "org_ca_key_pem";
 const WIPED_AFTER: &str = "wiped_after";
 /// What every private key in PEM has in its first line, whatever its kind.
 const KEY_MARK: &str = "PRIVATE KEY-----";
@@ -100,6 +103,16 @@ impl Snapshot {
         certificate.map_err(|error| UpdateError::Snapshot(format!("its {name} cannot be read: {error}")))
     }
 
+    /// The root of before, which must be there.
+    pub(crate) fn root(&self) -> Result<Certificate, UpdateError> {
+        self.certificate(ROOT)
+    }
+
+    /// Whether it holds that root's key, readable or sealed.
+    pub(super) fn holds_root_key(&self) -> bool {
+        self.get(ROOT_KEY).as_str().is_some_and(|key| !key.is_empty())
+    }
+
     /// A list that must be there.
     pub(super) fn list(&self, name: &str) -> Result<&[Value], UpdateError> {
         self.get(name).as_array().map(Vec::as_slice).ok_or_else(|| missing(name))
@@ -124,6 +137,14 @@ impl Snapshot {
     #[must_use]
     pub fn wiped_after(&self) -> Option<Stamp> {
         self.get(WIPED_AFTER).as_str().and_then(|text| Stamp::parse(text).ok())
+    }
+
+    /// Why it has to go, if it does: its root has ended, or its readable keys have lain long enough.
+    pub(super) fn is_over(&self, now: Stamp) -> Option<&'static str> {
+        if self.root().is_ok_and(|root| root.not_after() <= now) {
+            return Some("root_ended");
+        }
+        self.wiped_after().filter(|after| *after <= now).map(|_| "readable_keys")
     }
 
     /// The same with every readable key sealed, which needs no end.

@@ -3,6 +3,7 @@
 mod adopted;
 mod beside_rotations;
 mod failing;
+mod outlived;
 mod snapshots;
 mod strategies;
 

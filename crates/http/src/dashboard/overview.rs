@@ -80,8 +80,13 @@ pub(super) async fn show(
 fn explained(code: &'static str) -> Warning {
     let text = match code {
         "org_ca_legacy_pathlen_zero" => {
-            "The Org CA was made with path length zero, so nothing below its intermediate verifies. Nothing is issued \
-             until it is repaired on the page Updates, or rotated on the page PKI."
+            "The Org CA was made with path length zero, so strict clients accept nothing below its \
+             intermediate. Repair it on the page Updates, or rotate it on the page PKI; nothing is issued meanwhile, unless \
+             the update was set aside or no agent's certificates are made here."
+        }
+        "update_by_halves" => {
+            "The Python implementation replaced the Org CA and left the intermediate below the old one: agents are refused \
+             with the certificates that they hold. Roll the update back on the page Updates, then repair the root here."
         }
         _ => "See the log.",
     };

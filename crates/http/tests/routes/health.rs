@@ -8,11 +8,15 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// A Mastio whose root permits no CA below it: signing is halted.
-pub(crate) async fn halted() -> World {
+/// Of a root of path length 0.
+fn legacy(name: &str) -> String {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/pki-vectors.json");
     let vectors: Value = serde_json::from_slice(&fs::read(vectors).unwrap()).unwrap();
-    let legacy = |name: &str| vectors["legacy_pathlen_zero"][name].as_str().unwrap().to_owned();
+    vectors["legacy_pathlen_zero"][name].as_str().unwrap().to_owned()
+}
+
+/// A Mastio whose root permits no CA below it: signing is halted.
+pub(crate) async fn halted() -> World {
     let dir = tempfile::tempdir().unwrap();
     let tls = dir.path().join("nginx-certs");
     fs::create_dir_all(&tls).unwrap();
@@ -23,14 +27,23 @@ pub(crate) async fn halted() -> World {
 }
 
 #[tokio::test]
-async fn a_broken_chain_of_an_adopted_database_is_a_warning() {
+async fn what_is_wrong_with_an_adopted_database_is_a_warning() {
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/adopted-plain.db");
+    let by_halves = format!(
+        "UPDATE migration_state_backups SET snapshot_json = json_object('org_ca_cert_pem', \
+         (SELECT value FROM proxy_config WHERE key = 'org_ca_cert')); \
+         UPDATE proxy_config SET value = '{}' WHERE key = 'org_ca_cert'; \
+         UPDATE proxy_config SET value = '{}' WHERE key = 'org_ca_key'",
+        legacy("root"),
+        legacy("root_key")
+    );
     for (tamper, warnings) in [
         ("", Value::Null),
         (
             "DROP TRIGGER local_audit_no_update; UPDATE local_audit SET agent_id = 'mallory'",
             json!(["audit_chain_broken"]),
         ),
+        (&by_halves, json!(["org_ca_legacy_pathlen_zero", "update_by_halves"])),
     ] {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("data")).unwrap();

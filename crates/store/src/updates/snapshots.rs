@@ -78,6 +78,13 @@ pub fn keep_snapshot(migration: &str, json: &str, at: Stamp) -> [Statement; 2] {
     ]
 }
 
+/// Deletes the snapshot of `migration`, if there is one, whatever it holds by now.
+#[must_use]
+pub fn wipe_snapshot(migration: &str) -> [Statement; 2] {
+    let delete = "DELETE FROM migration_state_backups WHERE migration_id = ?1";
+    [Statement::any(blank!("1"), vec![migration.into()]), Statement::any(delete, vec![migration.into()])]
+}
+
 impl SnapshotRow {
     /// Deletes it; rejected when it is another one by now.
     #[must_use]

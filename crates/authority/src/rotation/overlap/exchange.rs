@@ -13,7 +13,7 @@ use mastio_store::{
 use secrecy::ExposeSecret;
 
 use super::{By, OverlapError};
-use crate::{Authority, Outage, trust::Ca};
+use crate::{Authority, Outage, trust::Ca, updates};
 
 /// A root and the intermediate under it that certifies.
 struct Pair {
@@ -86,6 +86,7 @@ impl Authority {
             by: by.name(),
         };
         let unit = unit.write_all(cuts).write(following::end_tokens_of_unmoved(rotation, &trust.org));
+        let unit = updates::left_with_root(unit, self.store.database(), &by.name()).map_err(Outage::from)?;
         Ok(unit.tell(Event::new(&rotated)))
     }
 

@@ -62,6 +62,12 @@ impl Left {
         left
     }
 
+    fn keep_again(&self, snapshot: &Value) {
+        self.world.sql(&format!(
+            "INSERT INTO migration_state_backups VALUES ('{PATH_LEN}', '2026-04-23T19:08:12+00:00', '{snapshot}')"
+        ));
+    }
+
     fn keep(&self, snapshot: &Value) {
         self.world.sql(&format!("UPDATE migration_state_backups SET snapshot_json = '{snapshot}'"));
     }
@@ -159,6 +165,49 @@ async fn there_is_no_way_back_when_it_leads_elsewhere() {
     left.keep(&whole);
     authority.plan_roll_back(PATH_LEN).unwrap();
     cut(&authority).await.unwrap();
+    assert_eq!(refused("no snapshot"), "no_snapshot");
+    left.keep_again(&whole);
     assert_eq!(refused("Org CA is not the one"), "moved_on");
     assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (409, "moved_on"));
+}
+
+#[tokio::test]
+async fn what_was_left_by_halves_is_said_until_it_is_taken_back() {
+    let left = Left::new();
+    // It died before it wrote that the update was applied: the row settles here.
+    left.world.sql("UPDATE pending_updates SET status = 'pending', applied_at = NULL");
+    let authority = left.world.boot(&[]).await.unwrap();
+    assert_eq!(authority.trust().by_halves.as_deref(), Some(PATH_LEN));
+    left.world.clock.advance(Duration::from_secs(20 * 86_400));
+    authority.tidy_updates().await.unwrap();
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    assert_eq!(authority.trust().by_halves, None);
+    for agent in &left.agents {
+        mint_mtls(&authority, &agent.peer()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_cut_short_is_said_with_the_way_out() {
+    for settings in [&[][..], &[PASSPHRASE]] {
+        let left = Left::new();
+        let put = |key: &str, value: &str| {
+            left.world.sql(&format!("UPDATE proxy_config SET value = '{value}' WHERE key = '{key}'"));
+        };
+        put("org_ca_key", &vector("root_key"));
+        left.world.sql("UPDATE pending_updates SET status = 'pending', applied_at = NULL");
+        for (agent, pem) in left.agents.iter().map(|agent| (&agent.id, agent.chain[0].pem())) {
+            left.world
+                .sql(&format!("UPDATE internal_agents SET cert_pem = '{pem}' WHERE agent_id = '{agent}'"));
+        }
+        let refused = left.world.boot(settings).await.unwrap_err().to_string();
+        let (_, way_out) = refused.split_once("put it back: ").expect(&refused);
+        left.world.sql(way_out.trim_end_matches("(docs/updates.md)"));
+        let authority = left.world.boot(settings).await.unwrap();
+        assert_eq!(authority.trust().root, left.before);
+        authority.apply_update(PATH_LEN, None, &operator()).await.unwrap();
+        for agent in &left.agents {
+            mint_mtls(&authority, &agent.peer()).await.unwrap();
+        }
+    }
 }

@@ -184,3 +184,37 @@ async fn a_failed_update_is_set_aside_by_rolling_it_back() {
     assert_eq!((halt(&authority), &authority.trust().root), (None, &root));
     assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (404, "no_snapshot"));
 }
+
+#[test]
+fn every_reason_for_a_refusal_is_in_the_docs() {
+    use mastio_authority::updates::UpdateError as Why;
+    let (id, text) = (PATH_LEN, String::new);
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
+    let page = fs::read_to_string(page).unwrap();
+    for why in [
+        Why::Unconfirmed(id),
+        Why::Unknown(text()),
+        Why::Strategy { asked: text(), has: text() },
+        Why::NoSnapshot(id),
+        Why::AlreadyApplied,
+        Why::RolledBack(id),
+        Why::NotPending(id),
+        Why::NotApplied { id, status: mastio_store::updates::Status::Pending },
+        Why::Busy,
+        Why::Rotation(text()),
+        Why::HaltMismatch(id),
+        Why::RootExpired,
+        Why::MovedOn(id),
+        Why::StrictPki,
+        Why::Raced,
+        Why::Snapshot(text()),
+        Why::Failed(text()),
+    ] {
+        let row = format!(
+            "| `{}` | {}: ",
+            mastio_authority::Refusal::reason(&why),
+            mastio_authority::Refusal::status(&why)
+        );
+        assert!(page.contains(&row), "docs/troubleshooting.md lacks: {row}");
+    }
+}

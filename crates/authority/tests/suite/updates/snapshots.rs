@@ -55,7 +55,7 @@ async fn keys_that_were_parked_readable_go_and_come_back() {
 }
 
 /// Whether any file of the database has the secret part of a PEM.
-fn lies_anywhere(world: &World, pem: &str) -> bool {
+pub(super) fn lies_anywhere(world: &World, pem: &str) -> bool {
     let middle = pem.lines().nth(2).unwrap();
     let data = std::fs::read_dir(world.dir.path().join("data")).unwrap();
     data.map(|file| std::fs::read(file.unwrap().path()).unwrap_or_default())

@@ -250,3 +250,20 @@ async fn what_is_not_needed_any_more_is_settled_unchanged() {
     let refused = authority.roll_back_update(PATH_LEN, &operator()).await;
     assert_eq!(reason(refused), (409, "snapshot_unusable"));
 }
+
+#[tokio::test]
+async fn strict_pki_refuses_the_way_back_to_a_root_that_it_would_not_start_with() {
+    let strict = [("MCP_PROXY_STRICT_PKI", "1")];
+    for strategy in ["rekey", "reissue"] {
+        let world = legacy();
+        let (authority, _) = halted(&world, &[], &[]).await;
+        authority.apply_update(PATH_LEN, Some(strategy), &operator()).await.unwrap();
+        leave(authority);
+        let authority = world.boot(&strict).await.unwrap();
+        assert_eq!(reason(authority.plan_roll_back(PATH_LEN)), (409, "strict_pki"));
+        assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (409, "strict_pki"));
+        leave(authority);
+        let authority = world.boot(&strict).await.unwrap();
+        assert_eq!(authority.trust().root.path_len(), Some(1));
+    }
+}
