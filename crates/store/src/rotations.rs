@@ -230,6 +230,15 @@ pub fn none_is_open() -> Statement {
     Statement::none("UPDATE pki_rotations SET changed_at = changed_at WHERE ended_at IS NULL", vec![])
 }
 
+/// A guard: rejects its unit while the CAs of a rotation are stored and nothing else of it happened.
+#[must_use]
+pub fn none_is_staged() -> Statement {
+    Statement::none(
+        "UPDATE pki_rotations SET changed_at = changed_at WHERE phase = 'staged' AND ended_at IS NULL",
+        vec![],
+    )
+}
+
 fn select(condition: &str) -> String {
     format!(
         "SELECT id, mode, transition, phase, paused, compromise, old_root, new_root, started_by, started_at, changed_at, \
