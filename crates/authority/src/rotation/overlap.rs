@@ -220,11 +220,11 @@ impl Authority {
         let unit = match rotation.phase {
             Phase::Staged => unit.write(cas::retire_staged(now)),
             // An operator may have brought certificates of the new root already.
-            Phase::Distribute if self.progress(rotation).await?.byoca_moved == 0 => {
-                unit.write(cas::retire_staged(now))
-            }
+            Phase::Distribute => unit
+                .write(following::unless_moved(cas::retire_staged(now), rotation))
+                .write(cas::supersede_staged(now)),
             // A certificate may be on its way to an agent at this moment: retiring what signed it would lock that out.
-            Phase::Distribute | Phase::Reissue => unit.write(cas::supersede_staged(now)),
+            Phase::Reissue => unit.write(cas::supersede_staged(now)),
             Phase::Activated => self.exchange_back(unit, rotation, &operator.fingerprint)?,
             Phase::Done | Phase::Aborted => return Err(OverlapError::Over(rotation.phase)),
         };

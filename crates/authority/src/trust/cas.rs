@@ -178,6 +178,13 @@ impl Cas {
         self.incoming.contains(ca)
     }
 
+    /// The root above this CA of ours, which is itself if it is one.
+    pub(crate) fn root_above(&self, ca: &Thumbprint) -> Option<Thumbprint> {
+        let below = &self.all.iter().find(|known| known.certificate.thumbprint() == *ca)?.certificate;
+        let mut roots = self.all.iter().filter(|ca| ca.kind == CaKind::Root).map(|ca| &ca.certificate);
+        roots.find(|root| *root == below || below.is_signed_by(root)).map(Certificate::thumbprint)
+    }
+
     /// Whether there is such an intermediate at all.
     pub(crate) fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()

@@ -466,24 +466,3 @@ async fn a_root_that_ends_before_the_old_one_may_go_is_not_begun_with() {
     assert!(matches!(refused, Err(OverlapError::EndsTooSoon(_))), "{refused:?}");
     assert_eq!(world.count("SELECT count(*) FROM pki_rotations"), 0);
 }
-
-#[tokio::test]
-async fn an_abort_while_agents_fetch_leaves_in_whose_new_certificate_was_brought() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let root = Ca::upstream(world.clock.now());
-    let source = crate::rotation::upload(root.certificate.pem(), &root.key);
-    let rotation = authority.begin_overlap(source, 0, &operator()).await.unwrap();
-    let id = format!("{}::brought", authority.trust().org);
-    let brought = root.agent(&id, &[], world.clock.now()).1;
-    authority.enroll_byoca(&candidate("brought"), &brought.brought(), &operator()).await.unwrap();
-    authority.certificate(&brought.peer()).await.unwrap();
-    authority.tend_rotation().await;
-    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
-    authority.certificate(&brought.peer()).await.unwrap();
-    world.sql("UPDATE pki_cas SET state = 'retired' WHERE kind = 'intermediate_ca' AND state = 'superseded'");
-    world.clock.advance(DAY / 12);
-    authority.tend_rotation().await;
-    authority.reload().unwrap();
-    authority.certificate(&brought.peer()).await.unwrap();
-}

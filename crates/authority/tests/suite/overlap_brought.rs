@@ -1,0 +1,98 @@
+//! Agents with certificates of the organisation's own CA in a rotation with overlap: what they are pinned to now counts.
+
+use std::sync::Arc;
+
+use mastio_authority::{Authority, rotation::overlap::Half};
+use mastio_core::Clock;
+use mastio_store::rotations::{Phase, Rotation};
+
+use crate::{
+    forge::Ca,
+    overlap::{DAY, LOOK, Scene, progress},
+    rotation::{gets_in, upload},
+    world::*,
+};
+
+/// A rotation to a root of which the organisation has the key, in `phase`.
+async fn begun(phase: Phase) -> (Scene, Arc<Authority>, Ca, Rotation) {
+    let (mut scene, authority) = Scene::new().await;
+    let root = Ca::upstream(scene.world.clock.now());
+    let source = upload(root.certificate.pem(), &root.key);
+    let rotation = authority.begin_overlap(source, 0, &operator()).await.unwrap();
+    scene.until(&authority, &rotation.id, phase).await;
+    (scene, authority, root, rotation)
+}
+
+/// An agent comes in with a certificate by `ca`, or gets another one.
+async fn enrolled(authority: &Authority, world: &World, ca: &Ca, name: &str) -> Holder {
+    let holder = ca.agent(&format!("{}::{name}", authority.trust().org), &[], world.clock.now()).1;
+    authority.enroll_byoca(&candidate(name), &holder.update(), &operator()).await.unwrap();
+    holder
+}
+
+#[tokio::test]
+async fn an_abort_leaves_in_whose_certificate_of_the_new_root_was_brought() {
+    for (phase, calls, when_over) in [
+        (Phase::Distribute, true, false),
+        (Phase::Distribute, false, false),
+        (Phase::Reissue, false, false),
+        (Phase::Reissue, false, true),
+    ] {
+        let (scene, authority, root, rotation) = begun(phase).await;
+        let abort = async || authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+        if when_over {
+            abort().await;
+        }
+        let brought = enrolled(&authority, &scene.world, &root, "brought").await;
+        if calls {
+            assert_eq!(gets_in(&authority, &brought).await, Ok(()));
+        }
+        if !when_over {
+            abort().await;
+        }
+        assert_eq!(gets_in(&authority, &brought).await, Ok(()), "{phase:?}");
+        // The intermediate goes once nothing that it certified is left; the root stays for this one.
+        let gone = "state = 'retired' WHERE kind = 'intermediate_ca' AND state = 'superseded'";
+        scene.world.sql(&format!("UPDATE pki_cas SET {gone}"));
+        scene.world.clock.advance(DAY / 12);
+        authority.reload().unwrap();
+        authority.tend_rotation().await;
+        authority.reload().unwrap();
+        assert_eq!(gets_in(&authority, &brought).await, Ok(()), "{phase:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_abort_before_anybody_has_a_certificate_of_the_new_root_retires_it() {
+    let (scene, authority, root, rotation) = begun(Phase::Distribute).await;
+    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+    assert_eq!(scene.world.count("SELECT count(*) FROM pki_cas WHERE state = 'retired'"), 2);
+    // It may be brought again.
+    let source = upload(root.certificate.pem(), &root.key);
+    authority.begin_overlap(source, 0, &operator()).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_has_a_certificate_of_the_old_root_again_has_not_moved() {
+    let (scene, authority, root, rotation) = begun(Phase::Reissue).await;
+    let own = Ca::below_root(&scene.world, &authority).await;
+    let left = async || {
+        let left = authority.waiters(&rotation, Half::Operators, None, 10).await.unwrap().agents;
+        left.into_iter().map(|waiting| waiting.agent.name().to_owned()).collect::<Vec<_>>()
+    };
+    let moved = async || {
+        scene.world.clock.advance(LOOK);
+        authority.tend_rotation().await;
+        progress(&authority, &rotation).await.byoca_moved
+    };
+    for _ in 0..2 {
+        let new = enrolled(&authority, &scene.world, &root, "carol").await;
+        assert_eq!(gets_in(&authority, &new).await, Ok(()));
+        assert_eq!((moved().await, left().await.len()), (1, 0));
+        // Nothing that was noted of the certificate of before counts for this one.
+        gets_in(&authority, &new).await.unwrap();
+        let old = enrolled(&authority, &scene.world, &own, "carol").await;
+        assert_eq!(gets_in(&authority, &old).await, Ok(()));
+        assert_eq!((moved().await, left().await), (0, vec!["carol".to_owned()]));
+    }
+}
