@@ -237,6 +237,8 @@ impl Authority {
     /// Takes the step out of the phase that `rotation` is in.
     async fn step(self: &Arc<Self>, rotation: &Rotation, by: By<'_>) -> Result<(), OverlapError> {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
+        // Who moved a moment ago has moved.
+        self.keep_moves().await?;
         let (trust, now) = (self.trust(), self.clock.now());
         let (next, left) = next(rotation, &trust).ok_or(OverlapError::Over(rotation.phase))?;
         self.may_go_on(rotation, next)?;

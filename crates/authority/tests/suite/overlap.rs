@@ -248,6 +248,33 @@ async fn a_rotation_is_paused_resumed_and_forced() {
 }
 
 #[tokio::test]
+async fn who_moved_a_moment_before_an_operators_step_has_moved() {
+    let (mut scene, authority) = Scene::new().await;
+    let rotation = scene.begin(&authority).await.unwrap();
+    scene.until(&authority, &rotation.id, Phase::Reissue).await;
+    scene.world.clock.advance(LOOK);
+    scene.agents[0].call(&authority, &scene.world).await;
+    let waits = authority.advance_rotation(&rotation.id, None, false, &operator()).await;
+    assert!(matches!(waits, Err(OverlapError::Waiting { left: 1, .. })), "{waits:?}");
+    scene.agents[1].call(&authority, &scene.world).await;
+    authority.advance_rotation(&rotation.id, None, false, &operator()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forced_end_leaves_the_tokens_of_who_moved_a_moment_ago() {
+    let (mut scene, authority) = Scene::new().await;
+    let rotation = scene.begin(&authority).await.unwrap();
+    scene.until(&authority, &rotation.id, Phase::Reissue).await;
+    let (id, by) = (rotation.id.as_str(), operator());
+    authority.advance_rotation(id, Some(Phase::Reissue), true, &by).await.unwrap();
+    scene.world.clock.advance(LOOK);
+    scene.agents[0].call(&authority, &scene.world).await;
+    let (token, key) = bound(&authority, &scene.world, &scene.agents[0].holder).await;
+    authority.advance_rotation(id, Some(Phase::Activated), true, &by).await.unwrap();
+    call(&authority, &scene.world, &token, &key).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_aborted_rotation_leaves_what_was_before_whatever_its_phase() {
     for phase in [Phase::Distribute, Phase::Reissue, Phase::Activated] {
         let (mut scene, authority) = Scene::new().await;
