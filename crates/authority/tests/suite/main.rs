@@ -19,7 +19,7 @@ mod kept_keys;
 mod lifecycle;
 mod once;
 mod overlap;
-mod overlap_brought;
+mod overlap_uploads;
 mod renewal;
 mod revocation_lists;
 mod rotation;

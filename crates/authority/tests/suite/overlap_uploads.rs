@@ -1,4 +1,5 @@
-//! Agents with certificates of the organisation's own CA in a rotation with overlap: what they are pinned to now counts.
+//! Rotations with overlap to a root that was uploaded, and agents with certificates of the organisation's own CA: what they are
+//! pinned to now counts.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use mastio_store::rotations::{Phase, Rotation};
 use crate::{
     forge::Ca,
     overlap::{DAY, LOOK, Scene, progress},
-    rotation::{gets_in, upload},
+    rotation::{cut, gets_in, upload},
     world::*,
 };
 
@@ -28,6 +29,30 @@ async fn enrolled(authority: &Authority, world: &World, ca: &Ca, name: &str) -> 
     let holder = ca.agent(&format!("{}::{name}", authority.trust().org), &[], world.clock.now()).1;
     authority.enroll_byoca(&candidate(name), &holder.update(), &operator()).await.unwrap();
     holder
+}
+
+#[tokio::test]
+async fn a_link_that_does_not_lead_to_the_root_of_now_is_neither_sent_nor_told() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    cut(&authority).await.unwrap();
+    assert_eq!(
+        authority.trust().above_server().len(),
+        2,
+        "the intermediate, and the link from the first root"
+    );
+    // Of another name, so that the second root cannot vouch for it.
+    let root = Ca::upstream(world.clock.now());
+    let source = upload(root.certificate.pem(), &root.key);
+    let rotation = authority.begin_overlap(source, 0, &operator()).await.unwrap();
+    let mut scene = Scene { world, agents: vec![] };
+    scene.until(&authority, &rotation.id, Phase::Done).await;
+    assert_eq!(authority.trust().above_server().len(), 1);
+    let told = told(&authority, "org_ca.rotated").await;
+    assert!(
+        told[0].contains(r#""tls_continuity":true"#) && told[1].contains(r#""tls_continuity":false"#),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
