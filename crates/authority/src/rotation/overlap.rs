@@ -255,6 +255,10 @@ impl Authority {
         }
         let unit = Unit::default().write(enter);
         let unit = match next {
+            Phase::Reissue => {
+                self.holds_new_keys(rotation)?;
+                unit
+            }
             Phase::Activated => self.exchange(unit, rotation, &by.name())?,
             Phase::Done => self.retire_old(unit, rotation, by).await?,
             _ => unit,

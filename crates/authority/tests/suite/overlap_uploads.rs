@@ -56,6 +56,41 @@ async fn a_link_that_does_not_lead_to_the_root_of_now_is_neither_sent_nor_told()
 }
 
 #[tokio::test]
+async fn a_key_of_the_new_root_that_is_gone_is_told_before_anything_needs_it() {
+    for (phase, kind) in [(Phase::Distribute, "intermediate_ca"), (Phase::Reissue, "org_ca")] {
+        let (mut scene, authority, _, rotation) = begun(phase).await;
+        let of = format!("FROM pki_cas WHERE state = 'staged' AND kind = '{kind}'");
+        let key = scene.world.text(&format!("SELECT private_key {of}"));
+        let put = |key: &str| {
+            let of = of.trim_start_matches("FROM pki_cas");
+            scene.world.sql(&format!("UPDATE pki_cas SET private_key = {key} {of}"));
+            authority.reload().unwrap();
+        };
+        put("NULL");
+        let forced = authority.advance_rotation(&rotation.id, Some(phase), true, &operator()).await;
+        assert_eq!(reason(forced), (409, "key_gone"), "{phase:?}");
+        let now = async || authority.rotation(&rotation.id).await.unwrap().rotation;
+        put(&format!("'{key}'"));
+        assert_eq!((now().await.phase, now().await.error), (phase, None));
+        put("NULL");
+        for _ in 0..3 {
+            scene.round(&authority).await;
+        }
+        let stuck = now().await;
+        assert_eq!(stuck.phase, phase);
+        assert!(stuck.error.as_ref().unwrap().contains("abort"), "{stuck:?}");
+        scene.world.sql(&format!(
+            "UPDATE pki_cas SET private_key = '{key}' WHERE state = 'staged' AND kind = '{kind}'"
+        ));
+        authority.reload().unwrap();
+        for _ in 0..2 {
+            scene.round(&authority).await;
+        }
+        assert!(now().await.phase > phase && now().await.error.is_none(), "{:?}", now().await);
+    }
+}
+
+#[tokio::test]
 async fn an_abort_leaves_in_whose_certificate_of_the_new_root_was_brought() {
     for (phase, calls, when_over) in [
         (Phase::Distribute, true, false),

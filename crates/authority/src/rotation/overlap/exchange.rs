@@ -38,6 +38,11 @@ impl Authority {
         self.exchanged(unit, &from, &to, &leaving, by)
     }
 
+    /// The new CAs certify from now on: their keys must be here.
+    pub(super) fn holds_new_keys(&self, rotation: &Rotation) -> Result<(), OverlapError> {
+        self.stored_pair("new", rotation, CaState::Staged).map(drop)
+    }
+
     /// The old CAs become the active ones again. What the new ones certified is believed until it has been replaced, and
     /// who knows the new root alone gets to the old one by a link. In the lineage this root was never one.
     pub(super) fn exchange_back(

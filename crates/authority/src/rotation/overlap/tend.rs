@@ -31,7 +31,7 @@ impl Authority {
         let (trust, elapsed) = (self.trust(), self.clock.elapsed());
         let kept = match trust.followed() {
             Some(rotation) if !rotation.paused && self.rounds.rotation.is_due(elapsed, LOOK_EVERY) => {
-                self.step_if_followed(rotation).await
+                self.go_on(rotation).await
             }
             None if self.rounds.given_up.is_due(elapsed, TELL_EVERY) => self.retire_given_up(&trust).await,
             _ => Ok(()),
@@ -41,6 +41,20 @@ impl Authority {
         {
             tracing::error!(%error, "pki.rotate: the rotation with overlap does not go on; it is tried again");
         }
+    }
+
+    /// Takes the step if it is time; who looks at the rotation sees why it fails.
+    async fn go_on(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
+        let stepped = self.step_if_followed(rotation).await;
+        let error = stepped.as_ref().err().map(ToString::to_string);
+        if error != rotation.error {
+            let unit = Unit::default().write(rotation.set_error(error.as_deref())).touch(Touch::Trust);
+            // A database that does not take this either is in the log.
+            if self.commit(unit).await.is_ok() {
+                self.reload_now().await;
+            }
+        }
+        stepped
     }
 
     async fn step_if_followed(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
