@@ -123,6 +123,21 @@ async fn an_abort_leaves_in_whose_certificate_of_the_new_root_was_brought() {
 }
 
 #[tokio::test]
+async fn a_root_that_was_given_up_and_is_retired_is_told_and_at_the_beginning_nobody_has_followed() {
+    let (scene, authority, _, rotation) = begun(Phase::Reissue).await;
+    let steps = told(&authority, "org_ca.rotation_phase").await;
+    assert!(steps[0].contains(r#""agents_left":2"#), "{steps:?}");
+    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+    let gone = "state = 'retired' WHERE kind = 'intermediate_ca' AND state = 'superseded'";
+    scene.world.sql(&format!("UPDATE pki_cas SET {gone}"));
+    scene.world.clock.advance(DAY / 12);
+    authority.reload().unwrap();
+    authority.tend_rotation().await;
+    let retired = told(&authority, "pki.ca_retired").await;
+    assert!(retired.len() == 1 && retired[0].contains("given_up"), "{retired:?}");
+}
+
+#[tokio::test]
 async fn an_abort_before_anybody_has_a_certificate_of_the_new_root_retires_it() {
     let (scene, authority, root, rotation) = begun(Phase::Distribute).await;
     authority.abort_rotation(&rotation.id, &operator()).await.unwrap();

@@ -84,7 +84,12 @@ impl Progress {
     /// How many of our agents hold up the step out of `phase`.
     #[must_use]
     pub fn left(&self, phase: Phase) -> u64 {
-        let followed = if phase < Phase::Reissue { self.fetched } else { self.moved };
+        let followed = match phase {
+            // Nobody can have the trust file that there is not yet.
+            Phase::Staged => 0,
+            Phase::Distribute => self.fetched,
+            _ => self.moved,
+        };
         self.agents.saturating_sub(followed)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mastio_core::Thumbprint;
+use mastio_core::{Event, event::catalogue};
 use mastio_pki::Certificate;
 use mastio_store::{
     Touch, Unit,
@@ -95,13 +95,20 @@ impl Authority {
         if ended.is_empty() {
             return Ok(());
         }
-        let now = self.clock.now();
-        let retired = ended.into_iter().map(|root| cas::retire(root, now)).collect::<Vec<_>>();
-        self.commit(Unit::default().write_all(retired).touch(Touch::Trust)).await.map_err(Outage::from)?;
+        let unit = ended.iter().fold(Unit::default().touch(Touch::Trust), |unit, root| {
+            let retired = catalogue::CaRetired {
+                kind: CaKind::Root.as_str(),
+                fingerprint_sha256: root.thumbprint(),
+                subject: root.subject().to_owned(),
+                reason: "given_up",
+            };
+            unit.write(cas::retire(root.thumbprint(), self.clock.now())).tell(Event::new(&retired))
+        });
+        self.commit(unit).await.map_err(Outage::from)?;
         Ok(())
     }
 
-    fn ended_roots(&self, trust: &Trust) -> Result<Vec<Thumbprint>, OverlapError> {
+    fn ended_roots<'a>(&self, trust: &'a Trust) -> Result<Vec<&'a Certificate>, OverlapError> {
         let is = |ca: &&Ca| (ca.kind, ca.state, ca.cut) == (CaKind::Root, CaState::Superseded, false);
         let superseded: Vec<_> = trust.cas.iter().filter(is).map(|ca| &ca.certificate).collect();
         if superseded.is_empty() {
@@ -115,6 +122,6 @@ impl Authority {
         let ended = |root: &&Certificate| {
             aborted.contains(&root.thumbprint()) && !trust.cas.iter().any(|ca| holds(root, ca))
         };
-        Ok(superseded.into_iter().filter(ended).map(Certificate::thumbprint).collect())
+        Ok(superseded.into_iter().filter(ended).collect())
     }
 }
