@@ -107,7 +107,7 @@ impl Authority {
                 let id = identity(&chain.leaf, trust.org.as_str())?;
                 let agent = self.active(&id).await?;
                 self.check_pin(&agent, &chain.leaf)?;
-                self.moves.note(&trust, &id, || Some(path.anchor.thumbprint()));
+                self.moves.note(&trust, &id, &chain.leaf, || Some(path.anchor.thumbprint()));
                 Ok(agent)
             }
             Group::Spire(_) => self.bound(chain).await,
@@ -235,7 +235,8 @@ impl Authority {
         // Whoever has a token shows its certificate at the next login only, unless the connection shows it now.
         if let PeerCertificate::Chain(chain) = &peer.certificate {
             let trust = self.trust();
-            self.moves.note(&trust, &id, || agent.issuer_of(&chain.leaf.thumbprint(), &trust));
+            let leads_to = || agent.issuer_of(&chain.leaf.thumbprint(), &trust);
+            self.moves.note(&trust, &id, &chain.leaf, leads_to);
         }
         Ok(Caller { agent, auth: Auth::Token { claims } })
     }

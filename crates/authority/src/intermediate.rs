@@ -15,7 +15,8 @@ use mastio_store::{
     Touch, Unit,
     cas::{self, CaState, NewCa, Superseded},
     keys::CaKind,
-    rotations, updates,
+    rotations::{self, Phase},
+    updates,
 };
 
 use crate::{
@@ -177,7 +178,7 @@ impl Authority {
             private: None,
         };
         Ok(Unit::of(draft.minted.clone())
-            .write(rotations::none_is_open())
+            .write(rotations::none_is_staged())
             .write(cas::supersede(old.thumbprint(), &superseded, now))
             .write(new.enter(CaState::Active, now))
             .write_all(self.custody.replace(CaKind::Intermediate, &draft.ca, now)?)
@@ -210,9 +211,10 @@ impl Authority {
     }
 }
 
-/// Whether the root can sign, and nothing else comes first.
+/// Whether the root can sign, and nothing else comes first. In a rotation with overlap the active root has another
+/// intermediate as at any other time: such a rotation may take longer than the intermediate lives.
 fn may_rotate(trust: &Trust, now: Stamp) -> Result<(), IntermediateError> {
-    if let Some(rotation) = &trust.rotation {
+    if let Some(rotation) = trust.rotation.as_ref().filter(|rotation| rotation.phase == Phase::Staged) {
         return Err(IntermediateError::RotationOpen(rotation.id.clone()));
     }
     if trust.root.path_len() == Some(0) {

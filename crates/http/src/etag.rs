@@ -44,6 +44,12 @@ fn tag_of(body: &[u8]) -> String {
     )
 }
 
+/// Whether the client asks for what differs from anything at all (`If-None-Match: *`): then 304 does not say that it has
+/// this.
+pub(crate) fn is_any(request: &HeaderMap) -> bool {
+    request.get_all(IF_NONE_MATCH).iter().any(|line| line.to_str().is_ok_and(|line| line.contains('*')))
+}
+
 /// Whether `If-None-Match` names the tag: a list over any number of lines, `*`, or weak tags, which compare as strong
 /// ones here. Our tags hold no comma, so a comma inside a foreign one does no harm.
 fn is_known(request: &HeaderMap, tag: &str) -> bool {

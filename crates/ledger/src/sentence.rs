@@ -8,14 +8,14 @@ use mastio_store::audit::Entry;
 use serde_json::Value;
 
 /// Event, result, and what is said: `{name}` stands for a member of the details, `{agent}` for the agent of the entry,
-/// `{name|one|many}` for a number with its word. A piece in brackets is left out when something in it is missing. Every
+/// `{name|one|many}` for a number with its word, `{name?words}` for words that are said if it is true. A piece in brackets is left out when something in it is missing. Every
 /// event that has details has a line, in the order of the catalogue; one without is told in the words of its meaning
 /// there.
 const TEMPLATES: &str = "\
 ca.generate ok: The Org CA of {org_id} was made; it ends {not_after}
 ca.import ok: The Org CA of {org_id} was taken over from {source}; it ends {not_after}
-org_ca.rotation_started ok: {by} began to replace the Org CA {previous_fingerprint_sha256} by {subject} ({mode}, {transition}), {fingerprint_sha256}
-org_ca.rotated ok: {by} replaced the Org CA {previous_fingerprint_sha256} by {fingerprint_sha256} ({mode}, {transition}); {agents_invalidated|agent needs a new certificate|agents need new certificates}
+org_ca.rotation_started ok: {by} began to replace the Org CA {previous_fingerprint_sha256} by {subject} ({mode}, {transition}{compromise?, because the old key may be known to others}), {fingerprint_sha256}
+org_ca.rotated ok: {by} replaced the Org CA {previous_fingerprint_sha256} by {fingerprint_sha256} ({mode}, {transition}{compromise?, because the old key may be known to others}); {agents_invalidated|agent needs a new certificate|agents need new certificates}
 org_ca.rotation_failed error: A rotation of the Org CA was given up in the phase {phase}: {error}
 org_ca.rotation_phase ok: {by} took the rotation of the Org CA from {from} to {to}; {agents_left|agent|agents} had not followed yet
 org_ca.rotation_paused ok: {by} paused the rotation of the Org CA in the phase {phase}
@@ -161,9 +161,16 @@ fn values(piece: &str, entry: &Entry, details: &Value) -> Option<String> {
     let mut text = parts.next()?.to_owned();
     for part in parts {
         let (name, rest) = part.split_once('}')?;
-        let told = match name.split_once('|') {
-            Some((name, one_or_many)) => number(&details[name], one_or_many)?,
-            None => value(name, entry, details)?,
+        let told = match (name.split_once('|'), name.split_once('?')) {
+            (Some((name, one_or_many)), _) => number(&details[name], one_or_many)?,
+            (None, Some((name, words))) => {
+                if details[name] == true {
+                    words.to_owned()
+                } else {
+                    String::new()
+                }
+            }
+            (None, None) => value(name, entry, details)?,
         };
         text.push_str(&told);
         text.push_str(rest);
@@ -220,10 +227,24 @@ mod tests {
             let kind = REGISTRY.iter().find(|kind| kind.name == event && kind.outcome.as_str() == result);
             let kind = kind.unwrap_or_else(|| panic!("{event} {result} is no event"));
             for part in template.split('{').skip(1) {
-                let name = part.split(['}', '|']).next().unwrap();
+                let name = part.split(['}', '|', '?']).next().unwrap();
                 assert!(kind.keys.contains(&name) || name == "agent", "{event}: {name}");
             }
         }
+    }
+
+    #[test]
+    fn a_cut_for_a_compromise_says_so() {
+        let said = |compromise| {
+            let details = format!(
+                r#"{{"by":"operator:1","previous_fingerprint_sha256":"aa","fingerprint_sha256":"bb","mode":"mint",
+                    "transition":"cut","agents_invalidated":1,"compromise":{compromise}}}"#
+            );
+            sentence(&entry("org_ca.rotated", "ok", &details))
+        };
+        let compromise = "operator:1 replaced the Org CA aa by bb (mint, cut, because the old key may be known to \
+            others); 1 agent needs a new certificate.";
+        assert_eq!((said(true), said(false).contains("known to others")), (compromise.to_owned(), false));
     }
 
     /// The members of the details of `kind` that may be absent or empty, by their types in the catalogue.

@@ -201,7 +201,7 @@ impl Rotation {
     pub fn enter(&self, phase: Phase, at: Stamp) -> Statement {
         let ended = phase.is_end().then_some(at);
         Statement::one(
-            "UPDATE pki_rotations SET phase = ?3, changed_at = ?4, ended_at = ?5 \
+            "UPDATE pki_rotations SET phase = ?3, changed_at = ?4, ended_at = ?5, error = NULL \
              WHERE id = ?1 AND phase = ?2 AND ended_at IS NULL",
             vec![
                 self.id.as_str().into(),
@@ -210,6 +210,15 @@ impl Rotation {
                 at.into(),
                 ended.into(),
             ],
+        )
+    }
+
+    /// Says why it does not go on, or that it does; nothing happens when it is over.
+    #[must_use]
+    pub fn set_error(&self, error: Option<&str>) -> Statement {
+        Statement::any(
+            "UPDATE pki_rotations SET error = ?2 WHERE id = ?1 AND phase = ?3 AND ended_at IS NULL",
+            vec![self.id.as_str().into(), error.map(str::to_owned).into(), self.phase.as_str().into()],
         )
     }
 
@@ -228,6 +237,15 @@ impl Rotation {
 #[must_use]
 pub fn none_is_open() -> Statement {
     Statement::none("UPDATE pki_rotations SET changed_at = changed_at WHERE ended_at IS NULL", vec![])
+}
+
+/// A guard: rejects its unit while the CAs of a rotation are stored and nothing else of it happened.
+#[must_use]
+pub fn none_is_staged() -> Statement {
+    Statement::none(
+        "UPDATE pki_rotations SET changed_at = changed_at WHERE phase = 'staged' AND ended_at IS NULL",
+        vec![],
+    )
 }
 
 fn select(condition: &str) -> String {

@@ -103,7 +103,8 @@ impl Authority {
                 }
             };
             let thumbprint = arrival.leaf.thumbprint();
-            let unit = unit
+            let unit = self
+                .pinning(unit, &arrival.id, arrival.vouched_by, true, now)
                 .write_all(arrival.candidate.remembering(&arrival.id, thumbprint, now))
                 .write_all(arrival.vouched_by.map(cas::is_believed));
             match self.commit(unit).await {

@@ -11,9 +11,9 @@ pub enum IntermediateError {
     /// There is none, or no root above it.
     #[error("agent manager not initialized — Org CA or intermediate not loaded; see the start of the log")]
     NotLoaded,
-    /// The Org CA is being rotated, which brings another intermediate.
+    /// The Org CA is being cut, or an overlap begins.
     #[error(
-        "rotation {0} of the Org CA is under way and brings another intermediate: finish or abort it first"
+        "rotation {0} of the Org CA is just being begun, and a cut brings another intermediate: look again in a moment"
     )]
     RotationOpen(String),
     /// A framework update is being applied.

@@ -66,6 +66,7 @@ impl Authority {
             .write(agents::drop_escrow(&agent.id))
             .write_all(agents::restore_bindings(agent))
             .touch(Touch::Agent(agent.id.clone()));
+        let unit = self.pinning(unit, &agent.id, facts.issuer, false, now);
         if grace.is_some() {
             return self.end_grace(unit, agent);
         }

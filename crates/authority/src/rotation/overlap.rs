@@ -229,11 +229,11 @@ impl Authority {
         let unit = match rotation.phase {
             Phase::Staged => unit.write(cas::retire_staged(now)),
             // An operator may have brought certificates of the new root already.
-            Phase::Distribute if self.progress(rotation).await?.byoca_moved == 0 => {
-                unit.write(cas::retire_staged(now))
-            }
+            Phase::Distribute => unit
+                .write(following::unless_moved(cas::retire_staged(now), rotation))
+                .write(cas::supersede_staged(now)),
             // A certificate may be on its way to an agent at this moment: retiring what signed it would lock that out.
-            Phase::Distribute | Phase::Reissue => unit.write(cas::supersede_staged(now)),
+            Phase::Reissue => unit.write(cas::supersede_staged(now)),
             Phase::Activated => self.exchange_back(unit, rotation, &operator.fingerprint)?,
             Phase::Done | Phase::Aborted => return Err(OverlapError::Over(rotation.phase)),
         };
@@ -246,6 +246,8 @@ impl Authority {
     /// Takes the step out of the phase that `rotation` is in.
     async fn step(self: &Arc<Self>, rotation: &Rotation, by: By<'_>) -> Result<(), OverlapError> {
         let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
+        // Who moved a moment ago has moved.
+        self.keep_moves().await?;
         let (trust, now) = (self.trust(), self.clock.now());
         let (next, left) = next(rotation, &trust).ok_or(OverlapError::Over(rotation.phase))?;
         self.may_go_on(rotation, next)?;
@@ -262,6 +264,10 @@ impl Authority {
         }
         let unit = Unit::default().write(enter);
         let unit = match next {
+            Phase::Reissue => {
+                self.holds_new_keys(rotation)?;
+                unit
+            }
             Phase::Activated => self.exchange(unit, rotation, &by.name())?,
             Phase::Done => self.retire_old(unit, rotation, by).await?,
             _ => unit,

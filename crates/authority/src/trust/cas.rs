@@ -178,6 +178,13 @@ impl Cas {
         self.incoming.contains(ca)
     }
 
+    /// The root above this CA of ours, which is itself if it is one.
+    pub(crate) fn root_above(&self, ca: &Thumbprint) -> Option<Thumbprint> {
+        let below = &self.all.iter().find(|known| known.certificate.thumbprint() == *ca)?.certificate;
+        let mut roots = self.all.iter().filter(|ca| ca.kind == CaKind::Root).map(|ca| &ca.certificate);
+        roots.find(|root| *root == below || below.is_signed_by(root)).map(Certificate::thumbprint)
+    }
+
     /// Whether there is such an intermediate at all.
     pub(crate) fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
@@ -256,9 +263,31 @@ impl Cas {
     /// The way from superseded roots to the active one, the newest first: who knows only an old root believes the server
     /// by these (design decision 3).
     pub fn links(&self) -> impl Iterator<Item = &Certificate> {
-        let vouches = |ca: &&Ca| !ca.compromised && !ca.has_ended(self.now);
-        let superseded = self.of(CaKind::Root, CaState::Superseded).filter(vouches);
+        let superseded = self.of(CaKind::Root, CaState::Superseded).filter(|root| self.leads_here(root));
         superseded.filter_map(|ca| ca.link.as_ref()).take(MOST_LINKS)
+    }
+
+    /// Whether links lead from `root` to the active one: another root on the way may have vouched for none.
+    pub(crate) fn leads_here(&self, root: &Ca) -> bool {
+        let mut next = self.link_of(root);
+        // As many steps as there are CAs: a circle leads nowhere.
+        for _ in &self.all {
+            let Some(to) = next else { return false };
+            let is_it = |ca: &&Ca| {
+                ca.kind == CaKind::Root
+                    && ca.certificate.spki_der() == to.spki_der()
+                    && ca.certificate.subject_raw() == to.subject_raw()
+            };
+            if self.all.iter().filter(is_it).any(|ca| ca.state == CaState::Active) {
+                return true;
+            }
+            next = self.all.iter().filter(is_it).find_map(|ca| self.link_of(ca));
+        }
+        false
+    }
+
+    fn link_of<'a>(&self, root: &'a Ca) -> Option<&'a Certificate> {
+        root.link.as_ref().filter(|_| !root.compromised && !root.has_ended(self.now))
     }
 
     /// Every intermediate whose key we hold: each signs the revocation list of its leaves.

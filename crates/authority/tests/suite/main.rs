@@ -19,6 +19,7 @@ mod kept_keys;
 mod lifecycle;
 mod once;
 mod overlap;
+mod overlap_uploads;
 mod renewal;
 mod revocation_lists;
 mod rotation;

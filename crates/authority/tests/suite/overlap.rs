@@ -248,6 +248,33 @@ async fn a_rotation_is_paused_resumed_and_forced() {
 }
 
 #[tokio::test]
+async fn who_moved_a_moment_before_an_operators_step_has_moved() {
+    let (mut scene, authority) = Scene::new().await;
+    let rotation = scene.begin(&authority).await.unwrap();
+    scene.until(&authority, &rotation.id, Phase::Reissue).await;
+    scene.world.clock.advance(LOOK);
+    scene.agents[0].call(&authority, &scene.world).await;
+    let waits = authority.advance_rotation(&rotation.id, None, false, &operator()).await;
+    assert!(matches!(waits, Err(OverlapError::Waiting { left: 1, .. })), "{waits:?}");
+    scene.agents[1].call(&authority, &scene.world).await;
+    authority.advance_rotation(&rotation.id, None, false, &operator()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forced_end_leaves_the_tokens_of_who_moved_a_moment_ago() {
+    let (mut scene, authority) = Scene::new().await;
+    let rotation = scene.begin(&authority).await.unwrap();
+    scene.until(&authority, &rotation.id, Phase::Reissue).await;
+    let (id, by) = (rotation.id.as_str(), operator());
+    authority.advance_rotation(id, Some(Phase::Reissue), true, &by).await.unwrap();
+    scene.world.clock.advance(LOOK);
+    scene.agents[0].call(&authority, &scene.world).await;
+    let (token, key) = bound(&authority, &scene.world, &scene.agents[0].holder).await;
+    authority.advance_rotation(id, Some(Phase::Activated), true, &by).await.unwrap();
+    call(&authority, &scene.world, &token, &key).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_aborted_rotation_leaves_what_was_before_whatever_its_phase() {
     for phase in [Phase::Distribute, Phase::Reissue, Phase::Activated] {
         let (mut scene, authority) = Scene::new().await;
@@ -465,25 +492,4 @@ async fn a_root_that_ends_before_the_old_one_may_go_is_not_begun_with() {
     let refused = authority.begin_overlap(source, 14, &operator()).await;
     assert!(matches!(refused, Err(OverlapError::EndsTooSoon(_))), "{refused:?}");
     assert_eq!(world.count("SELECT count(*) FROM pki_rotations"), 0);
-}
-
-#[tokio::test]
-async fn an_abort_while_agents_fetch_leaves_in_whose_new_certificate_was_brought() {
-    let world = World::new();
-    let authority = world.boot(&[]).await.unwrap();
-    let root = Ca::upstream(world.clock.now());
-    let source = crate::rotation::upload(root.certificate.pem(), &root.key);
-    let rotation = authority.begin_overlap(source, 0, &operator()).await.unwrap();
-    let id = format!("{}::brought", authority.trust().org);
-    let brought = root.agent(&id, &[], world.clock.now()).1;
-    authority.enroll_byoca(&candidate("brought"), &brought.brought(), &operator()).await.unwrap();
-    authority.certificate(&brought.peer()).await.unwrap();
-    authority.tend_rotation().await;
-    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
-    authority.certificate(&brought.peer()).await.unwrap();
-    world.sql("UPDATE pki_cas SET state = 'retired' WHERE kind = 'intermediate_ca' AND state = 'superseded'");
-    world.clock.advance(DAY / 12);
-    authority.tend_rotation().await;
-    authority.reload().unwrap();
-    authority.certificate(&brought.peer()).await.unwrap();
 }

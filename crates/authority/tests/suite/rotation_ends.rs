@@ -122,6 +122,55 @@ async fn a_new_root_that_has_ended_is_not_gone_on_to_but_back_from() {
 }
 
 #[tokio::test]
+async fn an_intermediate_that_ends_meanwhile_is_replaced_whatever_the_phase() {
+    for (phase, abort) in [
+        (Phase::Distribute, false),
+        (Phase::Reissue, false),
+        (Phase::Activated, false),
+        (Phase::Distribute, true),
+        (Phase::Reissue, true),
+    ] {
+        let world = World::new();
+        let authority = world.boot(&[]).await.unwrap();
+        let active =
+            |authority: &Authority| authority.trust().server_issuer.as_ref().unwrap().certificate().clone();
+        let end = active(&authority).not_after();
+        // The one that the overlap brings lives as long as that of before, if it began with it.
+        let begins =
+            if phase == Phase::Activated { 1 } else { end.since(world.clock.now()).as_secs() / 86400 - 31 };
+        world.clock.advance(DAY * u32::try_from(begins).unwrap());
+        let mut agents = Vec::new();
+        for name in ["alice", "bob"] {
+            agents.push(Follower::enrolled(&authority, name).await);
+        }
+        let mut scene = Scene { world, agents };
+        let rotation = scene.begin(&authority).await.unwrap();
+        scene.until(&authority, &rotation.id, phase).await;
+        let before = active(&authority);
+        let left = before.not_after().since(scene.world.clock.now());
+        scene.world.clock.advance(left - DAY * 29);
+        authority.keep_keys().await;
+        let after = active(&authority);
+        assert!(after.not_after() > before.not_after(), "{phase:?}");
+        assert!(after.is_signed_by(&authority.trust().root));
+        if phase == Phase::Activated {
+            // Their own certificates ended years ago.
+            authority.advance_rotation(&rotation.id, Some(phase), true, &operator()).await.unwrap();
+            assert_eq!(gets_in(&authority, &reissued(&authority, "alice").await).await, Ok(()));
+            continue;
+        }
+        if abort {
+            authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+            assert_eq!(active(&authority), after);
+        } else {
+            scene.until(&authority, &rotation.id, Phase::Done).await;
+            assert_eq!(authority.trust().root.thumbprint(), rotation.new_root);
+        }
+        scene.settled(&authority).await;
+    }
+}
+
+#[tokio::test]
 async fn a_compromise_ends_an_open_overlap_and_both_of_its_roots_in_one_call() {
     for phase in [Phase::Distribute, Phase::Reissue, Phase::Activated] {
         let (mut scene, authority) = Scene::new().await;

@@ -59,7 +59,7 @@ events! {
     /// The intermediate ends in two months.
     "pki.intermediate_ca_expiry_critical" Error IntermediateEndsCritical { cert_thumbprint: Thumbprint, not_after: Stamp, days_left: i64, threshold_days: u32 }
 
-    /// A CA that another took the place of is believed no more, because everything that it certified has ended or it has itself; its private key is wiped.
+    /// A CA that another took the place of is believed no more, because everything that it certified has ended, or it has itself, or its rotation was given up; its private key is wiped.
     "pki.ca_retired" Ok CaRetired { kind: &'static str, fingerprint_sha256: Thumbprint, subject: String, reason: &'static str }
 
     /// Private keys that lay readable in the database were sealed with the passphrase that is set now.

@@ -15,8 +15,9 @@ pub(crate) async fn show(
 ) -> Result<Response, ApiError> {
     let (authority, id) = (&app.authority, agent.id());
     authority.limits.by_fetching_agent(id).map_err(|over| refuse::over_limit(authority, over))?;
-    // Who asks for the head alone does not have it.
-    let bundle = authority.trust_bundle(id, method != Method::HEAD).await?;
+    // Who asks for the head alone does not have it, nor who is answered with 304 whatever it has.
+    let fetched = method != Method::HEAD && !etag::is_any(&headers);
+    let bundle = authority.trust_bundle(id, fetched).await?;
     let body = serde_json::to_string(&bundle).map_err(Outage::internal)?;
     // Of the trust file, not of the answer: the generation means nothing to whoever has the file.
     let tag = format!("\"{}\"", &bundle.sha256.to_string()[..32]);

@@ -41,6 +41,23 @@ async fn fetch(world: &World, member: &Member) {
     assert_eq!(world.ask(member.peer(), request).await.status, StatusCode::OK);
 }
 
+#[tokio::test]
+async fn who_is_answered_without_the_trust_file_whatever_it_has_does_not_count_as_having_it() {
+    let world = World::new().await;
+    let alice = world.member("alice").await;
+    let id = mastio_core::AgentId::parse("acme::alice").unwrap();
+    let fetched =
+        async || mastio_store::rotations::following::fetched_by(world.authority.store(), &id).await.unwrap();
+    let request = Request::get("/v1/agents/self/trust-bundle")
+        .header("If-None-Match", "*")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(world.ask(alice.peer(), request).await.status, StatusCode::NOT_MODIFIED);
+    assert_eq!(fetched().await, None);
+    fetch(&world, &alice).await;
+    assert!(fetched().await.is_some());
+}
+
 /// Whoever came in otherwise, with a certificate that is not of ours.
 async fn came_by(world: &World, name: &str, method: &'static str) {
     let id = format!("acme::{name}");

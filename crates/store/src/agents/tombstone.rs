@@ -117,6 +117,7 @@ pub fn bury(agent: &AgentRow, reason: &str, at: Stamp) -> Vec<Statement> {
             vec![id.into(), id.name().into(), at.into()],
         ),
         gone("DELETE FROM agent_certs WHERE agent_id = ?1"),
+        gone("DELETE FROM rotation_moves WHERE agent_id = ?1"),
         gone("DELETE FROM reissued_leaves WHERE agent_id = ?1"),
         gone("DELETE FROM agent_lifetimes WHERE agent_id = ?1"),
         gone("DELETE FROM spiffe_bindings WHERE agent_id = ?1"),

@@ -1,5 +1,5 @@
 //! Who follows a rotation: which trust file an agent fetched last (table `agent_trust_bundles`), and who has presented a
-//! certificate of the new root (table `rotation_moves`).
+//! certificate of the new root, or came in with one that was brought (table `rotation_moves`).
 //!
 //! Agents whose certificates are made elsewhere (by the organisation's own CA, by SPIRE) cannot follow by themselves:
 //! they are the operator's work, counted apart, and hold nothing up. What an agent is pinned to now counts, not how it
@@ -84,7 +84,12 @@ impl Progress {
     /// How many of our agents hold up the step out of `phase`.
     #[must_use]
     pub fn left(&self, phase: Phase) -> u64 {
-        let followed = if phase < Phase::Reissue { self.fetched } else { self.moved };
+        let followed = match phase {
+            // Nobody can have the trust file that there is not yet.
+            Phase::Staged => 0,
+            Phase::Distribute => self.fetched,
+            _ => self.moved,
+        };
         self.agents.saturating_sub(followed)
     }
 }
@@ -257,17 +262,52 @@ pub fn note_fetched(agent: &AgentId, bundle: Thumbprint, at: Stamp) -> Statement
     )
 }
 
-/// Remembers that `agents` have moved; those of which it is known stay as they are. At most a few hundred at a time:
-/// each is a value of the statement.
+/// Remembers that agents have moved, each of which presented a certificate; those of which it is known stay as they are,
+/// and those that have another certificate by now did not move. At most a few hundred at a time: each is two values of the
+/// statement.
 #[must_use]
-pub fn note_moved(rotation: &str, agents: &[AgentId], at: Stamp) -> Statement {
-    let rows: Vec<String> = (3..agents.len() + 3).map(|place| format!("(?1, ?{place}, ?2)")).collect();
+pub fn note_moved(rotation: &str, agents: &[(AgentId, Thumbprint)], at: Stamp) -> Statement {
+    let rows: Vec<String> =
+        (0..agents.len()).map(|row| format!("(?{}, ?{})", 2 * row + 3, 2 * row + 4)).collect();
     let sql = format!(
-        "INSERT OR IGNORE INTO rotation_moves (rotation_id, agent_id, moved_at) VALUES {}",
+        "INSERT OR IGNORE INTO rotation_moves (rotation_id, agent_id, moved_at) SELECT ?1, agent_id, ?2 \
+         FROM agent_certs WHERE (agent_id, thumbprint) IN (VALUES {})",
         rows.join(", ")
     );
-    let values = [rotation.into(), at.into()].into_iter().chain(agents.iter().map(Value::from)).collect();
+    let presented = agents.iter().flat_map(|(agent, leaf)| [Value::from(agent), (*leaf).into()]);
+    let values = [rotation.into(), at.into()].into_iter().chain(presented).collect();
     Statement { sql: sql.into(), values, rows: None }
+}
+
+/// Remembers that `agent` has a certificate below `root` that was brought, if that is the root of a rotation that is under
+/// way or was given up.
+#[must_use]
+pub fn note_brought(agent: &AgentId, root: Thumbprint, at: Stamp) -> Statement {
+    Statement::any(
+        "INSERT OR IGNORE INTO rotation_moves (rotation_id, agent_id, moved_at) SELECT id, ?1, ?3 FROM pki_rotations \
+         WHERE new_root = ?2 AND transition = 'overlap' AND phase <> 'done'",
+        vec![agent.into(), root.into(), at.into()],
+    )
+}
+
+/// `agent` has a certificate below `root` now: to others it has not moved.
+#[must_use]
+pub fn forget_moves(agent: &AgentId, root: Option<Thumbprint>) -> Statement {
+    Statement::any(
+        "DELETE FROM rotation_moves WHERE agent_id = ?1 \
+         AND rotation_id NOT IN (SELECT id FROM pki_rotations WHERE new_root = ?2)",
+        vec![agent.into(), root.into()],
+    )
+}
+
+/// [`cas::retire_staged`](crate::cas::retire_staged) as it applies only when nobody has a certificate of the new root.
+#[must_use]
+pub fn unless_moved(mut retire: Statement, rotation: &Rotation) -> Statement {
+    retire.values.push(rotation.id.as_str().into());
+    let place = retire.values.len();
+    let moved = format!(" AND NOT EXISTS (SELECT 1 FROM rotation_moves WHERE rotation_id = ?{place})");
+    retire.sql.to_mut().push_str(&moved);
+    retire
 }
 
 /// [`Rotation::enter`] as it applies only while the rotation is not paused.

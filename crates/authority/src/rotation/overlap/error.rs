@@ -77,7 +77,10 @@ pub enum OverlapError {
     #[error("the new Org CA ended at {0}, and nothing can be certified under it; abort, then rotate again")]
     NewEnded(Stamp),
     /// A CA whose key should be in the registry is not there, or without it.
-    #[error("the key of the {0} root, or of its intermediate, is not held any more: there is no way to it")]
+    #[error(
+        "the key of the {which} root, or of its intermediate, is not held any more, and there is no way to it; {next}",
+        which = .0, next = next_without(.0)
+    )]
     KeyGone(&'static str),
     /// The keys.
     #[error("the key store failed, and nothing was changed: {0}")]
@@ -88,6 +91,10 @@ pub enum OverlapError {
     /// Something of ours.
     #[error("{0}")]
     Outage(#[from] Outage),
+}
+
+fn next_without(which: &str) -> &'static str {
+    if which == "new" { "abort, then rotate again" } else { "go on with advance" }
 }
 
 impl Refusal for OverlapError {

@@ -38,6 +38,11 @@ impl Authority {
         self.exchanged(unit, &from, &to, &leaving, by)
     }
 
+    /// The new CAs certify from now on: their keys must be here.
+    pub(super) fn holds_new_keys(&self, rotation: &Rotation) -> Result<(), OverlapError> {
+        self.stored_pair("new", rotation, CaState::Staged).map(drop)
+    }
+
     /// The old CAs become the active ones again. What the new ones certified is believed until it has been replaced, and
     /// who knows the new root alone gets to the old one by a link. In the lineage this root was never one.
     pub(super) fn exchange_back(
@@ -72,6 +77,7 @@ impl Authority {
                 && (ca.kind == CaKind::Root || !ca.certificate.is_signed_by(root))
         };
         let cuts = trust.cas.iter().filter(of_before).map(|ca| cas::cut(ca.certificate.thumbprint()));
+        let old = trust.cas.iter().find(|ca| ca.certificate.thumbprint() == rotation.old_root);
         let rotated = catalogue::RootRotated {
             rotation_id: rotation.id.clone(),
             mode: rotation.mode.as_str(),
@@ -81,8 +87,9 @@ impl Authority {
             subject: root.subject().to_owned(),
             not_after: root.not_after(),
             previous_fingerprint_sha256: rotation.old_root,
-            tls_continuity: trust.cas.links().next().is_some(),
-            agents_invalidated: progress.agents - progress.moved + progress.byoca - progress.byoca_moved,
+            tls_continuity: old.is_some_and(|old| trust.cas.leads_here(old)),
+            agents_invalidated: progress.left(rotation.phase)
+                + progress.byoca.saturating_sub(progress.byoca_moved),
             by: by.name(),
         };
         let unit = unit.write_all(cuts).write(following::end_tokens_of_unmoved(rotation, &trust.org));

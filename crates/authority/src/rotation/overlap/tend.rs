@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mastio_core::Thumbprint;
+use mastio_core::{Event, event::catalogue};
 use mastio_pki::Certificate;
 use mastio_store::{
     Touch, Unit,
@@ -31,7 +31,7 @@ impl Authority {
         let (trust, elapsed) = (self.trust(), self.clock.elapsed());
         let kept = match trust.followed() {
             Some(rotation) if !rotation.paused && self.rounds.rotation.is_due(elapsed, LOOK_EVERY) => {
-                self.step_if_followed(rotation).await
+                self.go_on(rotation).await
             }
             None if self.rounds.given_up.is_due(elapsed, TELL_EVERY) => self.retire_given_up(&trust).await,
             _ => Ok(()),
@@ -41,6 +41,20 @@ impl Authority {
         {
             tracing::error!(%error, "pki.rotate: the rotation with overlap does not go on; it is tried again");
         }
+    }
+
+    /// Takes the step if it is time; who looks at the rotation sees why it fails.
+    async fn go_on(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
+        let stepped = self.step_if_followed(rotation).await;
+        let error = stepped.as_ref().err().map(ToString::to_string);
+        if error != rotation.error {
+            let unit = Unit::default().write(rotation.set_error(error.as_deref())).touch(Touch::Trust);
+            // A database that does not take this either is in the log.
+            if self.commit(unit).await.is_ok() {
+                self.reload_now().await;
+            }
+        }
+        stepped
     }
 
     async fn step_if_followed(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
@@ -81,13 +95,20 @@ impl Authority {
         if ended.is_empty() {
             return Ok(());
         }
-        let now = self.clock.now();
-        let retired = ended.into_iter().map(|root| cas::retire(root, now)).collect::<Vec<_>>();
-        self.commit(Unit::default().write_all(retired).touch(Touch::Trust)).await.map_err(Outage::from)?;
+        let unit = ended.iter().fold(Unit::default().touch(Touch::Trust), |unit, root| {
+            let retired = catalogue::CaRetired {
+                kind: CaKind::Root.as_str(),
+                fingerprint_sha256: root.thumbprint(),
+                subject: root.subject().to_owned(),
+                reason: "given_up",
+            };
+            unit.write(cas::retire(root.thumbprint(), self.clock.now())).tell(Event::new(&retired))
+        });
+        self.commit(unit).await.map_err(Outage::from)?;
         Ok(())
     }
 
-    fn ended_roots(&self, trust: &Trust) -> Result<Vec<Thumbprint>, OverlapError> {
+    fn ended_roots<'a>(&self, trust: &'a Trust) -> Result<Vec<&'a Certificate>, OverlapError> {
         let is = |ca: &&Ca| (ca.kind, ca.state, ca.cut) == (CaKind::Root, CaState::Superseded, false);
         let superseded: Vec<_> = trust.cas.iter().filter(is).map(|ca| &ca.certificate).collect();
         if superseded.is_empty() {
@@ -101,6 +122,6 @@ impl Authority {
         let ended = |root: &&Certificate| {
             aborted.contains(&root.thumbprint()) && !trust.cas.iter().any(|ca| holds(root, ca))
         };
-        Ok(superseded.into_iter().filter(ended).map(Certificate::thumbprint).collect())
+        Ok(superseded.into_iter().filter(ended).collect())
     }
 }
