@@ -105,11 +105,11 @@ impl Authority {
     }
 
     /// Keeps a root that was looked at for 10 minutes and returns its name for [`Source::Prepared`]. It is good for
-    /// `plan` alone: what was shown is what is done.
+    /// `plan` alone, and in the place of the root `instead_of`: what was shown is what is done.
     #[must_use]
-    pub fn prepare(&self, candidate: Arc<Candidate>, plan: Plan) -> String {
+    pub fn prepare(&self, candidate: Arc<Candidate>, plan: Plan, instead_of: Thumbprint) -> String {
         let name = self.rng.uuid().to_string();
-        self.rotations.hold(name.clone(), candidate, plan, self.clock.elapsed());
+        self.rotations.hold(name.clone(), candidate, (plan, instead_of), self.clock.elapsed());
         name
     }
 
@@ -129,12 +129,16 @@ impl Authority {
         if same { Ok(held.plan) } else { Err(RotationError::OtherPlan) }
     }
 
-    /// The root of `source`, if it is not one that was shown with another plan.
+    /// The root of `source`, if it is not one that was shown with another plan, or in the place of another root.
     fn candidate_for(&self, source: &Source, plan: Plan) -> Result<Arc<Candidate>, RotationError> {
-        if let Source::Prepared(_) = source
-            && self.plan(Words::default(), source)? != plan
-        {
-            return Err(RotationError::OtherPlan);
+        if let Source::Prepared(name) = source {
+            let held = self.rotations.find(name, self.clock.elapsed()).ok_or(RotationError::NotPrepared)?;
+            if held.plan != plan {
+                return Err(RotationError::OtherPlan);
+            }
+            if held.instead_of != self.trust().root.thumbprint() {
+                return Err(RotationError::OtherRoot(held.instead_of));
+            }
         }
         self.candidate(source)
     }

@@ -26,6 +26,8 @@ const MOST: u64 = 16;
 pub(super) struct Held {
     pub(super) candidate: Arc<Candidate>,
     pub(super) plan: Plan,
+    /// The root whose place it was shown to take.
+    pub(super) instead_of: Thumbprint,
     /// When it is forgotten, in the time of [`Clock::elapsed`](mastio_core::Clock::elapsed).
     end: Duration,
 }
@@ -72,8 +74,14 @@ impl Rotations {
         self.running.lock().await
     }
 
-    pub(super) fn hold(&self, name: String, candidate: Arc<Candidate>, plan: Plan, now: Duration) {
-        self.prepared.insert(name, Held { candidate, plan, end: now + LOOKING });
+    pub(super) fn hold(
+        &self,
+        name: String,
+        candidate: Arc<Candidate>,
+        (plan, instead_of): (Plan, Thumbprint),
+        now: Duration,
+    ) {
+        self.prepared.insert(name, Held { candidate, plan, instead_of, end: now + LOOKING });
     }
 
     /// A look at one, which stays.

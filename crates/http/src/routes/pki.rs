@@ -121,7 +121,10 @@ pub(crate) async fn rotate_ca(
             app.authority.may_overlap()?;
         }
         let preflight = app.authority.preflight(&candidate, &plan).await?;
-        return Ok(Json(what_would_be(&preflight, &app.authority.prepare(candidate, plan))));
+        return Ok(Json(what_would_be(
+            &preflight,
+            &app.authority.prepare(candidate, plan, preflight.previous),
+        )));
     }
     match plan.transition {
         Transition::Cut => Ok(Json(what_is(&app.authority.rotate_root(source, plan, &operator).await?))),

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use mastio_authority::rotation::{RotationError, Source, Words};
 
-use super::{COMPROMISE, CUT, PASSPHRASE, cut};
+use super::{COMPROMISE, CUT, PASSPHRASE, cut, prepared};
 use crate::world::*;
 
 #[tokio::test]
@@ -13,21 +13,15 @@ async fn what_was_looked_at_is_what_is_committed_once_and_in_time() {
     let authority = world.boot(&[]).await.unwrap();
     let shown = authority.candidate(&Source::Mint).unwrap();
     let (name, late) = (
-        authority.prepare(Arc::clone(&shown), CUT),
-        authority.prepare(authority.candidate(&Source::Mint).unwrap(), CUT),
+        prepared(&authority, Arc::clone(&shown), CUT),
+        prepared(&authority, authority.candidate(&Source::Mint).unwrap(), CUT),
     );
-    let prepared = |name: &str| Source::Prepared(name.to_owned());
-    authority.rotate_root(prepared(&name), CUT, &operator()).await.unwrap();
+    let named = |name: &str| Source::Prepared(name.to_owned());
+    authority.rotate_root(named(&name), CUT, &operator()).await.unwrap();
     assert_eq!(authority.trust().root, *shown.certificate());
-    assert_eq!(
-        reason(authority.rotate_root(prepared(&name), CUT, &operator()).await),
-        (404, "candidate_gone")
-    );
+    assert_eq!(reason(authority.rotate_root(named(&name), CUT, &operator()).await), (404, "candidate_gone"));
     world.clock.advance(Duration::from_secs(601));
-    assert_eq!(
-        reason(authority.rotate_root(prepared(&late), CUT, &operator()).await),
-        (404, "candidate_gone")
-    );
+    assert_eq!(reason(authority.rotate_root(named(&late), CUT, &operator()).await), (404, "candidate_gone"));
 }
 
 #[tokio::test]
@@ -36,7 +30,7 @@ async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
     let authority = world.boot(&[]).await.unwrap();
     let before = authority.trust().root.clone();
     let prepare =
-        |plan| Source::Prepared(authority.prepare(authority.candidate(&Source::Mint).unwrap(), plan));
+        |plan| Source::Prepared(prepared(&authority, authority.candidate(&Source::Mint).unwrap(), plan));
     let (leaked, plain) = (prepare(COMPROMISE), prepare(CUT));
     for (source, plan) in [(&leaked, CUT), (&plain, COMPROMISE)] {
         let refused = authority.rotate_root(source.clone(), plan, &operator()).await;
@@ -48,6 +42,21 @@ async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
     let plan = authority.plan(Words::default(), &leaked).unwrap();
     assert_eq!(plan, COMPROMISE, "who says nothing gets what was shown");
     assert!(authority.rotate_root(leaked, plan, &operator()).await.unwrap().continuity.is_err());
+}
+
+#[tokio::test]
+async fn a_prepared_root_takes_the_place_of_the_root_that_was_shown_and_of_no_other() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    for plan in [CUT, COMPROMISE] {
+        let prepare =
+            || Source::Prepared(prepared(&authority, authority.candidate(&Source::Mint).unwrap(), plan));
+        let (first, second) = (prepare(), prepare());
+        let rotated = authority.rotate_root(first, plan, &operator()).await.unwrap();
+        let refused = authority.rotate_root(second, plan, &operator()).await;
+        assert_eq!(reason(refused), (409, "root_changed"), "{plan:?}");
+        assert_eq!(authority.trust().root.thumbprint(), rotated.fingerprint);
+    }
 }
 
 #[tokio::test]

@@ -107,7 +107,8 @@ pub(super) async fn rotate(
             }
             let candidate = app.authority.candidate(&source)?;
             let preflight = app.authority.preflight(&candidate, &plan).await?;
-            Ok::<_, OverlapError>((preflight, app.authority.prepare(candidate, plan)))
+            let name = app.authority.prepare(candidate, plan, preflight.previous);
+            Ok::<_, OverlapError>((preflight, name))
         };
         return match shown().await {
             Ok((preflight, candidate)) => confirm(&app, &session, preflight, candidate).await,
