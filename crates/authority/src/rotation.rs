@@ -156,6 +156,7 @@ impl Authority {
     ) -> Result<Rotated, RotationError> {
         let (authority, operator) = (Arc::clone(self), operator.clone());
         let run = async move {
+            let _one_cut = authority.rotations.cut().ok_or(RotationError::InProgress)?;
             // A key that others may know does not wait for somebody to try again, nor for a rotation that is open.
             let _one_at_a_time = match plan.compromise {
                 true => authority.rotations.wait().await,

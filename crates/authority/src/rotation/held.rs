@@ -44,6 +44,7 @@ struct Counted {
 /// That one rotation runs, the roots that were prepared, and how far the agents are.
 pub(crate) struct Rotations {
     running: Mutex<()>,
+    cutting: Mutex<()>,
     /// By name.
     prepared: moka::sync::Cache<String, Held>,
     counted: std::sync::Mutex<Option<Counted>>,
@@ -53,7 +54,12 @@ impl Default for Rotations {
     fn default() -> Self {
         // The cache's own time bounds memory only; our clock says what has run out.
         let prepared = moka::sync::Cache::builder().max_capacity(MOST).time_to_live(2 * LOOKING).build();
-        Self { running: Mutex::new(()), prepared, counted: std::sync::Mutex::default() }
+        Self {
+            running: Mutex::default(),
+            cutting: Mutex::default(),
+            prepared,
+            counted: std::sync::Mutex::default(),
+        }
     }
 }
 
@@ -69,9 +75,14 @@ impl Rotations {
         self.running.try_lock().ok()
     }
 
-    /// The same, however long the other one takes.
+    /// The same, however long a step of another one takes.
     pub(super) async fn wait(&self) -> MutexGuard<'_, ()> {
         self.running.lock().await
+    }
+
+    /// Keeps other cuts out until it is dropped; `None` while one runs or waits. Take it before the rest.
+    pub(super) fn cut(&self) -> Option<MutexGuard<'_, ()>> {
+        self.cutting.try_lock().ok()
     }
 
     pub(super) fn hold(
