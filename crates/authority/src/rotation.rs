@@ -23,7 +23,7 @@ use mastio_store::{
     Rejection, Statement, Touch, Unit, WriteError,
     cas::{self, CaState, NewCa},
     keys::CaKind,
-    rotations::{Mode, Phase, Rotation, Transition},
+    rotations::{self, Mode, Phase, Rotation, Transition},
     updates,
 };
 
@@ -162,6 +162,7 @@ impl Authority {
                 true => authority.rotations.wait().await,
                 false => authority.rotations.begin().ok_or(RotationError::InProgress)?,
             };
+            let _keys_stay = authority.rotations.keys().await;
             authority.no_update_runs::<RotationError>()?;
             let open = authority.undo_leftover().await?;
             if open.is_some() && !plan.compromise {
@@ -203,7 +204,7 @@ impl Authority {
         operator: &Operator,
     ) -> Result<Staged, RotationError> {
         let (staged, unit) = self.staging(candidate, plan, operator, Unit::default())?;
-        self.commit_staged(unit, staged.rotation.old_root).await?;
+        self.commit_staged(unit, &staged.rotation, None).await?;
         Ok(staged)
     }
 
@@ -262,18 +263,25 @@ impl Authority {
         Ok((Staged { rotation, root, intermediate }, unit))
     }
 
-    async fn commit_staged(&self, unit: Unit, old_root: Thumbprint) -> Result<(), RotationError> {
-        match self.commit(unit).await {
-            Ok(_) => Ok(()),
-            Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => {
-                Err(RotationError::OtherRoot(old_root))
+    /// Commits what opens `rotation`, and ends the rotation `ended` if there is one.
+    async fn commit_staged(
+        &self,
+        unit: Unit,
+        rotation: &Rotation,
+        ended: Option<&Rotation>,
+    ) -> Result<(), RotationError> {
+        let Err(error) = self.commit(unit).await else { return Ok(()) };
+        if let WriteError::Rejected(rejection) = &error {
+            if matches!(rejection, Rejection::Rows { statement: 0, .. }) {
+                return Err(RotationError::OtherRoot(rotation.old_root));
             }
-            Err(WriteError::Rejected(_)) => {
-                self.no_update_runs::<RotationError>()?;
-                Err(RotationError::InProgress)
+            self.no_update_runs::<RotationError>()?;
+            let open = rotations::open(self.store.database()).map_err(Outage::from)?;
+            if open.is_some_and(|open| ended.is_none_or(|ended| open.id != ended.id)) {
+                return Err(RotationError::InProgress);
             }
-            Err(error) => Err(Outage::from(error).into()),
         }
+        Err(Outage::from(error).into())
     }
 
     fn enter(&self, kind: CaKind, ca: &CaKey) -> Result<Statement, RotationError> {

@@ -246,6 +246,7 @@ impl Authority {
     /// Makes `unit` count, unless an update is being applied.
     async fn commit_beside_updates(self: &Arc<Self>, unit: Unit) -> Result<(), SigningKeyError> {
         let unit = unit.write(updates::none_is_under_way()).touch(Touch::Trust);
+        let _no_cut = self.rotations.keys().await;
         if let Err(error) = self.commit(unit).await {
             self.no_update_runs::<SigningKeyError>()?;
             return Err(error.into());

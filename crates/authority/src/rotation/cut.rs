@@ -79,7 +79,7 @@ impl Authority {
         let (staged, mut unit) = self.staging(candidate, plan, operator, ending)?;
         let (switch, rotated) = self.switching(&staged, operator).await?;
         unit.events.extend(switch.events);
-        self.commit_staged(unit.write_all(switch.statements), staged.rotation.old_root).await?;
+        self.commit_staged(unit.write_all(switch.statements), &staged.rotation, Some(open)).await?;
         tracing::warn!(
             overlap = open.id, fingerprint = %rotated.fingerprint, agents = rotated.agents.total(),
             "pki.rotate: the Org CA was rotated, and the rotation with overlap ended"

@@ -45,6 +45,7 @@ struct Counted {
 pub(crate) struct Rotations {
     running: Mutex<()>,
     cutting: Mutex<()>,
+    keys: Mutex<()>,
     /// By name.
     prepared: moka::sync::Cache<String, Held>,
     counted: std::sync::Mutex<Option<Counted>>,
@@ -57,6 +58,7 @@ impl Default for Rotations {
         Self {
             running: Mutex::default(),
             cutting: Mutex::default(),
+            keys: Mutex::default(),
             prepared,
             counted: std::sync::Mutex::default(),
         }
@@ -83,6 +85,12 @@ impl Rotations {
     /// Keeps other cuts out until it is dropped; `None` while one runs or waits. Take it before the rest.
     pub(super) fn cut(&self) -> Option<MutexGuard<'_, ()>> {
         self.cutting.try_lock().ok()
+    }
+
+    /// Keeps the signing key and the intermediate what they are until it is dropped. Who replaces them takes it for the
+    /// commit and for reading anew what has changed; a cut, from before it reads what there is. Take it last.
+    pub(crate) async fn keys(&self) -> MutexGuard<'_, ()> {
+        self.keys.lock().await
     }
 
     pub(super) fn hold(
