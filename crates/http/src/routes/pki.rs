@@ -119,6 +119,7 @@ pub(crate) async fn rotate_ca(
         let candidate = app.authority.candidate(&source)?;
         if plan.transition == Transition::Overlap {
             app.authority.may_overlap()?;
+            app.authority.outlives_grace(&candidate, grace_days)?;
         }
         let preflight = app.authority.preflight(&candidate, &plan).await?;
         return Ok(Json(what_would_be(

@@ -106,6 +106,9 @@ pub(super) async fn rotate(
                 app.authority.may_overlap()?;
             }
             let candidate = app.authority.candidate(&source)?;
+            if plan.transition == Transition::Overlap {
+                app.authority.outlives_grace(&candidate, overlap::GRACE_DAYS)?;
+            }
             let preflight = app.authority.preflight(&candidate, &plan).await?;
             let name = app.authority.prepare(candidate, plan, preflight.previous);
             Ok::<_, OverlapError>((preflight, name))
