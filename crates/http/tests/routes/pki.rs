@@ -116,6 +116,8 @@ async fn an_upload_is_taken_or_refused_with_its_reason() {
         &[("ca_cert", certificate.as_str())][..],
         &[("ca_key", &key)],
         &[("ca_cert", ""), ("ca_key", &key)],
+        &[("ca_cert", &certificate), ("ca_cert", &certificate), ("ca_key", &key)],
+        &[("ca_cert", &certificate), ("ca_key", &other), ("ca_key", &key)],
         &[],
     ] {
         let refused = upload(&world, "mode=upload", parts).await;
