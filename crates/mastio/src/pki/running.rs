@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
-use mastio_client::{Admin, Client};
+use mastio_client::{Admin, Answer, Client, ClientError};
 use mastio_config::{Settings, Source};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -53,7 +53,7 @@ impl Running {
         let (client, secret) = self.reach(patience)?;
         let answer =
             runtime()?.block_on(async { Admin::new(&client, secret).send(method, path, body).await });
-        Ok(answer?.json()?)
+        Ok(answer.map_err(in_words)?.json()?)
     }
 
     /// Sends it a form with files, and returns its answer.
@@ -66,7 +66,7 @@ impl Running {
         let body = form.body();
         let answer =
             runtime()?.block_on(async { client.connect().request(Method::POST, path, headers, body).await });
-        Ok(answer?.success()?.json()?)
+        Ok(answer.and_then(Answer::success).map_err(in_words)?.json()?)
     }
 
     fn reach(&self, patience: Duration) -> Result<(Client, SecretString), Failure> {
@@ -114,5 +114,18 @@ impl Form {
             )
         };
         self.0.iter().map(part).chain([format!("--{BOUNDARY}--\r\n")]).collect()
+    }
+}
+
+/// The same with the sentence and the reason of a refusal that has both.
+fn in_words(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Refused { status, detail, request } => {
+            let object: Value = serde_json::from_str(&detail).unwrap_or_default();
+            let told = object["hint"].as_str().zip(object["reason"].as_str());
+            let detail = told.map(|(hint, reason)| format!("{hint} ({reason})")).unwrap_or(detail);
+            ClientError::Refused { status, detail, request }
+        }
+        other => other,
     }
 }
