@@ -32,7 +32,7 @@ impl Certified {
         now: Stamp,
         rng: &dyn Rng,
     ) -> Result<Self, Outage> {
-        let leaf = profile::agent(issuer, id, spiffe, spki, lifetime, now, rng).map_err(Outage::internal)?;
+        let leaf = profile::agent(issuer, id, spiffe, spki, lifetime, now, rng)?;
         let above = issuer.certificate();
         let certificates = issued_chain(&leaf, std::slice::from_ref(above));
         Ok(Self { leaf, certificates, issuer: above.thumbprint() })

@@ -101,8 +101,7 @@ impl Maker<'_> {
     /// An intermediate below `root`, and what tells of it.
     pub(crate) fn intermediate<K: SigningKey>(&self, root: &Issuer<K>) -> Result<(CaKey, Event), Outage> {
         let key = KeyPair::generate_p256().map_err(Outage::internal)?;
-        let certificate = profile::intermediate(root, self.org, key.spki_der(), self.now, self.rng)
-            .map_err(Outage::internal)?;
+        let certificate = profile::intermediate(root, self.org, key.spki_der(), self.now, self.rng)?;
         let event = Event::new(&catalogue::IntermediateMinted {
             fingerprint_sha256: certificate.thumbprint(),
             subject: certificate.subject().to_owned(),
@@ -114,8 +113,7 @@ impl Maker<'_> {
     /// A signing key certified by `issuer`.
     pub(crate) fn signing_key<K: SigningKey>(&self, issuer: &Issuer<K>) -> Result<FreshSigningKey, Outage> {
         let pair = KeyPair::generate_p256().map_err(Outage::internal)?;
-        let leaf = profile::mastio_leaf(issuer, self.domain, self.org, pair.spki_der(), self.now, self.rng)
-            .map_err(Outage::internal)?;
+        let leaf = profile::mastio_leaf(issuer, self.domain, self.org, pair.spki_der(), self.now, self.rng)?;
         let kid = TokenKey::from_pkcs8_der(&pair.to_pkcs8_der()).map_err(Outage::internal)?.kid();
         let private = self.custody.wrap(kid.as_str(), &pair.to_pkcs8_pem()).map_err(Outage::internal)?;
         Ok(FreshSigningKey { public_pem: pair.spki_pem(), kid, private, leaf })

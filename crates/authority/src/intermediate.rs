@@ -140,6 +140,7 @@ impl Authority {
             left_with_intermediate(unit, self.store.database(), &trust.root, by).map_err(Outage::from)?;
         let unit = told.into_iter().fold(unit, Unit::tell);
         let (unit, kid) = self.with_signing_key(unit, &trust, draft.ca, question.grace, by, now)?;
+        let _no_cut = self.rotations.keys().await;
         if let Err(error) = self.commit(unit).await {
             self.no_update_runs::<IntermediateError>()?;
             return Err(error.into());

@@ -55,7 +55,13 @@ impl<'a> Root<'a> {
     fn onward(&self, next: &Certificate, rotations: &[Rotation]) -> Onward {
         let because_of_compromise =
             |rotation: &Rotation| rotation.compromise && rotation.old_root == self.row.thumbprint;
+        // The rotation to `next` was open when keys became known, and with it lay the key that stated this.
+        let broken_off = |rotation: &Rotation| {
+            (rotation.old_root, rotation.new_root) == (self.row.thumbprint, next.thumbprint())
+                && rotation.phase == Phase::Aborted
+        };
         match &self.row.lineage {
+            _ if self.row.compromised && rotations.iter().any(broken_off) => Onward::Break(Break::Compromise),
             _ if rotations.iter().any(because_of_compromise) => Onward::Break(Break::Compromise),
             // What was stated before a later key was compromised stays true, although nothing of before is believed.
             Some(text) if lineage::successor(text) == Some(next.thumbprint()) => {

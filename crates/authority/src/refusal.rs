@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mastio_core::Stamp;
+use mastio_pki::IssueError;
 use mastio_store::{ReadError, Unavailable, WriteError};
 use serde_json::Value;
 
@@ -47,6 +49,11 @@ pub enum Outage {
     /// Another request changed the same thing first, and again when it was tried anew.
     #[error("another change came between; try again")]
     Contended,
+    /// What should certify has ended, at that time.
+    #[error(
+        "the CA that should certify ended at {0}: an operator rotates it first (mastio pki doctor says how)"
+    )]
+    IssuerEnded(Stamp),
     /// Something of ours failed that has no business failing.
     #[error("internal: {0}")]
     Internal(String),
@@ -66,6 +73,15 @@ impl From<ReadError> for Outage {
     }
 }
 
+impl From<IssueError> for Outage {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::IssuerExpired(at) => Self::IssuerEnded(at),
+            other => Self::internal(other),
+        }
+    }
+}
+
 impl From<WriteError> for Outage {
     fn from(error: WriteError) -> Self {
         match error {
@@ -79,7 +95,7 @@ impl Refusal for Outage {
     fn status(&self) -> u16 {
         match self {
             Self::Write(_) | Self::Read(ReadError::Unavailable(_)) => 503,
-            Self::Contended => 409,
+            Self::Contended | Self::IssuerEnded(_) => 409,
             Self::Read(ReadError::Row(_)) | Self::Internal(_) => 500,
         }
     }
@@ -89,6 +105,7 @@ impl Refusal for Outage {
             Self::Write(_) => "audit_unavailable",
             Self::Read(ReadError::Unavailable(_)) => "database_unavailable",
             Self::Contended => "contended",
+            Self::IssuerEnded(_) => "issuer_ended",
             Self::Read(ReadError::Row(_)) => "illegal_row",
             Self::Internal(_) => "internal",
         }

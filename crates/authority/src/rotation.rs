@@ -23,7 +23,7 @@ use mastio_store::{
     Rejection, Statement, Touch, Unit, WriteError,
     cas::{self, CaState, NewCa},
     keys::CaKind,
-    rotations::{Mode, Phase, Rotation, Transition},
+    rotations::{self, Mode, Phase, Rotation, Transition},
     updates,
 };
 
@@ -105,11 +105,11 @@ impl Authority {
     }
 
     /// Keeps a root that was looked at for 10 minutes and returns its name for [`Source::Prepared`]. It is good for
-    /// `plan` alone: what was shown is what is done.
+    /// `plan` alone, and in the place of the root `instead_of`: what was shown is what is done.
     #[must_use]
-    pub fn prepare(&self, candidate: Arc<Candidate>, plan: Plan) -> String {
+    pub fn prepare(&self, candidate: Arc<Candidate>, plan: Plan, instead_of: Thumbprint) -> String {
         let name = self.rng.uuid().to_string();
-        self.rotations.hold(name.clone(), candidate, plan, self.clock.elapsed());
+        self.rotations.hold(name.clone(), candidate, (plan, instead_of), self.clock.elapsed());
         name
     }
 
@@ -129,12 +129,16 @@ impl Authority {
         if same { Ok(held.plan) } else { Err(RotationError::OtherPlan) }
     }
 
-    /// The root of `source`, if it is not one that was shown with another plan.
+    /// The root of `source`, if it is not one that was shown with another plan, or in the place of another root.
     fn candidate_for(&self, source: &Source, plan: Plan) -> Result<Arc<Candidate>, RotationError> {
-        if let Source::Prepared(_) = source
-            && self.plan(Words::default(), source)? != plan
-        {
-            return Err(RotationError::OtherPlan);
+        if let Source::Prepared(name) = source {
+            let held = self.rotations.find(name, self.clock.elapsed()).ok_or(RotationError::NotPrepared)?;
+            if held.plan != plan {
+                return Err(RotationError::OtherPlan);
+            }
+            if held.instead_of != self.trust().root.thumbprint() {
+                return Err(RotationError::OtherRoot(held.instead_of));
+            }
         }
         self.candidate(source)
     }
@@ -152,11 +156,13 @@ impl Authority {
     ) -> Result<Rotated, RotationError> {
         let (authority, operator) = (Arc::clone(self), operator.clone());
         let run = async move {
+            let _one_cut = authority.rotations.cut().ok_or(RotationError::InProgress)?;
             // A key that others may know does not wait for somebody to try again, nor for a rotation that is open.
             let _one_at_a_time = match plan.compromise {
                 true => authority.rotations.wait().await,
                 false => authority.rotations.begin().ok_or(RotationError::InProgress)?,
             };
+            let _keys_stay = authority.rotations.keys().await;
             authority.no_update_runs::<RotationError>()?;
             let open = authority.undo_leftover().await?;
             if open.is_some() && !plan.compromise {
@@ -198,7 +204,7 @@ impl Authority {
         operator: &Operator,
     ) -> Result<Staged, RotationError> {
         let (staged, unit) = self.staging(candidate, plan, operator, Unit::default())?;
-        self.commit_staged(unit, staged.rotation.old_root).await?;
+        self.commit_staged(unit, &staged.rotation, None).await?;
         Ok(staged)
     }
 
@@ -257,18 +263,25 @@ impl Authority {
         Ok((Staged { rotation, root, intermediate }, unit))
     }
 
-    async fn commit_staged(&self, unit: Unit, old_root: Thumbprint) -> Result<(), RotationError> {
-        match self.commit(unit).await {
-            Ok(_) => Ok(()),
-            Err(WriteError::Rejected(Rejection::Rows { statement: 0, .. })) => {
-                Err(RotationError::OtherRoot(old_root))
+    /// Commits what opens `rotation`, and ends the rotation `ended` if there is one.
+    async fn commit_staged(
+        &self,
+        unit: Unit,
+        rotation: &Rotation,
+        ended: Option<&Rotation>,
+    ) -> Result<(), RotationError> {
+        let Err(error) = self.commit(unit).await else { return Ok(()) };
+        if let WriteError::Rejected(rejection) = &error {
+            if matches!(rejection, Rejection::Rows { statement: 0, .. }) {
+                return Err(RotationError::OtherRoot(rotation.old_root));
             }
-            Err(WriteError::Rejected(_)) => {
-                self.no_update_runs::<RotationError>()?;
-                Err(RotationError::InProgress)
+            self.no_update_runs::<RotationError>()?;
+            let open = rotations::open(self.store.database()).map_err(Outage::from)?;
+            if open.is_some_and(|open| ended.is_none_or(|ended| open.id != ended.id)) {
+                return Err(RotationError::InProgress);
             }
-            Err(error) => Err(Outage::from(error).into()),
         }
+        Err(Outage::from(error).into())
     }
 
     fn enter(&self, kind: CaKind, ca: &CaKey) -> Result<Statement, RotationError> {

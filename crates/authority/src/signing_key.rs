@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use mastio_core::{Event, Kid, Stamp, event::catalogue};
 use mastio_jose::{ContinuityProof, token};
+use mastio_pki::Certificate;
 use mastio_store::{
     ReadError, Touch, Unit, config,
     keys::{self, KeyState, SigningKeyRow},
@@ -246,6 +247,7 @@ impl Authority {
     /// Makes `unit` count, unless an update is being applied.
     async fn commit_beside_updates(self: &Arc<Self>, unit: Unit) -> Result<(), SigningKeyError> {
         let unit = unit.write(updates::none_is_under_way()).touch(Touch::Trust);
+        let _no_cut = self.rotations.keys().await;
         if let Err(error) = self.commit(unit).await {
             self.no_update_runs::<SigningKeyError>()?;
             return Err(error.into());
@@ -257,6 +259,12 @@ impl Authority {
     fn activate(&self, staged: SigningKeyRow, grace: GraceDays, by: &str) -> Result<Unit, SigningKeyError> {
         let (trust, now) = (self.trust(), self.clock.now());
         let (kid, public_pem) = (staged.kid.clone(), staged.public_pem.clone());
+        let leaf = staged.certificate.as_deref().and_then(|pem| Certificate::from_pem(pem).ok());
+        let mut cut = trust.cas.iter().filter(|ca| ca.cut || ca.compromised);
+        if leaf.is_some_and(|leaf| cut.any(|ca| leaf.is_signed_by(&ca.certificate))) {
+            let why = format!("{kid} is certified by a CA that a rotation cut off");
+            return Err(SigningKeyError::StagedUnusable(why));
+        }
         // A key that does not open would leave nobody to sign.
         let opened = signer(self.custody.as_ref(), staged)
             .map_err(|error| SigningKeyError::StagedUnusable(error.to_string()))?;

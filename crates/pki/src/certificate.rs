@@ -276,7 +276,20 @@ impl Certificate {
     #[must_use]
     pub fn strict_faults(&self) -> Vec<StrictFault> {
         let facts = &self.0.facts;
-        strict::faults(&facts.extensions, facts.subject.is_empty(), self.is_self_issued())
+        let mut faults = strict::faults(&facts.extensions, facts.subject.is_empty(), self.is_self_issued());
+        if !self.may_be_its_own_issuer() && self.is_signed_by(self) {
+            faults.push(StrictFault::OtherAuthority);
+        }
+        faults
+    }
+
+    /// Whether nothing that AuthorityKeyIdentifier says of the issuer is said otherwise here.
+    fn may_be_its_own_issuer(&self) -> bool {
+        let (facts, of) = (&self.0.facts, &self.0.facts.extensions);
+        let is = |said: &Option<Vec<u8>>, own: &[u8]| said.as_ref().is_none_or(|said| said == own);
+        self.key_id().is_none_or(|own| is(&of.authority_key_id, own))
+            && is(&of.authority_issuer, &facts.issuer_raw)
+            && is(&of.authority_serial, &facts.serial)
     }
 
     /// Why clients might refuse what this CA certifies although [`Anchors::validate`](crate::Anchors::validate) does not:
@@ -373,7 +386,7 @@ fn only_text<'n, 'a: 'n>(
     }
 }
 
-fn strip_zeros(number: &[u8]) -> &[u8] {
+pub(crate) fn strip_zeros(number: &[u8]) -> &[u8] {
     let first = number.iter().position(|byte| *byte != 0).unwrap_or(number.len().saturating_sub(1));
     &number[first..]
 }

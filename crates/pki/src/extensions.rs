@@ -7,7 +7,7 @@ use x509_parser::{
     extensions::{ExtendedKeyUsage, GeneralName, ParsedExtension, X509Extension},
 };
 
-use crate::CertificateError;
+use crate::{CertificateError, certificate::strip_zeros};
 
 /// What the extensions of one certificate say.
 #[derive(Default)]
@@ -23,6 +23,10 @@ pub(crate) struct Extensions {
     pub(crate) names_critical: bool,
     pub(crate) key_id: Option<Vec<u8>>,
     pub(crate) authority_key_id: Option<Vec<u8>>,
+    /// The Name, in DER, of whoever certified the issuer, where AuthorityKeyIdentifier gives it.
+    pub(crate) authority_issuer: Option<Vec<u8>>,
+    /// The serial number of the issuer's certificate, likewise, without leading zeros.
+    pub(crate) authority_serial: Option<Vec<u8>>,
     /// NameConstraints on other names than hosts, addresses and mail.
     pub(crate) odd_constraints: bool,
     pub(crate) uri_constraints: bool,
@@ -81,6 +85,13 @@ impl Extensions {
                 ParsedExtension::SubjectKeyIdentifier(id) => read.key_id = Some(id.0.to_vec()),
                 ParsedExtension::AuthorityKeyIdentifier(authority) => {
                     read.authority_key_id = authority.key_identifier.as_ref().map(|id| id.0.to_vec());
+                    let mut names = authority.authority_cert_issuer.iter().flatten();
+                    read.authority_issuer = names.find_map(|name| match name {
+                        GeneralName::DirectoryName(name) => Some(name.as_raw().to_vec()),
+                        _ => None,
+                    });
+                    read.authority_serial =
+                        authority.authority_cert_serial.map(|serial| strip_zeros(serial).to_vec());
                 }
                 ParsedExtension::NameConstraints(constraints) => {
                     let subtrees = [&constraints.permitted_subtrees, &constraints.excluded_subtrees];

@@ -21,6 +21,9 @@ pub enum StrictFault {
     /// §4.2.1.1. Roots need none.
     #[error("without authority key identifier")]
     NoAuthorityKeyId,
+    /// §4.2.1.1, of a certificate that signed itself: clients look for that other issuer, and find none.
+    #[error("signed by itself, and its authority key identifier is that of another certificate")]
+    OtherAuthority,
     /// §4.2.1.6.
     #[error("an empty subject, and alternative names that are not critical")]
     NamesNotCritical,

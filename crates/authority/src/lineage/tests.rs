@@ -106,6 +106,30 @@ fn a_later_compromise_leaves_earlier_statements_what_they_are() {
 }
 
 #[test]
+fn a_compromise_that_ends_an_overlap_breaks_the_line_at_both_of_its_roots() {
+    let roots = [root(), root(), root()];
+    let mut rows = [
+        row(&roots[0], CaState::Superseded, 0),
+        row(&roots[1], CaState::Superseded, 1),
+        row(&roots[2], CaState::Active, 2),
+    ];
+    rows[0].lineage = Some(lineage::vouch(&roots[0], roots[1].certificate(), now()).unwrap());
+    for row in &mut rows[..2] {
+        row.compromised = true;
+    }
+    let ended = Rotation {
+        transition: Transition::Overlap,
+        phase: Phase::Aborted,
+        ..rotation(&rows[0], &rows[1], false)
+    };
+    let rotations = [rotation(&rows[1], &rows[2], true), ended];
+    let line = line_of(&rows, &rotations).unwrap();
+    let expected: Vec<_> = roots.iter().map(Issuer::certificate).collect();
+    assert_eq!(line.roots().collect::<Vec<_>>(), expected);
+    assert_eq!(vouched(&line), [false, false]);
+}
+
+#[test]
 fn a_root_that_came_back_is_led_to_by_nobody_twice() {
     // A rotation with overlap that was undone after its activation: the old root is the active one again.
     let (old, new) = (root(), root());

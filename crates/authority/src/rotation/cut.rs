@@ -9,13 +9,17 @@ use mastio_pki::Issuer;
 use mastio_store::{
     Touch, Unit, agents,
     cas::{self, CaState, Superseded},
-    keys::{self, CaKind},
+    keys::{self, CaKind, KeyState},
     rotations::{Mode, Phase, Rotation, Transition},
 };
 
 use super::{Affected, Candidate, NoContinuity, Plan, RotationError, Staged, preflight::Vouched, undone};
 use crate::{
-    Authority, Outage, admin::Operator, evidence::Identity, fresh::Succession, signing_key::GraceDays,
+    Authority, Outage,
+    admin::Operator,
+    evidence::Identity,
+    fresh::Succession,
+    signing_key::{Decision, GraceDays},
     updates,
 };
 
@@ -80,7 +84,7 @@ impl Authority {
         let (staged, mut unit) = self.staging(candidate, plan, operator, ending)?;
         let (switch, rotated) = self.switching(&staged, operator).await?;
         unit.events.extend(switch.events);
-        self.commit_staged(unit.write_all(switch.statements), staged.rotation.old_root).await?;
+        self.commit_staged(unit.write_all(switch.statements), &staged.rotation, Some(open)).await?;
         tracing::warn!(
             overlap = open.id, fingerprint = %rotated.fingerprint, agents = rotated.agents.total(),
             "pki.rotate: the Org CA was rotated, and the rotation with overlap ended"
@@ -181,7 +185,7 @@ impl Authority {
     }
 
     /// A signing key under the new intermediate. What the old one signed for SPIFFE agents is accepted for the usual
-    /// time; after a compromise nothing of before is.
+    /// time; after a compromise nothing of before is. What was staged is thrown away.
     pub(super) fn replace_signing_key(
         &self,
         unit: Unit,
@@ -196,10 +200,9 @@ impl Authority {
         let fresh = self.maker(&trust).signing_key(&issuer)?;
         let unit = match trust.signer.as_deref() {
             None => unit,
-            Some(old) if compromise => unit
-                .write(keys::deprecate_signing_key(&old.kid, now, now))
-                .write(keys::end_grace(now))
-                .write(keys::drop_staged_signing_keys()),
+            Some(old) if compromise => {
+                unit.write(keys::deprecate_signing_key(&old.kid, now, now)).write(keys::end_grace(now))
+            }
             Some(old) => {
                 let grace = GraceDays::stored(self.store.database()).map_err(Outage::from)?;
                 let grace_until = self.signing_grace_until(grace, now);
@@ -208,7 +211,18 @@ impl Authority {
                 left.events.into_iter().fold(unit.write_all(left.statements), Unit::tell)
             }
         };
-        Ok(unit.tell(fresh.event()).write(fresh.insert(now)))
+        self.without_staged(unit.tell(fresh.event()).write(fresh.insert(now)), by)
+    }
+
+    /// What was staged below the CAs of before is thrown away, and the halt because of it ends.
+    fn without_staged(&self, unit: Unit, by: &str) -> Result<Unit, RotationError> {
+        let keys = keys::signing_keys(self.store.database()).map_err(Outage::from)?;
+        let staged = keys.into_iter().filter(|key| key.state == KeyState::Staged);
+        let dropped = staged.map(|key| {
+            let (decision, by) = (Decision::Drop.as_str(), by.to_owned());
+            Event::new(&catalogue::StagedKeyCompleted { kid: key.kid, decision, by })
+        });
+        Ok(dropped.fold(unit, Unit::tell).write(keys::drop_staged_signing_keys()))
     }
 
     /// After the commit: what is in memory and in files follows. Whatever fails here is made good by the server's round

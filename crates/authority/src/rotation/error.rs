@@ -41,6 +41,15 @@ pub enum RotationError {
     Outage(#[from] Outage),
 }
 
+/// The detail of what was refused, with the reason that scripts look at. A failure of ours is told in words, and its
+/// reason beside them.
+pub(super) fn with_reason(refusal: &impl Refusal, docs: &str) -> serde_json::Value {
+    match refusal.status() {
+        500.. => refusal.to_string().into(),
+        _ => serde_json::json!({ "reason": refusal.reason(), "hint": refusal.to_string(), "docs": docs }),
+    }
+}
+
 impl Refusal for RotationError {
     fn status(&self) -> u16 {
         match self {
@@ -68,10 +77,7 @@ impl Refusal for RotationError {
     fn detail(&self) -> serde_json::Value {
         match self {
             Self::Candidate(error) => error.detail(),
-            Self::OtherPlan | Self::OtherRoot(_) | Self::NotPrepared => {
-                serde_json::json!({ "reason": self.reason(), "hint": self.to_string(), "docs": "docs/rotate-ca.md" })
-            }
-            other => other.to_string().into(),
+            other => with_reason(other, "docs/rotate-ca.md"),
         }
     }
 }

@@ -26,6 +26,8 @@ const MOST: u64 = 16;
 pub(super) struct Held {
     pub(super) candidate: Arc<Candidate>,
     pub(super) plan: Plan,
+    /// The root whose place it was shown to take.
+    pub(super) instead_of: Thumbprint,
     /// When it is forgotten, in the time of [`Clock::elapsed`](mastio_core::Clock::elapsed).
     end: Duration,
 }
@@ -42,6 +44,8 @@ struct Counted {
 /// That one rotation runs, the roots that were prepared, and how far the agents are.
 pub(crate) struct Rotations {
     running: Mutex<()>,
+    cutting: Mutex<()>,
+    keys: Mutex<()>,
     /// By name.
     prepared: moka::sync::Cache<String, Held>,
     counted: std::sync::Mutex<Option<Counted>>,
@@ -51,7 +55,13 @@ impl Default for Rotations {
     fn default() -> Self {
         // The cache's own time bounds memory only; our clock says what has run out.
         let prepared = moka::sync::Cache::builder().max_capacity(MOST).time_to_live(2 * LOOKING).build();
-        Self { running: Mutex::new(()), prepared, counted: std::sync::Mutex::default() }
+        Self {
+            running: Mutex::default(),
+            cutting: Mutex::default(),
+            keys: Mutex::default(),
+            prepared,
+            counted: std::sync::Mutex::default(),
+        }
     }
 }
 
@@ -67,13 +77,30 @@ impl Rotations {
         self.running.try_lock().ok()
     }
 
-    /// The same, however long the other one takes.
+    /// The same, however long a step of another one takes.
     pub(super) async fn wait(&self) -> MutexGuard<'_, ()> {
         self.running.lock().await
     }
 
-    pub(super) fn hold(&self, name: String, candidate: Arc<Candidate>, plan: Plan, now: Duration) {
-        self.prepared.insert(name, Held { candidate, plan, end: now + LOOKING });
+    /// Keeps other cuts out until it is dropped; `None` while one runs or waits. Take it before the rest.
+    pub(super) fn cut(&self) -> Option<MutexGuard<'_, ()>> {
+        self.cutting.try_lock().ok()
+    }
+
+    /// Keeps the signing key and the intermediate what they are until it is dropped. Who replaces them takes it for the
+    /// commit and for reading anew what has changed; a cut, from before it reads what there is. Take it last.
+    pub(crate) async fn keys(&self) -> MutexGuard<'_, ()> {
+        self.keys.lock().await
+    }
+
+    pub(super) fn hold(
+        &self,
+        name: String,
+        candidate: Arc<Candidate>,
+        (plan, instead_of): (Plan, Thumbprint),
+        now: Duration,
+    ) {
+        self.prepared.insert(name, Held { candidate, plan, instead_of, end: now + LOOKING });
     }
 
     /// A look at one, which stays.

@@ -127,10 +127,7 @@ impl Authority {
         self.may_overlap()?;
         let plan = Plan { transition: Transition::Overlap, compromise: false };
         let candidate = self.candidate_for(source, plan)?;
-        let end = candidate.certificate().not_after();
-        if end <= self.clock.now().plus(DAY * (grace_days + 1)) {
-            return Err(OverlapError::EndsTooSoon(end));
-        }
+        self.outlives_grace(&candidate, grace_days)?;
         let staged = self.stage(&candidate, plan, operator).await?;
         let rotation = &staged.rotation;
         let unit = self

@@ -1,11 +1,13 @@
 //! What a rotation of the Org CA would do, before anybody does it.
 
+use std::time::Duration;
+
 use mastio_core::{Stamp, Thumbprint};
 use mastio_custody::CaKey;
 use mastio_pki::{Certificate, IssueError, Issuer, lineage, profile};
 use mastio_store::rotations::{Mode, Transition, following};
 
-use super::{Candidate, Plan, RotationError};
+use super::{Candidate, Plan, RotationError, overlap::OverlapError};
 use crate::{Authority, Outage, trust::Trust};
 
 /// What a rotation would do.
@@ -84,15 +86,26 @@ impl Authority {
     /// What rotating to `candidate` as planned would do now.
     ///
     /// # Errors
-    /// When something has come to speak against it, or the old root or the agents cannot be read.
+    /// When a rotation is open that this one would not end, something has come to speak against it, or the old root or
+    /// the agents cannot be read.
     pub async fn preflight(&self, candidate: &Candidate, plan: &Plan) -> Result<Preflight, RotationError> {
         self.no_update_runs::<RotationError>()?;
         let (trust, now) = (self.trust(), self.clock.now());
+        if trust.followed().is_some() && !plan.compromise {
+            return Err(RotationError::InProgress);
+        }
         candidate.still_good(&trust, now)?;
         let vouched = self.vouched(&self.active_root()?, candidate.certificate(), plan.compromise)?;
         let continuity = vouched.link.map(drop);
         let agents = self.affected().await?;
         let root = candidate.certificate();
+        let mut consequences = consequences(plan, &trust, &continuity, &agents);
+        if root.not_after() < now.plus(profile::LEAF_LIFETIME) {
+            consequences.push(format!(
+                "The new root ends at {}: whatever it certifies ends by then, so another one must take its place before",
+                root.not_after()
+            ));
+        }
         Ok(Preflight {
             mode: candidate.mode(),
             transition: plan.transition,
@@ -101,10 +114,20 @@ impl Authority {
             subject: root.subject().to_owned(),
             not_after: root.not_after(),
             previous: trust.root.thumbprint(),
-            consequences: consequences(plan, &trust, &continuity, &agents),
+            consequences,
             continuity,
             agents,
         })
+    }
+
+    /// Whether `candidate` lives longer than the old root is believed in an overlap that begins now.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn outlives_grace(&self, candidate: &Candidate, grace_days: u32) -> Result<(), OverlapError> {
+        let (end, day) = (candidate.certificate().not_after(), Duration::from_secs(24 * 3600));
+        let long_enough = end > self.clock.now().plus(day * (grace_days + 1));
+        if long_enough { Ok(()) } else { Err(OverlapError::EndsTooSoon(end)) }
     }
 
     /// Active agents by what a new root means for them.

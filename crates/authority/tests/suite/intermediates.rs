@@ -49,6 +49,15 @@ const SUPERSEDED: i64 = 2;
 const RETIRED: i64 = 3;
 
 #[tokio::test]
+async fn below_an_intermediate_that_has_ended_nothing_is_certified_and_the_caller_reads_why() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    world.clock.advance(mastio_pki::profile::INTERMEDIATE_LIFETIME);
+    let refused = authority.create_agent(&candidate("late"), false, &operator()).await;
+    assert_eq!(reason(refused), (409, "issuer_ended"));
+}
+
+#[tokio::test]
 async fn agents_go_on_under_the_intermediate_of_before() {
     for more in [&[][..], &[PASSPHRASE]] {
         let world = World::new();

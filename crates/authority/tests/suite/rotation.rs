@@ -8,7 +8,7 @@ use std::{fs, sync::Arc, time::Duration};
 use mastio_authority::{
     Authority,
     lifecycle::Rotation,
-    rotation::{NoContinuity, Plan, Rotated, RotationError, Source, Upload},
+    rotation::{Candidate, NoContinuity, Plan, Rotated, RotationError, Source, Upload},
 };
 use mastio_core::{AgentId, Clock, Stamp, SystemRng, TrustDomain};
 use mastio_pki::{Certificate, KeyPair, lineage, pem, profile};
@@ -24,6 +24,11 @@ use crate::{
 pub(crate) const CUT: Plan = Plan { transition: Transition::Cut, compromise: false };
 pub(crate) const COMPROMISE: Plan = Plan { compromise: true, ..CUT };
 const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef");
+
+/// The name of a root that was looked at.
+fn prepared(authority: &Authority, candidate: Arc<Candidate>, plan: Plan) -> String {
+    authority.prepare(candidate, plan, authority.trust().root.thumbprint())
+}
 
 pub(crate) async fn cut(authority: &Arc<Authority>) -> Result<Rotated, RotationError> {
     authority.rotate_root(Source::Mint, CUT, &operator()).await
@@ -357,7 +362,7 @@ async fn a_key_that_does_something_else_is_not_that_of_a_root() {
     authority.set_spire_bundle(&domain, &spire.pem(), &operator()).await.unwrap();
     let refused = authority.candidate(&upload(spire.pem(), &key));
     assert_eq!(reason(refused), (400, "in_spire_bundle"));
-    let late = Source::Prepared(authority.prepare(before, CUT));
+    let late = Source::Prepared(prepared(&authority, before, CUT));
     assert_eq!(reason(authority.rotate_root(late, CUT, &operator()).await), (400, "in_spire_bundle"));
 }
 

@@ -6,12 +6,13 @@ use mastio_authority::{
     Authority, Refusal,
     enroll::Enrolled,
     lifecycle::{Rotated, Rotation},
+    rotation::Source,
 };
 use mastio_core::{AgentId, Clock};
 
 use crate::{
     renewal::renew,
-    rotation::{cut, gets_in},
+    rotation::{COMPROMISE, cut, gets_in},
     world::*,
 };
 use mastio_jose::SigningKey;
@@ -77,6 +78,36 @@ async fn whatever_a_cut_overtakes_is_made_again_under_the_new_root() {
         }
     }
     assert!(after > 0 && before + after == 96, "{before} before, {after} after");
+}
+
+/// Signing keys that replace each other as fast as they can, until the handle is aborted.
+fn signing_keys_rotate(authority: &Arc<Authority>) -> tokio::task::JoinHandle<()> {
+    let authority = Arc::clone(authority);
+    tokio::spawn(async move {
+        loop {
+            if let Err(error) = authority.rotate_signing_key(&operator()).await {
+                assert_eq!(error.reason(), "rotation_raced", "{error}");
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_rotation_of_the_signing_key_comes_between_after_a_compromise() {
+    let world = World::new();
+    let no_interval = [("CULLIS_MASTIO_ROTATION_MIN_INTERVAL_SECONDS", "0")];
+    let authority = world.boot(&no_interval).await.unwrap();
+    let rotating = signing_keys_rotate(&authority);
+    for round in 0..12 {
+        if round % 2 == 0 {
+            authority.begin_overlap(Source::Mint, 14, &operator()).await.unwrap();
+        }
+        let rotated = authority.rotate_root(Source::Mint, COMPROMISE, &operator()).await;
+        assert!(rotated.is_ok(), "round {round}: {rotated:?}");
+    }
+    assert!(!rotating.is_finished(), "{:?}", rotating.await);
+    rotating.abort();
+    assert!(world.events("mastio_key.rotated") > 0);
 }
 
 /// As another process's cut that this one has not heard of yet.

@@ -17,6 +17,12 @@ fn dns(name: &str) -> GeneralSubtree {
     GeneralSubtree::DnsName(name.into())
 }
 
+/// AuthorityKeyIdentifier with these members (RFC 5280 §4.2.1.1).
+fn issued_by(members: &[u8]) -> rcgen::CustomExtension {
+    let length = u8::try_from(members.len()).unwrap();
+    rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 35], [&[0x30, length], members].concat())
+}
+
 #[tokio::test]
 async fn a_root_whose_constraints_our_names_fit_is_taken_and_carries_them() {
     let world = World::new();
@@ -40,7 +46,7 @@ async fn what_a_root_cannot_carry_is_named_before_anything_changes() {
     let authority = world.boot(&[]).await.unwrap();
     let before = authority.trust().root.clone();
     type Change = fn(&mut CertificateParams);
-    let cases: [(Change, &str, Option<&str>); 5] = [
+    let cases: [(Change, &str, Option<&str>); 7] = [
         // The names of this server are others.
         (
             |params| params.name_constraints = names(vec![dns("example.com")], vec![]),
@@ -54,6 +60,21 @@ async fn what_a_root_cannot_carry_is_named_before_anything_changes() {
         ),
         // Python since 3.13 insists on a key usage.
         (|params| params.key_usages.clear(), "trial_failed", Some("strict_rules")),
+        // OpenSSL and Python look for the issuer that it names, and find none.
+        (
+            |params| params.custom_extensions.push(issued_by(b"\x80\x14some other root's id")),
+            "trial_failed",
+            Some("strict_rules"),
+        ),
+        (
+            |params| {
+                let name = b"\xa1\x17\xa4\x15\x30\x13\x31\x11\x30\x0f\x06\x03\x55\x04\x03\x0c\x08Our Root";
+                let other = [&name[..], b"\x82\x01\x07"].concat();
+                params.custom_extensions.push(issued_by(&other));
+            },
+            "trial_failed",
+            Some("strict_rules"),
+        ),
         // Nobody here evaluates constraints on URIs, and Go none on directory names.
         (
             |params| {

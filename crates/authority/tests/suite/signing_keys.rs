@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     authentication::{bound, call},
+    rotation::{COMPROMISE, CUT},
     world::*,
 };
 use mastio_authority::{
     Authority, Refusal,
+    rotation::Source,
     signing_key::{Decision, GraceDays},
     trust::Halt,
 };
@@ -211,4 +213,28 @@ async fn a_staged_key_halts_until_it_is_put_in_place_or_dropped() {
     assert!(refused.to_string().starts_with("complete-staged rotation failed"), "{refused}");
     authority.complete_staged(Decision::Drop, &operator()).await.unwrap();
     assert_eq!(kid(&authority), staged);
+}
+
+#[tokio::test]
+async fn a_cut_throws_staged_keys_away_and_signing_goes_on() {
+    for plan in [CUT, COMPROMISE] {
+        let world = World::new();
+        let authority = world.boot(&[NO_INTERVAL]).await.unwrap();
+        let leaf = world.text("SELECT cert_pem FROM mastio_keys");
+        let staged = halted(&world, &authority).await;
+        authority.rotate_root(Source::Mint, plan, &operator()).await.unwrap();
+        assert_eq!(authority.trust().halt, None, "{plan:?}");
+        assert_ne!(kid(&authority), staged);
+        let alice = Holder::created(&authority, "alice").await;
+        mint_mtls(&authority, &alice.peer()).await.unwrap();
+        let completed = authority.complete_staged(Decision::Activate, &operator()).await;
+        assert_eq!(reason(completed), (409, "nothing_staged"));
+        assert_eq!(world.events("mastio_key.staged_completed"), 1);
+
+        // One that another process staged with a certificate of before.
+        let staged = halted(&world, &authority).await;
+        world.sql(&format!("UPDATE mastio_keys SET cert_pem = '{leaf}' WHERE kid = '{staged}'"));
+        let refused = authority.complete_staged(Decision::Activate, &operator()).await;
+        assert_eq!(reason(refused), (409, "staged_key_unusable"));
+    }
 }

@@ -1,5 +1,7 @@
 //! `POST /pki/rotate-ca`: another Org CA (contract `pki.md` §5, seed 003 §2).
 
+use std::collections::HashMap;
+
 use axum::{
     Json,
     extract::{Request, State},
@@ -119,9 +121,13 @@ pub(crate) async fn rotate_ca(
         let candidate = app.authority.candidate(&source)?;
         if plan.transition == Transition::Overlap {
             app.authority.may_overlap()?;
+            app.authority.outlives_grace(&candidate, grace_days)?;
         }
         let preflight = app.authority.preflight(&candidate, &plan).await?;
-        return Ok(Json(what_would_be(&preflight, &app.authority.prepare(candidate, plan))));
+        return Ok(Json(what_would_be(
+            &preflight,
+            &app.authority.prepare(candidate, plan, preflight.previous),
+        )));
     }
     match plan.transition {
         Transition::Cut => Ok(Json(what_is(&app.authority.rotate_root(source, plan, &operator).await?))),
@@ -147,13 +153,21 @@ fn grace_days(transition: Transition, text: &str) -> Result<u32, ApiError> {
 
 /// The parts `ca_cert` and `ca_key`.
 fn uploaded(fields: Vec<(String, String)>) -> Result<Upload, ApiError> {
-    let mut fields = std::collections::HashMap::<_, _>::from_iter(fields);
+    let mut parts = HashMap::new();
+    for (name, text) in fields {
+        if let Some(name) = ["ca_cert", "ca_key"].into_iter().find(|known| *known == name)
+            && parts.insert(name, text).is_some()
+        {
+            let msg = "was sent twice: send one part of this name";
+            return Err(ApiError::unprocessable(vec![Invalid::member(name, "value_error", msg)]));
+        }
+    }
     let mut part = |name: &str| {
         let missing = || {
             let text = "Field required: a part of a multipart/form-data body, in PEM";
             ApiError::unprocessable(vec![Invalid::member(name, "missing", text)])
         };
-        fields.remove(name).filter(|text: &String| !text.trim().is_empty()).ok_or_else(missing)
+        parts.remove(name).filter(|text: &String| !text.trim().is_empty()).ok_or_else(missing)
     };
     Ok(Upload { certificates: part("ca_cert")?, key: part("ca_key")?.into() })
 }

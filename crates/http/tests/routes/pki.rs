@@ -1,5 +1,7 @@
 //! Rotating the Org CA by the API and at the dashboard.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use mastio_core::{Clock, OrgId, SystemRng};
@@ -83,6 +85,20 @@ async fn a_dry_run_shows_what_is_then_committed() {
     let again =
         rotate(&world, &format!("mode=mint&candidate={}", shown["candidate"].as_str().unwrap())).await;
     assert_eq!(again.status, StatusCode::NOT_FOUND, "{again:?}");
+    assert_eq!(again.body["detail"]["reason"], "candidate_gone", "{again:?}");
+    let shown = rotate(&world, "mode=mint&dry_run=true").await.body;
+    let other = format!("mode=mint&reason=compromise&candidate={}", shown["candidate"].as_str().unwrap());
+    let other = rotate(&world, &other).await;
+    assert_eq!(
+        (other.status, &other.body["detail"]["reason"]),
+        (StatusCode::CONFLICT, &json!("plan_differs"))
+    );
+    assert!(other.body["detail"]["hint"].as_str().unwrap().contains("prepare it again"), "{other:?}");
+    let nothing = world.operate(SECRET, "/pki/rotations/nothing/advance", &Value::Null).await;
+    assert_eq!(
+        (nothing.status, &nothing.body["detail"]["reason"]),
+        (StatusCode::NOT_FOUND, &json!("not_found"))
+    );
 }
 
 #[tokio::test]
@@ -100,6 +116,8 @@ async fn an_upload_is_taken_or_refused_with_its_reason() {
         &[("ca_cert", certificate.as_str())][..],
         &[("ca_key", &key)],
         &[("ca_cert", ""), ("ca_key", &key)],
+        &[("ca_cert", &certificate), ("ca_cert", &certificate), ("ca_key", &key)],
+        &[("ca_cert", &certificate), ("ca_key", &other), ("ca_key", &key)],
         &[],
     ] {
         let refused = upload(&world, "mode=upload", parts).await;
@@ -116,6 +134,44 @@ async fn an_upload_is_taken_or_refused_with_its_reason() {
     let refused =
         upload(&world, "mode=upload&dry_run=true", &[("ca_cert", &certificate), ("ca_key", &key)]).await;
     assert_eq!(refused.body["detail"]["reason"], "key_reused");
+}
+
+/// The same, but it ends after so many days.
+fn short_lived(world: &World, days: u32) -> (String, String) {
+    let key = KeyPair::generate_p256().unwrap();
+    let (now, end) = (world.clock.now(), world.clock.now().plus(Duration::from_secs(86_400) * days));
+    let root = profile::successor(&world.authority.trust().root, &key, end, now, &SystemRng).unwrap();
+    (root.pem(), key.to_pkcs8_pem().expose_secret().to_owned())
+}
+
+#[tokio::test]
+async fn a_dry_run_refuses_what_the_rotation_would_refuse() {
+    let world = World::new().await;
+    let (certificate, key) = short_lived(&world, 10);
+    let parts = [("ca_cert", certificate.as_str()), ("ca_key", key.as_str())];
+    let refused = (StatusCode::CONFLICT, json!("ends_too_soon"));
+    for query in ["dry_run=true", "dry_run=false"] {
+        let answer = upload(&world, &format!("mode=upload&transition=overlap&{query}"), &parts).await;
+        assert_eq!((answer.status, answer.body["detail"]["reason"].clone()), refused, "{query}");
+    }
+    let fits = upload(&world, "mode=upload&transition=overlap&grace_days=8&dry_run=true", &parts).await;
+    assert_eq!(fits.status, StatusCode::OK, "{fits:?}");
+    let cut = upload(&world, "mode=upload&dry_run=true", &parts).await;
+    assert!(cut.body["consequences"].to_string().contains("The new root ends at"), "{cut:?}");
+    let minted = rotate(&world, "mode=mint&dry_run=true").await;
+    assert!(!minted.body["consequences"].to_string().contains("The new root ends at"), "{minted:?}");
+
+    let begun = rotate(&world, "mode=mint&transition=overlap").await;
+    assert_eq!(begun.status, StatusCode::OK, "{begun:?}");
+    let refused = (StatusCode::CONFLICT, json!("rotation_in_progress"));
+    for query in ["transition=cut", "transition=overlap"] {
+        for dry_run in [true, false] {
+            let answer = rotate(&world, &format!("mode=mint&{query}&dry_run={dry_run}")).await;
+            assert_eq!((answer.status, answer.body["detail"]["reason"].clone()), refused, "{query}");
+        }
+    }
+    let leaked = rotate(&world, "mode=mint&reason=compromise&dry_run=true").await;
+    assert_eq!(leaked.status, StatusCode::OK, "{leaked:?}");
 }
 
 #[tokio::test]

@@ -74,12 +74,13 @@ fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
     runtime.block_on(async {
         let authority = stopped::start(settings).await?;
         let candidate = authority.candidate(&source)?;
-        show(&authority.preflight(&candidate, &plan).await?);
+        let preflight = authority.preflight(&candidate, &plan).await?;
+        show(&preflight);
         if arguments.dry_run {
             say!("nothing was changed");
             return Ok(());
         }
-        let prepared = NewRoot::Prepared(authority.prepare(candidate, plan));
+        let prepared = NewRoot::Prepared(authority.prepare(candidate, plan, preflight.previous));
         let rotated = authority.rotate_root(prepared, plan, &stopped::operator()).await?;
         authority.store().submit(Unit::default()).await?;
         tell(&rotated);

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
-use mastio_client::{Admin, Client, ClientError};
+use mastio_client::{Admin, Answer, Client, ClientError};
 use mastio_config::{Settings, Source};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -53,7 +53,7 @@ impl Running {
         let (client, secret) = self.reach(patience)?;
         let answer =
             runtime()?.block_on(async { Admin::new(&client, secret).send(method, path, body).await });
-        Ok(answer.map_err(hinted)?.json()?)
+        Ok(answer.map_err(told)?.json()?)
     }
 
     /// Sends it a form with files, and returns its answer.
@@ -66,7 +66,7 @@ impl Running {
         let body = form.body();
         let answer =
             runtime()?.block_on(async { client.connect().request(Method::POST, path, headers, body).await });
-        Ok(answer.map_err(hinted)?.success()?.json()?)
+        Ok(answer.and_then(Answer::success).map_err(told)?.json()?)
     }
 
     fn reach(&self, patience: Duration) -> Result<(Client, SecretString), Failure> {
@@ -86,18 +86,6 @@ impl Running {
             }
         };
         Ok((client, settings.admin_secret))
-    }
-}
-
-/// What to do where nobody listens.
-fn hinted(error: ClientError) -> Failure {
-    match error {
-        ClientError::Connect { .. } => format!(
-            "{error}; is the Mastio running there (--url)? one that is stopped takes mastio pki doctor, lineage, \
-             rotate-org-ca and abort --offline"
-        )
-        .into(),
-        other => other.into(),
     }
 }
 
@@ -126,5 +114,23 @@ impl Form {
             )
         };
         self.0.iter().map(part).chain([format!("--{BOUNDARY}--\r\n")]).collect()
+    }
+}
+
+/// Why the server did not do it: in words, and with the reason that scripts look at.
+fn told(error: ClientError) -> Failure {
+    match error {
+        ClientError::Connect { .. } => format!(
+            "{error}; is the Mastio running there (--url)? one that is stopped takes mastio pki doctor, lineage, \
+             rotate-org-ca and abort --offline"
+        )
+        .into(),
+        ClientError::Refused { status, detail, request } => {
+            let object: Value = serde_json::from_str(&detail).unwrap_or_default();
+            let told = object["hint"].as_str().zip(object["reason"].as_str());
+            let detail = told.map(|(hint, reason)| format!("{hint} ({reason})")).unwrap_or(detail);
+            ClientError::Refused { status, detail, request }.into()
+        }
+        other => other.into(),
     }
 }

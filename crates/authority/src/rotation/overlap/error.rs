@@ -4,7 +4,11 @@ use mastio_core::Stamp;
 use mastio_custody::CustodyError;
 use mastio_store::rotations::Phase;
 
-use crate::{Outage, Refusal, rotation::RotationError, trust::Halt};
+use crate::{
+    Outage, Refusal,
+    rotation::{RotationError, error::with_reason},
+    trust::Halt,
+};
 
 /// Why a rotation with overlap did not begin, go on, or stop. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +151,7 @@ impl Refusal for OverlapError {
     fn detail(&self) -> serde_json::Value {
         match self {
             Self::Rotation(error) => error.detail(),
-            other => other.to_string().into(),
+            other => with_reason(other, "docs/rotate-ca-overlap.md"),
         }
     }
 }

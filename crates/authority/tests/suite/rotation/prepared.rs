@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use mastio_authority::rotation::{RotationError, Source, Words};
 
-use super::{COMPROMISE, CUT, PASSPHRASE, cut};
+use super::{COMPROMISE, CUT, PASSPHRASE, cut, prepared};
 use crate::world::*;
 
 #[tokio::test]
@@ -13,21 +13,15 @@ async fn what_was_looked_at_is_what_is_committed_once_and_in_time() {
     let authority = world.boot(&[]).await.unwrap();
     let shown = authority.candidate(&Source::Mint).unwrap();
     let (name, late) = (
-        authority.prepare(Arc::clone(&shown), CUT),
-        authority.prepare(authority.candidate(&Source::Mint).unwrap(), CUT),
+        prepared(&authority, Arc::clone(&shown), CUT),
+        prepared(&authority, authority.candidate(&Source::Mint).unwrap(), CUT),
     );
-    let prepared = |name: &str| Source::Prepared(name.to_owned());
-    authority.rotate_root(prepared(&name), CUT, &operator()).await.unwrap();
+    let named = |name: &str| Source::Prepared(name.to_owned());
+    authority.rotate_root(named(&name), CUT, &operator()).await.unwrap();
     assert_eq!(authority.trust().root, *shown.certificate());
-    assert_eq!(
-        reason(authority.rotate_root(prepared(&name), CUT, &operator()).await),
-        (404, "candidate_gone")
-    );
+    assert_eq!(reason(authority.rotate_root(named(&name), CUT, &operator()).await), (404, "candidate_gone"));
     world.clock.advance(Duration::from_secs(601));
-    assert_eq!(
-        reason(authority.rotate_root(prepared(&late), CUT, &operator()).await),
-        (404, "candidate_gone")
-    );
+    assert_eq!(reason(authority.rotate_root(named(&late), CUT, &operator()).await), (404, "candidate_gone"));
 }
 
 #[tokio::test]
@@ -36,7 +30,7 @@ async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
     let authority = world.boot(&[]).await.unwrap();
     let before = authority.trust().root.clone();
     let prepare =
-        |plan| Source::Prepared(authority.prepare(authority.candidate(&Source::Mint).unwrap(), plan));
+        |plan| Source::Prepared(prepared(&authority, authority.candidate(&Source::Mint).unwrap(), plan));
     let (leaked, plain) = (prepare(COMPROMISE), prepare(CUT));
     for (source, plan) in [(&leaked, CUT), (&plain, COMPROMISE)] {
         let refused = authority.rotate_root(source.clone(), plan, &operator()).await;
@@ -51,16 +45,37 @@ async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
 }
 
 #[tokio::test]
-async fn of_two_at_once_one_is_refused() {
+async fn a_prepared_root_takes_the_place_of_the_root_that_was_shown_and_of_no_other() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();
-    let (one, two) = tokio::join!(cut(&authority), cut(&authority));
-    let refused = [one, two].into_iter().filter_map(Result::err).collect::<Vec<_>>();
-    assert_eq!(refused.len(), 1, "{refused:?}");
-    assert!(matches!(refused[0], RotationError::InProgress), "{refused:?}");
-    assert_eq!((world.events("org_ca.rotated"), world.events("org_ca.rotation_failed")), (1, 0));
+    for plan in [CUT, COMPROMISE] {
+        let prepare =
+            || Source::Prepared(prepared(&authority, authority.candidate(&Source::Mint).unwrap(), plan));
+        let (first, second) = (prepare(), prepare());
+        let rotated = authority.rotate_root(first, plan, &operator()).await.unwrap();
+        let refused = authority.rotate_root(second, plan, &operator()).await;
+        assert_eq!(reason(refused), (409, "root_changed"), "{plan:?}");
+        assert_eq!(authority.trust().root.thumbprint(), rotated.fingerprint);
+    }
+}
+
+#[tokio::test]
+async fn of_several_at_once_one_is_carried_out() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    for (plan, rotations) in [(CUT, 1), (COMPROMISE, 2)] {
+        let by = operator();
+        let rotate = || authority.rotate_root(Source::Mint, plan, &by);
+        let (one, two, three) = tokio::join!(rotate(), rotate(), rotate());
+        let refused = [one, two, three].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+        assert_eq!(refused.len(), 2, "{plan:?}: {refused:?}");
+        for error in &refused {
+            assert!(matches!(error, RotationError::InProgress), "{plan:?}: {error}");
+        }
+        assert_eq!((world.events("org_ca.rotated"), world.events("org_ca.rotation_failed")), (rotations, 0));
+    }
     // One that goes on by itself stands in the way of others.
-    world.sql("UPDATE pki_rotations SET phase = 'distribute', transition = 'overlap', ended_at = NULL");
+    world.sql("UPDATE pki_rotations SET phase = 'distribute', transition = 'overlap', ended_at = NULL WHERE compromise = 0");
     assert_eq!(reason(cut(&authority).await), (409, "rotation_in_progress"));
 }
 

@@ -116,7 +116,7 @@ async fn what_begins_after_the_last_look_is_refused_by_the_unit() {
     assert_eq!(reason(refused), (409, "update_raced"));
 
     sneaks("BEFORE UPDATE ON pki_cas", UPDATE);
-    assert_eq!(reason(cut(&authority).await), (409, "rotation_in_progress"));
+    assert_eq!(reason(cut(&authority).await), (409, "contended"));
     sneaks("BEFORE UPDATE ON mastio_keys", UPDATE);
     assert_eq!(reason(authority.rotate_signing_key(&operator()).await), (409, "rotation_raced"));
 

@@ -106,8 +106,12 @@ pub(super) async fn rotate(
                 app.authority.may_overlap()?;
             }
             let candidate = app.authority.candidate(&source)?;
+            if plan.transition == Transition::Overlap {
+                app.authority.outlives_grace(&candidate, overlap::GRACE_DAYS)?;
+            }
             let preflight = app.authority.preflight(&candidate, &plan).await?;
-            Ok::<_, OverlapError>((preflight, app.authority.prepare(candidate, plan)))
+            let name = app.authority.prepare(candidate, plan, preflight.previous);
+            Ok::<_, OverlapError>((preflight, name))
         };
         return match shown().await {
             Ok((preflight, candidate)) => confirm(&app, &session, preflight, candidate).await,
