@@ -62,9 +62,9 @@ pub struct UpdateRow {
     pub migration: String,
     /// Where it is.
     pub status: Status,
-    /// When it was found to be needed.
-    pub detected_at: Stamp,
-    /// When it was applied.
+    /// When it was found to be needed, if that can be read.
+    pub detected_at: Option<Stamp>,
+    /// When it was applied, if it was and that can be read.
     pub applied_at: Option<Stamp>,
     /// Why it failed the last time.
     pub error: Option<String>,
@@ -76,9 +76,10 @@ impl UpdateRow {
             migration: row.text("migration_id")?.to_owned(),
             // Operators write this column by hand: whatever is no word of ours sets the migration aside.
             status: Status::from_word(row.text("status")?).unwrap_or(Status::RolledBack),
-            detected_at: row.stamp("detected_at")?,
-            applied_at: row.stamp_or_null("applied_at")?,
-            error: row.text_or_null("error")?.map(str::to_owned),
+            // These are shown and decide nothing: one that an operator wrote in another way must not stop the rest.
+            detected_at: row.stamp("detected_at").ok(),
+            applied_at: row.stamp("applied_at").ok(),
+            error: row.text_or_null("error").ok().flatten().map(str::to_owned),
         })
     }
 }

@@ -22,8 +22,8 @@ pub struct Listed {
 /// A snapshot, without what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Kept {
-    /// When it was taken.
-    pub created_at: Stamp,
+    /// When it was taken, if its row says so.
+    pub created_at: Option<Stamp>,
     /// Whether its keys are encrypted.
     pub sealed: bool,
     /// When it is wiped because they are not.

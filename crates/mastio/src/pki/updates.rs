@@ -189,7 +189,8 @@ fn line(update: &Value) -> String {
         lines.push(format!("failed: {error}"));
     }
     let snapshot = &update["snapshot"];
-    if let Some(at) = snapshot["created_at"].as_str() {
+    if snapshot.is_object() {
+        let at = snapshot["created_at"].as_str().unwrap_or("an unknown time");
         lines.push(match snapshot["wiped_after"].as_str() {
             Some(after) => format!("snapshot of {at}, with a readable key, wiped after {after}"),
             None => format!("snapshot of {at}"),

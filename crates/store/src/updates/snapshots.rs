@@ -9,8 +9,8 @@ use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
 pub struct SnapshotRow {
     /// Of which migration.
     pub migration: String,
-    /// When it was taken.
-    pub created_at: Stamp,
+    /// When it was taken, if that can be read: it is shown and decides nothing.
+    pub created_at: Option<Stamp>,
     /// What it holds, in JSON: readable keys, too, where there is no passphrase.
     pub json: String,
 }
@@ -32,7 +32,7 @@ pub fn snapshots(database: &Database) -> Result<Vec<SnapshotRow>, ReadError> {
     let read = |row: &Row| {
         Ok(SnapshotRow {
             migration: row.text("migration_id")?.to_owned(),
-            created_at: row.stamp("created_at")?,
+            created_at: row.stamp("created_at").ok(),
             json: row.text("snapshot_json")?.to_owned(),
         })
     };

@@ -1,0 +1,29 @@
+//! What operators write into `pending_updates` and beside it, as the documents have them do.
+
+use mastio_store::updates::Status;
+
+use super::*;
+use crate::rotation::cut;
+
+#[tokio::test]
+async fn a_moment_that_cannot_be_read_stops_nothing() {
+    for moment in ["date('now')", "strftime('%s', 'now')", "7", "x'ff'"] {
+        let world = legacy();
+        let (authority, holders) = halted(&world, &[], &["alice"]).await;
+        authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
+        world.sql(&format!(
+            "UPDATE pending_updates SET detected_at = {moment}, applied_at = {moment}; \
+             INSERT INTO pending_updates (migration_id, detected_at, status) VALUES ('2031-01-01-x', 'sometime', 'pending'); \
+             UPDATE migration_state_backups SET created_at = {moment}"
+        ));
+        let listed = authority.updates().unwrap().remove(0);
+        let row = listed.row.unwrap();
+        assert_eq!((row.status, row.detected_at, row.applied_at), (Status::Applied, None, None), "{moment}");
+        assert_eq!(listed.snapshot.unwrap().created_at, None);
+        cut(&authority).await.unwrap();
+        let refused = authority.certificate(&holders[0].peer()).await;
+        assert!(refused.is_err(), "{moment}: the cut counts");
+        leave(authority);
+        world.boot(&[]).await.unwrap();
+    }
+}
