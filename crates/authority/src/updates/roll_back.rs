@@ -152,7 +152,11 @@ impl Authority {
                 self.wipe(&row, "readable_keys", None).await?;
             }
         }
-        for id in self.trust().updates.settled.clone() {
+        let settled = match rotations::open(self.store.database())? {
+            Some(_) => vec![],
+            None => self.trust().updates.settled.clone(),
+        };
+        for id in settled {
             self.commit(settle(Unit::default(), id, now).touch(Touch::Trust)).await.map_err(Outage::from)?;
         }
         for migration in REGISTRY {
