@@ -60,28 +60,37 @@ impl Status {
 pub struct UpdateRow {
     /// Of which migration.
     pub migration: String,
-    /// Where it is.
+    /// Where it is. A word that is none of ours counts as pending, so that a slip of the pen does not lift a halt.
     pub status: Status,
     /// When it was found to be needed, if that can be read.
     pub detected_at: Option<Stamp>,
     /// When it was applied, if it was and that can be read.
     pub applied_at: Option<Stamp>,
-    /// Why it failed the last time.
+    /// Why it failed the last time, or what is wrong with the row.
     pub error: Option<String>,
 }
 
 impl UpdateRow {
     fn read(row: &Row) -> Result<Self, RowError> {
+        let word = row.text("status").unwrap_or_default();
+        let (status, slip) = match Status::from_word(word) {
+            Some(status) => (status, None),
+            None => (Status::Pending, Some(slip(word))),
+        };
         Ok(Self {
             migration: row.text("migration_id")?.to_owned(),
-            // Operators write this column by hand: whatever is no word of ours sets the migration aside.
-            status: Status::from_word(row.text("status")?).unwrap_or(Status::RolledBack),
+            status,
             // These are shown and decide nothing: one that an operator wrote in another way must not stop the rest.
             detected_at: row.stamp("detected_at").ok(),
             applied_at: row.stamp("applied_at").ok(),
-            error: row.text_or_null("error").ok().flatten().map(str::to_owned),
+            error: slip.or_else(|| row.text_or_null("error").ok().flatten().map(str::to_owned)),
         })
     }
+}
+
+fn slip(word: &str) -> String {
+    let known = Status::ALL.map(Status::as_str).join(", ");
+    format!("the status {word:?} in pending_updates is none of {known}, so it counts as pending")
 }
 
 /// Every row, in the order of migrations.
@@ -106,7 +115,7 @@ pub fn propose(migration: &str, at: Stamp) -> Statement {
 pub fn mark_applied(migration: &str, at: Stamp) -> Statement {
     Statement::one(
         "UPDATE pending_updates SET status = 'applied', applied_at = ?2, error = NULL \
-         WHERE migration_id = ?1 AND status IN ('pending', 'failed')",
+         WHERE migration_id = ?1 AND status NOT IN ('applied', 'rolled_back')",
         vec![migration.into(), at.into()],
     )
 }
@@ -116,7 +125,7 @@ pub fn mark_applied(migration: &str, at: Stamp) -> Statement {
 pub fn mark_failed(migration: &str, error: &str) -> Statement {
     Statement::any(
         "UPDATE pending_updates SET status = 'failed', error = ?2 \
-         WHERE migration_id = ?1 AND status IN ('pending', 'failed')",
+         WHERE migration_id = ?1 AND status NOT IN ('applied', 'rolled_back')",
         vec![migration.into(), error.into()],
     )
 }

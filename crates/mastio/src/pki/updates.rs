@@ -186,7 +186,7 @@ fn line(update: &Value) -> String {
         lines.push("being applied".to_owned());
     }
     if let Some(error) = update["error"].as_str() {
-        lines.push(format!("failed: {error}"));
+        lines.push(format!("error: {error}"));
     }
     let snapshot = &update["snapshot"];
     if snapshot.is_object() {

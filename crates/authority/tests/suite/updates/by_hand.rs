@@ -27,3 +27,20 @@ async fn a_moment_that_cannot_be_read_stops_nothing() {
         world.boot(&[]).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_word_that_is_none_of_ours_halts_and_is_told() {
+    for word in ["'Pending'", "'rolled back'", "''", "7", "x'ff'"] {
+        let world = legacy();
+        let (authority, _) = halted(&world, &[], &["alice"]).await;
+        world.sql(&format!("UPDATE pending_updates SET status = {word}"));
+        authority.reload().unwrap();
+        assert_eq!(halt(&authority), Some(Halt::PendingUpdate(PATH_LEN)), "{word}");
+        let row = authority.updates().unwrap().remove(0).row.unwrap();
+        assert_eq!(row.status, Status::Pending, "{word}");
+        assert!(row.error.unwrap().contains("counts as pending"), "{word}");
+        authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
+        let row = authority.updates().unwrap().remove(0).row.unwrap();
+        assert_eq!((row.status, row.error, halt(&authority)), (Status::Applied, None, None), "{word}");
+    }
+}
