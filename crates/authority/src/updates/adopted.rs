@@ -57,8 +57,7 @@ pub(crate) fn tell_halves(database: &Database, custody: &dyn Custody) -> Result<
         return Ok(());
     };
     for row in snapshots(database)? {
-        let by_halves = |read: &Snapshot| is_by_halves(read, &root.certificate, &below.certificate);
-        if Snapshot::read(&row).as_ref().is_ok_and(by_halves) {
+        if is_by_halves(&Snapshot::read(&row), &root.certificate, &below.certificate) {
             tracing::error!(
                 migration_id = row.migration,
                 "the Python implementation replaced the Org CA and left the intermediate below the old one: agents are \

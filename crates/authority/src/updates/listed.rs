@@ -41,7 +41,7 @@ impl Authority {
         let listed = REGISTRY.into_iter().map(|migration| {
             let id = migration.id();
             let snapshot = snapshots.iter().find(|row| row.migration == id).map(|row| {
-                let read = Snapshot::read(row).unwrap_or_default();
+                let read = Snapshot::read(row);
                 Kept { created_at: row.created_at, sealed: read.is_sealed(), wiped_after: read.wiped_after() }
             });
             Listed {

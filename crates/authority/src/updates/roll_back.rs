@@ -31,7 +31,7 @@ impl Authority {
         if status == Status::Failed {
             return Ok(&["nothing was changed: the snapshot is deleted and the migration set aside"]);
         }
-        let snapshot = Snapshot::read(&snapshot)?;
+        let snapshot = Snapshot::read(&snapshot);
         migration.down(&self.scene(), &snapshot)?;
         Ok(migration.way_back(&snapshot))
     }
@@ -62,7 +62,7 @@ impl Authority {
         // One that failed has changed nothing.
         let statements = match status {
             Status::Failed => vec![],
-            _ => migration.down(&self.scene(), &Snapshot::read(&snapshot)?)?,
+            _ => migration.down(&self.scene(), &Snapshot::read(&snapshot))?,
         };
         let at = self.clock.now();
         let event = catalogue::UpdateRolledBack { migration_id: id, by: operator.fingerprint.clone() };
@@ -147,8 +147,7 @@ impl Authority {
         self.end_interrupted_update().await?;
         let now = self.clock.now();
         for row in updates::snapshots(self.store.database())? {
-            let over = Snapshot::read(&row).ok().and_then(|snapshot| snapshot.wiped_after());
-            if over.is_some_and(|over| over <= now) {
+            if Snapshot::read(&row).wiped_after().is_some_and(|over| over <= now) {
                 self.wipe(&row, "readable_keys", None).await?;
             }
         }
