@@ -34,6 +34,16 @@ impl Authority {
         }
     }
 
+    /// Runs what reads much, or makes keys, off the runtime's threads.
+    pub(super) async fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Scene<'_>) -> Result<T, UpdateError> + Send + 'static,
+    ) -> Result<T, UpdateError> {
+        let authority = Arc::clone(self);
+        let worked = tokio::task::spawn_blocking(move || work(&authority.scene())).await;
+        worked.map_err(Outage::internal)?
+    }
+
     /// What applying `id` would do.
     ///
     /// # Errors
@@ -109,23 +119,35 @@ impl Authority {
         strategy: Option<&'static str>,
         under_way: &UnderWay,
     ) -> Result<Applied, UpdateError> {
-        let (id, authority) = (migration.id(), Arc::clone(self));
-        // Making a root takes seconds.
-        let up = move || {
-            let scene = authority.scene();
+        let id = migration.id();
+        let before = self.aside(move |scene| {
             let needed = migration.check(scene.database, scene.custody)?;
-            needed.then(|| migration.up(&scene, strategy)).transpose()
-        };
-        let up = tokio::task::spawn_blocking(up).await.map_err(Outage::internal)??;
-        let over = Unit::default().write(under_way.end()).touch(Touch::Trust);
-        let Some(up) = up else {
+            needed.then(|| migration.snapshot(scene)).transpose()
+        });
+        let Some(before) = before.await? else {
             let at = self.clock.now();
-            self.commit(settle(over, id, at)).await?;
+            self.commit(settle(over(under_way), id, at)).await?;
             return Ok(Applied { migration: id, strategy: None, at, reissued_leaves: 0 });
         };
-        let snapshot = updates::keep_snapshot(id, &up.snapshot.json(), self.clock.now());
-        self.commit(Unit::default().write_all(snapshot)).await?;
-        let mut unit = over.write_all(up.statements);
+        let kept = updates::keep_snapshot(id, &before.json(), self.clock.now());
+        self.commit(Unit::default().write_all(kept)).await?;
+        let changed = self.change_kept(migration, strategy, under_way).await;
+        if matches!(changed, Err(UpdateError::Raced)) {
+            self.forget_snapshot(id).await;
+        }
+        changed
+    }
+
+    /// The change, whose snapshot is kept.
+    async fn change_kept(
+        self: &Arc<Self>,
+        migration: &'static dyn Migration,
+        strategy: Option<&'static str>,
+        under_way: &UnderWay,
+    ) -> Result<Applied, UpdateError> {
+        let id = migration.id();
+        let up = self.aside(move |scene| migration.up(scene, strategy)).await?;
+        let mut unit = over(under_way).write_all(up.statements);
         let mut reissued = None;
         if let Some(issuer) = up.reissue_under {
             let above = issuer.certificate().pem();
@@ -159,6 +181,10 @@ impl Authority {
             );
         }
     }
+}
+
+fn over(under_way: &UnderWay) -> Unit {
+    Unit::default().write(under_way.end()).touch(Touch::Trust)
 }
 
 /// The strategy that was asked for, or the usual one.

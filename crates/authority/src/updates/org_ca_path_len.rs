@@ -120,16 +120,20 @@ impl Migration for OrgCaPathLen {
         if snapshot.is_ours() { WAY_BACK } else { adopted::WAY_BACK }
     }
 
-    fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {
+    fn snapshot(&self, scene: &Scene<'_>) -> Result<Snapshot, UpdateError> {
         let old = root(scene)?;
         let below = custody_ca(scene, CaKind::Intermediate)?;
-        let snapshot = Snapshot::new(scene)
+        Ok(Snapshot::new(scene)
             .note("org_ca_cert_pem", old.certificate.pem())
             .key("org_ca_key_pem", scene, &old.key.to_pkcs8_pem())?
-            .note("mastio_ca_cert_pem", below.certificate.pem());
+            .note("mastio_ca_cert_pem", below.certificate.pem()))
+    }
+
+    fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {
+        let old = root(scene)?;
         match strategy {
-            Some(REISSUE) => reissue(scene, &old, snapshot),
-            _ => rekey(scene, &old, below, snapshot),
+            Some(REISSUE) => reissue(scene, &old),
+            _ => rekey(scene, &old, custody_ca(scene, CaKind::Intermediate)?),
         }
     }
 
@@ -158,7 +162,7 @@ impl Migration for OrgCaPathLen {
     }
 }
 
-fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey, snapshot: Snapshot) -> Result<Up, UpdateError> {
+fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey) -> Result<Up, UpdateError> {
     let Scene { now, rng, .. } = *scene;
     let key = KeyPair::generate_rsa_4096().map_err(UpdateError::failed)?;
     let end = old.certificate.not_after();
@@ -172,20 +176,18 @@ fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey, snapshot: Snapshot) -> Re
     let next = CaKey { certificate: again, key: below.key };
     statements.extend(take_place(scene, CaKind::Intermediate, &below.certificate, &next, None)?);
     Ok(Up {
-        snapshot,
         statements,
         reissue_under: Some(Issuer::new(next.certificate, next.key).map_err(UpdateError::failed)?),
     })
 }
 
-fn reissue(scene: &Scene<'_>, old: &CaKey, snapshot: Snapshot) -> Result<Up, UpdateError> {
+fn reissue(scene: &Scene<'_>, old: &CaKey) -> Result<Up, UpdateError> {
     let end = old.certificate.not_after();
     let root = profile::successor(&old.certificate, &old.key, end, scene.now, scene.rng);
     let key = KeyPair::from_pkcs8_der(&old.key.to_pkcs8_der()).map_err(UpdateError::failed)?;
     let root = CaKey { certificate: root.map_err(UpdateError::failed)?, key };
     let word = vouch(scene, old, &root.certificate)?;
     Ok(Up {
-        snapshot,
         statements: take_place(scene, CaKind::Root, &old.certificate, &root, Some(&word))?,
         reissue_under: None,
     })

@@ -70,7 +70,7 @@ impl Migration for ParkedKeys {
         WAY_BACK
     }
 
-    fn up(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Up, UpdateError> {
+    fn snapshot(&self, scene: &Scene<'_>) -> Result<Snapshot, UpdateError> {
         let parked = parked_keys(scene.database)?;
         let mut snapshot = Snapshot::new(scene);
         let mut rows = Vec::new();
@@ -78,11 +78,12 @@ impl Migration for ParkedKeys {
             rows.push(json!({ "key_id": key.id, "key_type": key.kind, "archived_at": key.archived_at }));
             snapshot = snapshot.key(&key.id, scene, &key.pem)?;
         }
-        Ok(Up {
-            snapshot: snapshot.note("rows", rows),
-            statements: parked.iter().map(ParkedKey::purge).collect(),
-            reissue_under: None,
-        })
+        Ok(snapshot.note("rows", rows))
+    }
+
+    fn up(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Up, UpdateError> {
+        let purged = parked_keys(scene.database)?.iter().map(ParkedKey::purge).collect();
+        Ok(Up { statements: purged, reissue_under: None })
     }
 
     fn down(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {

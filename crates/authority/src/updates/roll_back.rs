@@ -62,7 +62,10 @@ impl Authority {
         // One that failed has changed nothing.
         let statements = match status {
             Status::Failed => vec![],
-            _ => migration.down(&self.scene(), &Snapshot::read(&snapshot))?,
+            _ => {
+                let snapshot = Snapshot::read(&snapshot);
+                self.aside(move |scene| migration.down(scene, &snapshot)).await?
+            }
         };
         let at = self.clock.now();
         let event = catalogue::UpdateRolledBack { migration_id: id, by: operator.fingerprint.clone() };
@@ -85,15 +88,23 @@ impl Authority {
 
     fn may_roll_back(&self, migration: &dyn Migration) -> Result<(SnapshotRow, Status), UpdateError> {
         let (id, database) = (migration.id(), self.store.database());
-        let snapshot = updates::snapshots(database)?.into_iter().find(|snapshot| snapshot.migration == id);
-        let snapshot = snapshot.ok_or(UpdateError::NoSnapshot(id))?;
         let row = updates::all(database)?.into_iter().find(|row| row.migration == id);
-        let status = row.ok_or(UpdateError::NotPending(id))?.status;
+        let status = row.map(|row| row.status);
+        let snapshot = self.snapshot(id)?.ok_or(match status {
+            Some(Status::Failed) => UpdateError::FailedEarly(id),
+            _ => UpdateError::NoSnapshot(id),
+        })?;
+        let status = status.ok_or(UpdateError::NoRow(id))?;
         if !matches!(status, Status::Applied | Status::Failed) {
             return Err(UpdateError::NotApplied { id, status });
         }
         self.no_rotation()?;
         Ok((snapshot, status))
+    }
+
+    fn snapshot(&self, id: &str) -> Result<Option<SnapshotRow>, UpdateError> {
+        let snapshots = updates::snapshots(self.store.database())?;
+        Ok(snapshots.into_iter().find(|snapshot| snapshot.migration == id))
     }
 
     /// A rotation that began meanwhile is named; anything else that changed meanwhile has to be looked at.
@@ -112,10 +123,22 @@ impl Authority {
     pub async fn wipe_snapshot(&self, id: &str, operator: &Operator) -> Result<(), UpdateError> {
         let migration = registered(id)?.id();
         let _turn = self.updating.turn().await?;
-        let found =
-            updates::snapshots(self.store.database())?.into_iter().find(|row| row.migration == migration);
-        let snapshot = found.ok_or(UpdateError::NoSnapshot(migration))?;
+        let snapshot = self.snapshot(migration)?.ok_or(UpdateError::NoSnapshot(migration))?;
         self.wipe(&snapshot, "asked", Some(operator)).await
+    }
+
+    /// Deletes the snapshot of an update that changed nothing, because somebody set it aside or changed the Org CA
+    /// meanwhile.
+    pub(super) async fn forget_snapshot(&self, id: &str) {
+        let forgotten = async {
+            match self.snapshot(id)? {
+                Some(snapshot) => self.wipe(&snapshot, "update_raced", None).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = forgotten.await {
+            tracing::warn!(migration_id = id, %error, "a snapshot that is of no use could not be deleted; wipe it");
+        }
     }
 
     async fn wipe(

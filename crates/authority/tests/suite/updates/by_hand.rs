@@ -44,3 +44,32 @@ async fn a_word_that_is_none_of_ours_halts_and_is_told() {
         assert_eq!((row.status, row.error, halt(&authority)), (Status::Applied, None, None), "{word}");
     }
 }
+
+#[tokio::test]
+async fn an_update_that_is_set_aside_while_it_is_applied_leaves_nothing() {
+    for aside in [SET_ASIDE, "DELETE FROM pending_updates"] {
+        let world = legacy();
+        let (authority, _) = halted(&world, &[], &["alice"]).await;
+        let root = authority.trust().root.clone();
+        world
+            .sql(&format!("CREATE TRIGGER sneak AFTER INSERT ON migration_state_backups BEGIN {aside}; END"));
+        let refused = authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await;
+        assert_eq!(reason(refused), (409, "update_raced"), "{aside}");
+        assert_eq!((&authority.trust().root, world.events("admin.update_apply_failed")), (&root, 0));
+        assert_eq!(world.count("SELECT count(*) FROM update_under_way"), 0);
+        assert_eq!(world.count("SELECT count(*) FROM migration_state_backups"), 0, "{aside}: it holds a key");
+    }
+}
+
+#[tokio::test]
+async fn a_way_back_without_its_row_is_told_of_the_row() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &[]).await;
+    authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
+    world.sql("CREATE TABLE kept AS SELECT * FROM pending_updates; DELETE FROM pending_updates");
+    let refused = authority.roll_back_update(PATH_LEN, &operator()).await;
+    assert!(refused.as_ref().unwrap_err().to_string().contains("put the row back"), "{refused:?}");
+    assert_eq!(reason(refused), (409, "not_applied"));
+    world.sql("INSERT INTO pending_updates SELECT * FROM kept");
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+}

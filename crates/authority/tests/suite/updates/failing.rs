@@ -187,3 +187,27 @@ async fn a_failed_update_is_set_aside_by_rolling_it_back() {
     assert_eq!((halt(&authority), &authority.trust().root), (None, &root));
     assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (404, "no_snapshot"));
 }
+
+#[tokio::test]
+async fn an_update_that_is_interrupted_while_its_key_is_made_can_be_set_aside() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &["alice"]).await;
+    // Its beginning and its snapshot are written, and nothing after them.
+    die_after(&world, 2);
+    authority.apply_update(PATH_LEN, None, &operator()).await.unwrap_err();
+    revive(&world);
+    let authority = start_again(&world, authority).await;
+    assert_eq!(authority.updates().unwrap()[0].row.as_ref().unwrap().status, Status::Failed);
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    assert_eq!(halt(&authority), None);
+}
+
+#[tokio::test]
+async fn an_update_that_failed_before_its_snapshot_changed_nothing_and_is_told_so() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &["alice"]).await;
+    world.sql("UPDATE pending_updates SET status = 'failed'");
+    let refused = authority.roll_back_update(PATH_LEN, &operator()).await;
+    assert!(refused.as_ref().unwrap_err().to_string().contains("nothing was changed"), "{refused:?}");
+    assert_eq!(reason(refused), (404, "no_snapshot"));
+}
