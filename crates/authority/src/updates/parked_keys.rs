@@ -6,7 +6,7 @@ use mastio_store::{
     Statement,
     keys::CaKind,
     sqlite::Database,
-    updates::{ParkedKey, parked_keys},
+    updates::{ParkedKey, has_archive, parked_keys},
 };
 use serde_json::{Value, json};
 
@@ -87,9 +87,19 @@ impl Migration for ParkedKeys {
     }
 
     fn down(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
+        if !has_archive(scene.database)? {
+            let gone = "legacy_pki_archive, where its rows were, is gone; wipe the snapshot, or make the table again";
+            return Err(UpdateError::Snapshot(gone.to_owned()));
+        }
+        let there = parked_keys(scene.database)?;
         let restore = |row: &Value| {
             let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             let (id, kind, archived_at) = (text("key_id"), text("key_type"), text("archived_at"));
+            if there.iter().any(|key| key.id == id) {
+                let taken =
+                    format!("legacy_pki_archive has a row {id} again; delete that row, or wipe the snapshot");
+                return Err(UpdateError::Snapshot(taken));
+            }
             let pem = snapshot.secret(&id, scene)?;
             Ok(ParkedKey { id, kind, pem, archived_at }.restore())
         };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mastio_authority::Refusal as _;
+
 use super::*;
 
 #[tokio::test]
@@ -50,6 +52,18 @@ async fn keys_that_were_parked_readable_go_and_come_back() {
         world.count("SELECT count(*) FROM migration_state_backups WHERE snapshot_json LIKE '%the key%'"),
         0
     );
+    // What the plan promises is what is done.
+    let refused = async |why: &str| {
+        let plan = authority.plan_roll_back(PARKED).unwrap_err();
+        let done = authority.roll_back_update(PARKED, &operator()).await.unwrap_err();
+        assert!(plan.to_string().contains(why) && done.to_string() == plan.to_string(), "{plan}: {done}");
+        assert_eq!(done.reason(), "snapshot_unusable");
+    };
+    world.sql("INSERT INTO legacy_pki_archive VALUES ('legacy-org-ca-x', 'org_ca', 'other', 'now')");
+    refused("has a row legacy-org-ca-x again").await;
+    world.sql("DELETE FROM legacy_pki_archive; ALTER TABLE legacy_pki_archive RENAME TO elsewhere");
+    refused("is gone").await;
+    world.sql("ALTER TABLE elsewhere RENAME TO legacy_pki_archive");
     authority.roll_back_update(PARKED, &operator()).await.unwrap();
     assert_eq!(world.count(parked), 1);
 }
