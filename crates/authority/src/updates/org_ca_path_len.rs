@@ -30,6 +30,8 @@ const REISSUE: &str = "reissue";
 const WAY_BACK: &[&str] = &[
     "the root and the intermediate of before are the active ones again, with their keys",
     "the agents' leaves of before are the pinned ones again",
+    "agents with certificates of their organisation go on, also below the root of after rekey, until those end",
+    "clients that were given the root of after rekey alone cannot follow: they fetch /pki/ca.crt again",
     "the migration is not proposed any more, and nothing halts",
 ];
 
@@ -149,7 +151,12 @@ impl Migration for OrgCaPathLen {
         let mut statements = step_back(scene, CaKind::Root, &new, &old)?;
         // The same key: whatever is below the new root is below the old one as well.
         if old.key.matches(&new) {
+            statements.push(cas::retire(new.thumbprint(), scene.now));
             return Ok(statements);
+        }
+        // Whoever was enrolled below the new root needs it on; nothing is certified by it any more.
+        if updates::census(scene.database)?.byoca == 0 {
+            statements.push(cas::retire(new.thumbprint(), scene.now));
         }
         let below = custody_ca(scene, CaKind::Intermediate)?;
         let before = snapshot.certificate("mastio_ca_cert_pem")?;
@@ -158,6 +165,7 @@ impl Migration for OrgCaPathLen {
         }
         let old = CaKey { certificate: before, key: below.key };
         statements.extend(step_back(scene, CaKind::Intermediate, &below.certificate, &old)?);
+        statements.push(cas::retire(below.certificate.thumbprint(), scene.now));
         Ok(statements)
     }
 }
@@ -236,7 +244,7 @@ pub(super) fn entry(kind: CaKind, certificate: &Certificate, state: CaState, now
     new.enter(state, now)
 }
 
-/// `old` is the active one again, and `new`, which took its place, is history.
+/// `old` is the active one again, in the place of `new`.
 fn step_back(
     scene: &Scene<'_>,
     kind: CaKind,
@@ -245,7 +253,6 @@ fn step_back(
 ) -> Result<Vec<Statement>, UpdateError> {
     let mut statements = vec![
         cas::supersede(new.thumbprint(), &Superseded::default(), scene.now),
-        cas::retire(new.thumbprint(), scene.now),
         cas::reinstate(old.certificate.thumbprint()),
     ];
     statements.extend(scene.custody.replace(kind, old, scene.now)?);
