@@ -16,6 +16,8 @@ use crate::{Authority, Outage, admin::Operator};
 pub struct Applied {
     /// Which.
     pub migration: &'static str,
+    /// Whether anything was: one that is not needed any more counts as applied, and changes nothing.
+    pub changed: bool,
     /// How, if there is more than one way and it was needed still.
     pub strategy: Option<&'static str>,
     /// When.
@@ -127,7 +129,7 @@ impl Authority {
         let Some(before) = before.await? else {
             let at = self.clock.now();
             self.commit(settle(over(under_way), id, at)).await?;
-            return Ok(Applied { migration: id, strategy: None, at, reissued_leaves: 0 });
+            return Ok(Applied { migration: id, changed: false, strategy: None, at, reissued_leaves: 0 });
         };
         let kept = updates::keep_snapshot(id, &before.json(), self.clock.now());
         self.commit(Unit::default().write_all(kept)).await?;
@@ -164,7 +166,7 @@ impl Authority {
             by: under_way.begun_by.clone(),
         };
         self.commit(unit.write(updates::mark_applied(id, at)).tell(Event::new(&event))).await?;
-        Ok(Applied { migration: id, strategy, at, reissued_leaves: count })
+        Ok(Applied { migration: id, changed: true, strategy, at, reissued_leaves: count })
     }
 
     /// Rotations may begin again. Why it failed stands in its row; one that was refused waits as before.

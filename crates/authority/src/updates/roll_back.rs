@@ -28,12 +28,22 @@ impl Authority {
     pub fn plan_roll_back(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
         let migration = registered(id)?;
         let (snapshot, status) = self.may_roll_back(migration)?;
-        if status == Status::Failed {
-            return Ok(&["nothing was changed: the snapshot is deleted and the migration set aside"]);
-        }
         let snapshot = Snapshot::read(&snapshot);
-        migration.down(&self.scene(), &snapshot)?;
-        Ok(migration.way_back(&snapshot))
+        if status != Status::Failed {
+            migration.down(&self.scene(), &snapshot)?;
+        }
+        Ok(said(migration, &snapshot, status))
+    }
+
+    /// The same without the look at every certificate, for a page that shows it: the snapshot may turn out unusable, or
+    /// the Org CA another one, when it is asked for.
+    ///
+    /// # Errors
+    /// When `id` is not one to take back now.
+    pub fn way_back(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
+        let migration = registered(id)?;
+        let (snapshot, status) = self.may_roll_back(migration)?;
+        Ok(said(migration, &Snapshot::read(&snapshot), status))
     }
 
     /// Takes `id` back, and returns when it counts. It goes on when the caller leaves.
@@ -116,6 +126,19 @@ impl Authority {
         }
     }
 
+    /// What deleting the snapshot of `id` would do.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn plan_wipe(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
+        let id = registered(id)?.id();
+        self.snapshot(id)?.ok_or(UpdateError::NoSnapshot(id))?;
+        Ok(&[
+            "the snapshot is deleted, with the keys in it",
+            "the update cannot be rolled back any more: only a backup brings back what was before it",
+        ])
+    }
+
     /// Deletes the snapshot of `id`, after which it cannot be taken back.
     ///
     /// # Errors
@@ -185,5 +208,12 @@ impl Authority {
             self.forget_some_leaves(migration.id()).await?;
         }
         Ok(())
+    }
+}
+
+fn said(migration: &dyn Migration, snapshot: &Snapshot, status: Status) -> &'static [&'static str] {
+    match status {
+        Status::Failed => &["nothing was changed: the snapshot is deleted and the migration set aside"],
+        _ => migration.way_back(snapshot),
     }
 }

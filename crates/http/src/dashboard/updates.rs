@@ -67,7 +67,7 @@ fn row(app: &App, update: &Listed) -> Row {
         Ok(plans) => (plans, None),
         Err(obstacle) => (vec![], obstacle),
     };
-    let way_back = update.snapshot.and_then(|_| match app.authority.plan_roll_back(id) {
+    let way_back = update.snapshot.and_then(|_| match app.authority.way_back(id) {
         Ok(steps) => Some(steps),
         Err(UpdateError::NotApplied { .. }) => None,
         Err(error) => {
@@ -175,6 +175,9 @@ pub(crate) async fn act(app: &Arc<App>, act: Act, id: &str, request: Request) ->
 }
 
 fn done(applied: &Applied) -> String {
+    if !applied.changed {
+        return "Nothing was changed: it is not needed any more, and counts as applied.".to_owned();
+    }
     match applied.reissued_leaves {
         0 => "Applied.".to_owned(),
         count => format!(
