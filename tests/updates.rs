@@ -229,7 +229,7 @@ async fn an_order_needs_its_word_and_a_plan_changes_nothing() {
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["snapshot"]["sealed"]), (1, &true.into()));
     let (status, way_back) = ask("rollback?dry_run=true", json!({})).await;
     assert_eq!(status, 200, "{way_back}");
-    let wiped = server.operator(Method::DELETE, &path("snapshot"), &Value::Null).await;
+    let wiped = server.operator(Method::DELETE, &path("snapshot"), &json!({"confirm": true})).await;
     assert_eq!(wiped.status, StatusCode::OK);
     assert_eq!(ask("rollback", json!({"confirm": true})).await.0, 404);
     assert_eq!(server.stop().await, 0);
@@ -294,6 +294,9 @@ async fn the_command_line_does_the_same() {
     assert_eq!(command(&["apply", PATH_LEN, "--yes"]).0, 1, "applied already");
     let (_, listed) = command(&["list"]);
     assert!(listed.contains("with a readable key, wiped after"), "{listed}");
+    let (code, asked) = command(&["wipe", PATH_LEN]);
+    assert!(code == 1 && asked.contains("--yes"), "the one act that cannot be taken back: {asked}");
+    assert_eq!(command(&["wipe", "a/../b", "--yes"]).0, 2, "no name");
     assert_eq!(command(&["rollback", PATH_LEN, "--yes"]).0, 0);
-    assert_eq!(command(&["wipe", PATH_LEN]).0, 1, "nothing to wipe");
+    assert_eq!(command(&["wipe", PATH_LEN, "--yes"]).0, 1, "nothing to wipe");
 }

@@ -11,7 +11,7 @@ pub use self::{
     leaves::{
         ManagedLeaf, ReissuedLeaf, flip_leaves, forget_leaves, has_idle_leaves, managed_leaves, unflip_leaves,
     },
-    parked::{ParkedKey, parked_keys},
+    parked::{ParkedKey, has_archive, parked_keys},
     snapshots::{SnapshotRow, keep_snapshot, snapshots, wipe_snapshot},
     under_way::{UnderWay, none_is_under_way, under_way},
 };
@@ -60,27 +60,37 @@ impl Status {
 pub struct UpdateRow {
     /// Of which migration.
     pub migration: String,
-    /// Where it is.
+    /// Where it is. A word that is none of ours counts as pending, so that a slip of the pen does not lift a halt.
     pub status: Status,
-    /// When it was found to be needed.
-    pub detected_at: Stamp,
-    /// When it was applied.
+    /// When it was found to be needed, if that can be read.
+    pub detected_at: Option<Stamp>,
+    /// When it was applied, if it was and that can be read.
     pub applied_at: Option<Stamp>,
-    /// Why it failed the last time.
+    /// Why it failed the last time, or what is wrong with the row.
     pub error: Option<String>,
 }
 
 impl UpdateRow {
     fn read(row: &Row) -> Result<Self, RowError> {
+        let word = row.text("status").unwrap_or_default();
+        let (status, slip) = match Status::from_word(word) {
+            Some(status) => (status, None),
+            None => (Status::Pending, Some(slip(word))),
+        };
         Ok(Self {
             migration: row.text("migration_id")?.to_owned(),
-            // Operators write this column by hand: whatever is no word of ours sets the migration aside.
-            status: Status::from_word(row.text("status")?).unwrap_or(Status::RolledBack),
-            detected_at: row.stamp("detected_at")?,
-            applied_at: row.stamp_or_null("applied_at")?,
-            error: row.text_or_null("error")?.map(str::to_owned),
+            status,
+            // These are shown and decide nothing: one that an operator wrote in another way must not stop the rest.
+            detected_at: row.stamp("detected_at").ok(),
+            applied_at: row.stamp("applied_at").ok(),
+            error: slip.or_else(|| row.text_or_null("error").ok().flatten().map(str::to_owned)),
         })
     }
+}
+
+fn slip(word: &str) -> String {
+    let known = Status::ALL.map(Status::as_str).join(", ");
+    format!("the status {word:?} in pending_updates is none of {known}, so it counts as pending")
 }
 
 /// Every row, in the order of migrations.
@@ -105,7 +115,7 @@ pub fn propose(migration: &str, at: Stamp) -> Statement {
 pub fn mark_applied(migration: &str, at: Stamp) -> Statement {
     Statement::one(
         "UPDATE pending_updates SET status = 'applied', applied_at = ?2, error = NULL \
-         WHERE migration_id = ?1 AND status IN ('pending', 'failed')",
+         WHERE migration_id = ?1 AND status NOT IN ('applied', 'rolled_back')",
         vec![migration.into(), at.into()],
     )
 }
@@ -115,7 +125,7 @@ pub fn mark_applied(migration: &str, at: Stamp) -> Statement {
 pub fn mark_failed(migration: &str, error: &str) -> Statement {
     Statement::any(
         "UPDATE pending_updates SET status = 'failed', error = ?2 \
-         WHERE migration_id = ?1 AND status IN ('pending', 'failed')",
+         WHERE migration_id = ?1 AND status NOT IN ('applied', 'rolled_back')",
         vec![migration.into(), error.into()],
     )
 }

@@ -11,7 +11,7 @@ pub(super) fn examine(
     notes: &mut Notes,
 ) -> Result<(), ReadError> {
     for row in snapshots(patient.database)? {
-        let Ok(snapshot) = Snapshot::read(&row) else { continue };
+        let snapshot = Snapshot::read(&row);
         let id = &row.migration;
         let readable = match snapshot.wiped_after() {
             Some(after) => format!("the snapshot of {id}, wiped after {after}"),

@@ -63,8 +63,7 @@ pub(crate) fn by_halves(
     if below.is_signed_by(root) {
         return Ok(None);
     }
-    let is_half =
-        |row: &SnapshotRow| Snapshot::read(row).is_ok_and(|snapshot| is_by_halves(&snapshot, root, below));
+    let is_half = |row: &SnapshotRow| is_by_halves(&Snapshot::read(row), root, below);
     Ok(snapshots(database)?.into_iter().find(is_half).map(|row| row.migration))
 }
 
@@ -77,10 +76,7 @@ pub(crate) fn cut_short(database: &Database, custody: &dyn Custody) -> Result<Op
     let Some(stored) = config::get(database, "org_ca_key")? else { return Ok(None) };
     let key = custody.unwrap("proxy_config.org_ca_key", &stored.into()).ok();
     let Some(key) = key.and_then(|pem| KeyPair::from_pem(pem.expose_secret()).ok()) else { return Ok(None) };
-    let belongs = |row: &SnapshotRow| {
-        let before = Snapshot::read(row).and_then(|snapshot| snapshot.root());
-        before.is_ok_and(|before| key.matches(&before))
-    };
+    let belongs = |row: &SnapshotRow| Snapshot::read(row).root().is_ok_and(|before| key.matches(&before));
     Ok(snapshots(database)?.into_iter().find(belongs).map(|row| row.migration))
 }
 

@@ -16,6 +16,8 @@ use crate::{Authority, Outage, admin::Operator};
 pub struct Applied {
     /// Which.
     pub migration: &'static str,
+    /// Whether anything was: one that is not needed any more counts as applied, and changes nothing.
+    pub changed: bool,
     /// How, if there is more than one way and it was needed still.
     pub strategy: Option<&'static str>,
     /// When.
@@ -33,6 +35,16 @@ impl Authority {
             rng: self.rng.as_ref(),
             now: self.clock.now(),
         }
+    }
+
+    /// Runs what reads much, or makes keys, off the runtime's threads.
+    pub(super) async fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Scene<'_>) -> Result<T, UpdateError> + Send + 'static,
+    ) -> Result<T, UpdateError> {
+        let authority = Arc::clone(self);
+        let worked = tokio::task::spawn_blocking(move || work(&authority.scene())).await;
+        worked.map_err(Outage::internal)?
     }
 
     /// What applying `id` would do.
@@ -110,23 +122,35 @@ impl Authority {
         strategy: Option<&'static str>,
         under_way: &UnderWay,
     ) -> Result<Applied, UpdateError> {
-        let (id, authority) = (migration.id(), Arc::clone(self));
-        // Making a root takes seconds.
-        let up = move || {
-            let scene = authority.scene();
+        let id = migration.id();
+        let before = self.aside(move |scene| {
             let needed = migration.check(scene.database, scene.custody)?;
-            needed.then(|| migration.up(&scene, strategy)).transpose()
-        };
-        let up = tokio::task::spawn_blocking(up).await.map_err(Outage::internal)??;
-        let over = Unit::default().write(under_way.end()).touch(Touch::Trust);
-        let Some(up) = up else {
+            needed.then(|| migration.snapshot(scene)).transpose()
+        });
+        let Some(before) = before.await? else {
             let at = self.clock.now();
-            self.commit(settle(over, id, at)).await?;
-            return Ok(Applied { migration: id, strategy: None, at, reissued_leaves: 0 });
+            self.commit(settle(over(under_way), id, at)).await?;
+            return Ok(Applied { migration: id, changed: false, strategy: None, at, reissued_leaves: 0 });
         };
-        let snapshot = updates::keep_snapshot(id, &up.snapshot.json(), self.clock.now());
-        self.commit(Unit::default().write_all(snapshot)).await?;
-        let mut unit = over.write_all(up.statements);
+        let kept = updates::keep_snapshot(id, &before.json(), self.clock.now());
+        self.commit(Unit::default().write_all(kept)).await?;
+        let changed = self.change_kept(migration, strategy, under_way).await;
+        if matches!(changed, Err(UpdateError::Raced)) {
+            self.forget_snapshot(id).await;
+        }
+        changed
+    }
+
+    /// The change, whose snapshot is kept.
+    async fn change_kept(
+        self: &Arc<Self>,
+        migration: &'static dyn Migration,
+        strategy: Option<&'static str>,
+        under_way: &UnderWay,
+    ) -> Result<Applied, UpdateError> {
+        let id = migration.id();
+        let up = self.aside(move |scene| migration.up(scene, strategy)).await?;
+        let mut unit = over(under_way).write_all(up.statements);
         let mut reissued = None;
         if let Some(issuer) = up.reissue_under {
             let above = issuer.certificate().pem();
@@ -143,7 +167,7 @@ impl Authority {
             by: under_way.begun_by.clone(),
         };
         self.commit(unit.write(updates::mark_applied(id, at)).tell(Event::new(&event))).await?;
-        Ok(Applied { migration: id, strategy, at, reissued_leaves: count })
+        Ok(Applied { migration: id, changed: true, strategy, at, reissued_leaves: count })
     }
 
     /// Rotations may begin again. Why it failed stands in its row; one that was refused waits as before.
@@ -160,6 +184,10 @@ impl Authority {
             );
         }
     }
+}
+
+fn over(under_way: &UnderWay) -> Unit {
+    Unit::default().write(under_way.end()).touch(Touch::Trust)
 }
 
 /// The strategy that was asked for, or the usual one.

@@ -3,7 +3,7 @@
 use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_custody::Custody;
 use mastio_store::{
-    ReadError, Unit,
+    ReadError, Unit, rotations,
     sqlite::Database,
     updates::{self, Status},
 };
@@ -17,7 +17,7 @@ use super::REGISTRY;
 /// # Errors
 /// When the table cannot be read.
 pub fn detect(database: &Database, custody: &dyn Custody, now: Stamp) -> Result<Option<Unit>, ReadError> {
-    let rows = updates::all(database)?;
+    let (rows, rotation) = (updates::all(database)?, rotations::open(database)?);
     let mut unit = Unit::default();
     for migration in REGISTRY {
         let id = migration.id();
@@ -34,15 +34,17 @@ pub fn detect(database: &Database, custody: &dyn Custody, now: Stamp) -> Result<
                 let event = Event::new(&catalogue::UpdateDetected { migration_id: id, criticality });
                 unit = unit.write(updates::propose(id, now)).tell(event);
             }
-            (Ok(false), Some(_)) => unit = settle(unit, id, now),
-            (Ok(true), Some(_)) | (Ok(false), None) => {}
+            (Ok(false), Some(_)) if rotation.is_none() => unit = settle(unit, id, now),
+            (Ok(_), Some(_)) | (Ok(false), None) => {}
         }
     }
     Ok((!unit.statements.is_empty()).then_some(unit))
 }
 
-/// `id` waits no more, because it is not needed.
+/// `id` waits no more, because it is not needed. Rejected while a rotation is open: it can be aborted, and what it repaired
+/// would be as it was.
 pub(super) fn settle(unit: Unit, id: &'static str, now: Stamp) -> Unit {
-    unit.write(updates::mark_applied(id, now))
+    unit.write(rotations::none_is_open())
+        .write(updates::mark_applied(id, now))
         .tell(Event::new(&catalogue::UpdateNotNeeded { migration_id: id }))
 }

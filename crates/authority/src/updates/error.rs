@@ -1,7 +1,7 @@
 //! Why an update is not applied or taken back.
 
 use mastio_custody::CustodyError;
-use mastio_store::{ReadError, WriteError, updates::Status};
+use mastio_store::{ReadError, Rejection, WriteError, updates::Status};
 
 use crate::{Outage, Refusal};
 
@@ -40,6 +40,18 @@ pub enum UpdateError {
          CA do; without one only a backup brings back what was before"
     )]
     NoSnapshot(&'static str),
+    /// It was interrupted so early that there is nothing to go back from.
+    #[error(
+        "no snapshot of {0}: it failed before one was written, so nothing was changed; apply it again, or set the status \
+         of its row in pending_updates to rolled_back to set it aside"
+    )]
+    FailedEarly(&'static str),
+    /// Its row is gone, and a snapshot is there.
+    #[error(
+        "{0} has no row in pending_updates, so nothing says that it was applied; put the row back with the status \
+         applied to roll it back, or wipe the snapshot"
+    )]
+    NoRow(&'static str),
     /// It was applied before.
     #[error("already applied")]
     AlreadyApplied,
@@ -105,7 +117,7 @@ impl Refusal for UpdateError {
     fn status(&self) -> u16 {
         match self {
             Self::Unconfirmed(_) | Self::Strategy { .. } => 400,
-            Self::Unknown(_) | Self::NoSnapshot(_) => 404,
+            Self::Unknown(_) | Self::NoSnapshot(_) | Self::FailedEarly(_) => 404,
             Self::HaltMismatch(_) => 412,
             Self::Failed(_) => 500,
             Self::Outage(outage) => outage.status(),
@@ -118,11 +130,11 @@ impl Refusal for UpdateError {
             Self::Unconfirmed(_) => "unconfirmed",
             Self::Unknown(_) => "unknown_migration",
             Self::Strategy { .. } => "unknown_strategy",
-            Self::NoSnapshot(_) => "no_snapshot",
+            Self::NoSnapshot(_) | Self::FailedEarly(_) => "no_snapshot",
             Self::AlreadyApplied => "already_applied",
             Self::RolledBack(_) => "rolled_back",
             Self::NotPending(_) => "not_pending",
-            Self::NotApplied { .. } => "not_applied",
+            Self::NotApplied { .. } | Self::NoRow(_) => "not_applied",
             Self::Busy => UpdateUnderWay::REASON,
             Self::Rotation(_) => "rotation_under_way",
             Self::HaltMismatch(_) => "sign_halt_mismatch",
@@ -157,6 +169,7 @@ impl From<ReadError> for UpdateError {
 impl From<WriteError> for UpdateError {
     fn from(error: WriteError) -> Self {
         match error {
+            WriteError::Rejected(Rejection::Rows { .. }) => Self::Raced,
             WriteError::Rejected(rejection) => Self::failed(rejection),
             WriteError::Unavailable(unavailable) => Outage::Write(unavailable).into(),
         }

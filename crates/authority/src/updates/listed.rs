@@ -22,8 +22,8 @@ pub struct Listed {
 /// A snapshot, without what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Kept {
-    /// When it was taken.
-    pub created_at: Stamp,
+    /// When it was taken, if its row says so.
+    pub created_at: Option<Stamp>,
     /// Whether its keys are encrypted.
     pub sealed: bool,
     /// When it is wiped because they are not.
@@ -41,7 +41,7 @@ impl Authority {
         let listed = REGISTRY.into_iter().map(|migration| {
             let id = migration.id();
             let snapshot = snapshots.iter().find(|row| row.migration == id).map(|row| {
-                let read = Snapshot::read(row).unwrap_or_default();
+                let read = Snapshot::read(row);
                 Kept { created_at: row.created_at, sealed: read.is_sealed(), wiped_after: read.wiped_after() }
             });
             Listed {

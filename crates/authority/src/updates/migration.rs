@@ -92,10 +92,8 @@ impl Plan {
     }
 }
 
-/// What applying writes. The snapshot is durable before anything of it.
+/// What applying writes. The snapshot is durable before it is made.
 pub struct Up {
-    /// What was before.
-    pub(super) snapshot: Snapshot,
     /// The change, for one unit.
     pub(super) statements: Vec<Statement>,
     /// Under what the leaves of all agents whose certificates the Mastio makes are reissued, if they are.
@@ -141,6 +139,12 @@ pub trait Migration: Sync {
 
     /// What [`down`](Self::down) does from `snapshot`, one sentence each.
     fn way_back(&self, snapshot: &Snapshot) -> &'static [&'static str];
+
+    /// What is there before the change.
+    ///
+    /// # Errors
+    /// When [`up`](Self::up) would refuse, or something of ours fails.
+    fn snapshot(&self, scene: &Scene<'_>) -> Result<Snapshot, UpdateError>;
 
     /// The change. `strategy` is one of [`strategies`](Self::strategies). May take seconds: keep it off a runtime's
     /// threads.

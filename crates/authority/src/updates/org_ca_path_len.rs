@@ -32,6 +32,8 @@ const REISSUE: &str = "reissue";
 const WAY_BACK: &[&str] = &[
     "the root and the intermediate of before are the active ones again, with their keys",
     "the agents' leaves of before are the pinned ones again",
+    "agents with certificates of their organisation go on, also below the root of after rekey, until those end",
+    "clients that were given the root of after rekey alone cannot follow: they fetch /pki/ca.crt again",
     "the migration is not proposed any more, and nothing halts",
 ];
 
@@ -122,16 +124,20 @@ impl Migration for OrgCaPathLen {
         if snapshot.is_ours() { WAY_BACK } else { adopted::WAY_BACK }
     }
 
-    fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {
+    fn snapshot(&self, scene: &Scene<'_>) -> Result<Snapshot, UpdateError> {
         let old = root(scene)?;
         let below = custody_ca(scene, CaKind::Intermediate)?;
-        let snapshot = Snapshot::new(scene)
+        Ok(Snapshot::new(scene)
             .note(ROOT, old.certificate.pem())
             .key(ROOT_KEY, scene, &old.key.to_pkcs8_pem())?
-            .note("mastio_ca_cert_pem", below.certificate.pem());
+            .note("mastio_ca_cert_pem", below.certificate.pem()))
+    }
+
+    fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {
+        let old = root(scene)?;
         match strategy {
-            Some(REISSUE) => reissue(scene, &old, snapshot),
-            _ => rekey(scene, &old, below, snapshot),
+            Some(REISSUE) => reissue(scene, &old),
+            _ => rekey(scene, &old, custody_ca(scene, CaKind::Intermediate)?),
         }
     }
 
@@ -147,7 +153,12 @@ impl Migration for OrgCaPathLen {
         let mut statements = step_back(scene, CaKind::Root, &new, &old)?;
         // The same key: whatever is below the new root is below the old one as well.
         if old.key.matches(&new) {
+            statements.push(cas::retire(new.thumbprint(), scene.now));
             return Ok(statements);
+        }
+        // Whoever was enrolled below the new root needs it on; nothing is certified by it any more.
+        if updates::census(scene.database)?.byoca == 0 {
+            statements.push(cas::retire(new.thumbprint(), scene.now));
         }
         let below = custody_ca(scene, CaKind::Intermediate)?;
         let before = snapshot.certificate("mastio_ca_cert_pem")?;
@@ -156,11 +167,12 @@ impl Migration for OrgCaPathLen {
         }
         let old = CaKey { certificate: before, key: below.key };
         statements.extend(step_back(scene, CaKind::Intermediate, &below.certificate, &old)?);
+        statements.push(cas::retire(below.certificate.thumbprint(), scene.now));
         Ok(statements)
     }
 }
 
-fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey, snapshot: Snapshot) -> Result<Up, UpdateError> {
+fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey) -> Result<Up, UpdateError> {
     let Scene { now, rng, .. } = *scene;
     let key = KeyPair::generate_rsa_4096().map_err(UpdateError::failed)?;
     let end = old.certificate.not_after();
@@ -174,20 +186,18 @@ fn rekey(scene: &Scene<'_>, old: &CaKey, below: CaKey, snapshot: Snapshot) -> Re
     let next = CaKey { certificate: again, key: below.key };
     statements.extend(take_place(scene, CaKind::Intermediate, &below.certificate, &next, None)?);
     Ok(Up {
-        snapshot,
         statements,
         reissue_under: Some(Issuer::new(next.certificate, next.key).map_err(UpdateError::failed)?),
     })
 }
 
-fn reissue(scene: &Scene<'_>, old: &CaKey, snapshot: Snapshot) -> Result<Up, UpdateError> {
+fn reissue(scene: &Scene<'_>, old: &CaKey) -> Result<Up, UpdateError> {
     let end = old.certificate.not_after();
     let root = profile::successor(&old.certificate, &old.key, end, scene.now, scene.rng);
     let key = KeyPair::from_pkcs8_der(&old.key.to_pkcs8_der()).map_err(UpdateError::failed)?;
     let root = CaKey { certificate: root.map_err(UpdateError::failed)?, key };
     let word = vouch(scene, old, &root.certificate)?;
     Ok(Up {
-        snapshot,
         statements: take_place(scene, CaKind::Root, &old.certificate, &root, Some(&word))?,
         reissue_under: None,
     })
@@ -228,7 +238,7 @@ pub(super) fn entry(kind: CaKind, certificate: &Certificate, state: CaState, now
     new.enter(state, now)
 }
 
-/// `old` is the active one again, and `new`, which took its place, is history.
+/// `old` is the active one again, in the place of `new`.
 fn step_back(
     scene: &Scene<'_>,
     kind: CaKind,
@@ -237,7 +247,6 @@ fn step_back(
 ) -> Result<Vec<Statement>, UpdateError> {
     let mut statements = vec![
         cas::supersede(new.thumbprint(), &Superseded::default(), scene.now),
-        cas::retire(new.thumbprint(), scene.now),
         cas::reinstate(old.certificate.thumbprint()),
     ];
     statements.extend(scene.custody.replace(kind, old, scene.now)?);

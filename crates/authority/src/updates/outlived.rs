@@ -32,7 +32,7 @@ pub(crate) fn left_with_intermediate(
     by: &str,
 ) -> Result<Unit, ReadError> {
     let of_another = |row: &&SnapshotRow| {
-        let before = Snapshot::read(row).and_then(|snapshot| snapshot.root());
+        let before = Snapshot::read(row).root();
         before.is_ok_and(|before| before.spki_der() != root.spki_der())
     };
     Ok(snapshots(database)?.iter().filter(of_another).fold(unit, |unit, row| wiped(unit, row, by)))

@@ -6,7 +6,7 @@ use mastio_store::{
     Statement,
     keys::CaKind,
     sqlite::Database,
-    updates::{ParkedKey, parked_keys},
+    updates::{ParkedKey, has_archive, parked_keys},
 };
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ impl Migration for ParkedKeys {
         WAY_BACK
     }
 
-    fn up(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Up, UpdateError> {
+    fn snapshot(&self, scene: &Scene<'_>) -> Result<Snapshot, UpdateError> {
         let parked = parked_keys(scene.database)?;
         let mut snapshot = Snapshot::new(scene);
         let mut rows = Vec::new();
@@ -78,17 +78,28 @@ impl Migration for ParkedKeys {
             rows.push(json!({ "key_id": key.id, "key_type": key.kind, "archived_at": key.archived_at }));
             snapshot = snapshot.key(&key.id, scene, &key.pem)?;
         }
-        Ok(Up {
-            snapshot: snapshot.note("rows", rows),
-            statements: parked.iter().map(ParkedKey::purge).collect(),
-            reissue_under: None,
-        })
+        Ok(snapshot.note("rows", rows))
+    }
+
+    fn up(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Up, UpdateError> {
+        let purged = parked_keys(scene.database)?.iter().map(ParkedKey::purge).collect();
+        Ok(Up { statements: purged, reissue_under: None })
     }
 
     fn down(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
+        if !has_archive(scene.database)? {
+            let gone = "legacy_pki_archive, where its rows were, is gone; wipe the snapshot, or make the table again";
+            return Err(UpdateError::Snapshot(gone.to_owned()));
+        }
+        let there = parked_keys(scene.database)?;
         let restore = |row: &Value| {
             let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             let (id, kind, archived_at) = (text("key_id"), text("key_type"), text("archived_at"));
+            if there.iter().any(|key| key.id == id) {
+                let taken =
+                    format!("legacy_pki_archive has a row {id} again; delete that row, or wipe the snapshot");
+                return Err(UpdateError::Snapshot(taken));
+            }
             let pem = snapshot.secret(&id, scene)?;
             Ok(ParkedKey { id, kind, pem, archived_at }.restore())
         };

@@ -28,12 +28,22 @@ impl Authority {
     pub fn plan_roll_back(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
         let migration = registered(id)?;
         let (snapshot, status) = self.may_roll_back(migration)?;
-        if status == Status::Failed {
-            return Ok(&["nothing was changed: the snapshot is deleted and the migration set aside"]);
+        let snapshot = Snapshot::read(&snapshot);
+        if status != Status::Failed {
+            migration.down(&self.scene(), &snapshot)?;
         }
-        let snapshot = Snapshot::read(&snapshot)?;
-        migration.down(&self.scene(), &snapshot)?;
-        Ok(migration.way_back(&snapshot))
+        Ok(said(migration, &snapshot, status))
+    }
+
+    /// The same without the look at every certificate, for a page that shows it: the snapshot may turn out unusable, or
+    /// the Org CA another one, when it is asked for.
+    ///
+    /// # Errors
+    /// When `id` is not one to take back now.
+    pub fn way_back(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
+        let migration = registered(id)?;
+        let (snapshot, status) = self.may_roll_back(migration)?;
+        Ok(said(migration, &Snapshot::read(&snapshot), status))
     }
 
     /// Takes `id` back, and returns when it counts. It goes on when the caller leaves.
@@ -62,7 +72,10 @@ impl Authority {
         // One that failed has changed nothing.
         let statements = match status {
             Status::Failed => vec![],
-            _ => migration.down(&self.scene(), &Snapshot::read(&snapshot)?)?,
+            _ => {
+                let snapshot = Snapshot::read(&snapshot);
+                self.aside(move |scene| migration.down(scene, &snapshot)).await?
+            }
         };
         let at = self.clock.now();
         let event = catalogue::UpdateRolledBack { migration_id: id, by: operator.fingerprint.clone() };
@@ -85,15 +98,23 @@ impl Authority {
 
     fn may_roll_back(&self, migration: &dyn Migration) -> Result<(SnapshotRow, Status), UpdateError> {
         let (id, database) = (migration.id(), self.store.database());
-        let snapshot = updates::snapshots(database)?.into_iter().find(|snapshot| snapshot.migration == id);
-        let snapshot = snapshot.ok_or(UpdateError::NoSnapshot(id))?;
         let row = updates::all(database)?.into_iter().find(|row| row.migration == id);
-        let status = row.ok_or(UpdateError::NotPending(id))?.status;
+        let status = row.map(|row| row.status);
+        let snapshot = self.snapshot(id)?.ok_or(match status {
+            Some(Status::Failed) => UpdateError::FailedEarly(id),
+            _ => UpdateError::NoSnapshot(id),
+        })?;
+        let status = status.ok_or(UpdateError::NoRow(id))?;
         if !matches!(status, Status::Applied | Status::Failed) {
             return Err(UpdateError::NotApplied { id, status });
         }
         self.no_rotation()?;
         Ok((snapshot, status))
+    }
+
+    fn snapshot(&self, id: &str) -> Result<Option<SnapshotRow>, UpdateError> {
+        let snapshots = updates::snapshots(self.store.database())?;
+        Ok(snapshots.into_iter().find(|snapshot| snapshot.migration == id))
     }
 
     /// A rotation that began meanwhile is named; anything else that changed meanwhile has to be looked at.
@@ -105,6 +126,19 @@ impl Authority {
         }
     }
 
+    /// What deleting the snapshot of `id` would do.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn plan_wipe(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
+        let id = registered(id)?.id();
+        self.snapshot(id)?.ok_or(UpdateError::NoSnapshot(id))?;
+        Ok(&[
+            "the snapshot is deleted, with the keys in it",
+            "the update cannot be rolled back any more: only a backup brings back what was before it",
+        ])
+    }
+
     /// Deletes the snapshot of `id`, after which it cannot be taken back.
     ///
     /// # Errors
@@ -112,10 +146,22 @@ impl Authority {
     pub async fn wipe_snapshot(&self, id: &str, operator: &Operator) -> Result<(), UpdateError> {
         let migration = registered(id)?.id();
         let _turn = self.updating.turn().await?;
-        let found =
-            updates::snapshots(self.store.database())?.into_iter().find(|row| row.migration == migration);
-        let snapshot = found.ok_or(UpdateError::NoSnapshot(migration))?;
+        let snapshot = self.snapshot(migration)?.ok_or(UpdateError::NoSnapshot(migration))?;
         self.wipe(&snapshot, "asked", Some(operator)).await
+    }
+
+    /// Deletes the snapshot of an update that changed nothing, because somebody set it aside or changed the Org CA
+    /// meanwhile.
+    pub(super) async fn forget_snapshot(&self, id: &str) {
+        let forgotten = async {
+            match self.snapshot(id)? {
+                Some(snapshot) => self.wipe(&snapshot, "update_raced", None).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = forgotten.await {
+            tracing::warn!(migration_id = id, %error, "a snapshot that is of no use could not be deleted; wipe it");
+        }
     }
 
     async fn wipe(
@@ -151,16 +197,27 @@ impl Authority {
             if trust.by_halves.as_ref() == Some(&row.migration) {
                 continue;
             }
-            if let Some(reason) = Snapshot::read(&row).ok().and_then(|snapshot| snapshot.is_over(now)) {
+            if let Some(reason) = Snapshot::read(&row).is_over(now) {
                 self.wipe(&row, reason, None).await?;
             }
         }
-        for id in trust.updates.settled.clone() {
+        let settled = match rotations::open(self.store.database())? {
+            Some(_) => vec![],
+            None => trust.updates.settled.clone(),
+        };
+        for id in settled {
             self.commit(settle(Unit::default(), id, now).touch(Touch::Trust)).await.map_err(Outage::from)?;
         }
         for migration in REGISTRY {
             self.forget_some_leaves(migration.id()).await?;
         }
         Ok(())
+    }
+}
+
+fn said(migration: &dyn Migration, snapshot: &Snapshot, status: Status) -> &'static [&'static str] {
+    match status {
+        Status::Failed => &["nothing was changed: the snapshot is deleted and the migration set aside"],
+        _ => migration.way_back(snapshot),
     }
 }

@@ -20,6 +20,8 @@ const FORMAT: &str = "format";
 pub(super) const ROOT: &str = "org_ca_cert_pem";
 pub(super) const ROOT_KEY: &str = "org_ca_key_pem";
 const WIPED_AFTER: &str = "wiped_after";
+/// What is no JSON object is the member of one here, so that a key in it is sealed or wiped like any other.
+const UNREAD: &str = "unread";
 /// What every private key in PEM has in its first line, whatever its kind.
 const KEY_MARK: &str = "PRIVATE KEY-----";
 
@@ -63,11 +65,12 @@ impl Snapshot {
         self.note(WIPED_AFTER, now.plus(READABLE_SNAPSHOT_LIFE).to_string())
     }
 
-    /// What is in the row.
-    pub(crate) fn read(row: &SnapshotRow) -> Result<Self, UpdateError> {
+    /// What is in the row, whatever that is.
+    pub(crate) fn read(row: &SnapshotRow) -> Self {
         match serde_json::from_str(&row.json) {
-            Ok(Value::Object(members)) => Ok(Self(members)),
-            _ => Err(UpdateError::Snapshot("it is no JSON object; restore a backup".to_owned())),
+            Ok(Value::Object(members)) => Self(members),
+            Ok(other) => Self::default().note(UNREAD, other),
+            Err(_) => Self::default().note(UNREAD, row.json.as_str()),
         }
     }
 
@@ -194,7 +197,7 @@ pub(crate) fn looked_after(
 ) -> Result<Option<Unit>, BootError> {
     let (mut unit, mut count) = (Unit::default(), 0);
     for row in updates::snapshots(database)? {
-        let Ok(snapshot) = Snapshot::read(&row) else { continue };
+        let snapshot = Snapshot::read(&row);
         if snapshot.is_sealed() {
             continue;
         }

@@ -2,6 +2,7 @@
 
 mod adopted;
 mod beside_rotations;
+mod by_hand;
 mod failing;
 mod outlived;
 mod snapshots;

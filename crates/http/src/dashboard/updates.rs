@@ -67,7 +67,7 @@ fn row(app: &App, update: &Listed) -> Row {
         Ok(plans) => (plans, None),
         Err(obstacle) => (vec![], obstacle),
     };
-    let way_back = update.snapshot.and_then(|_| match app.authority.plan_roll_back(id) {
+    let way_back = update.snapshot.and_then(|_| match app.authority.way_back(id) {
         Ok(steps) => Some(steps),
         Err(UpdateError::NotApplied { .. }) => None,
         Err(error) => {
@@ -85,16 +85,15 @@ fn row(app: &App, update: &Listed) -> Row {
             Criticality::Info => "",
         },
         status: row.map_or("not needed", |row| row.status.as_str()),
-        detected: row.map(|row| text::moment(row.detected_at)),
+        detected: row.and_then(|row| row.detected_at).map(text::moment),
         applied: row.and_then(|row| row.applied_at).map(text::moment),
         error: row.and_then(|row| row.error.clone()),
-        snapshot: update.snapshot.map(|kept| match kept.wiped_after {
-            Some(after) => format!(
-                "{}, with readable keys, wiped after {}",
-                text::moment(kept.created_at),
-                text::moment(after)
-            ),
-            None => text::moment(kept.created_at),
+        snapshot: update.snapshot.map(|kept| {
+            let taken = kept.created_at.map_or_else(|| "at an unknown time".to_owned(), text::moment);
+            match kept.wiped_after {
+                Some(after) => format!("{taken}, with readable keys, wiped after {}", text::moment(after)),
+                None => taken,
+            }
         }),
         progress: update.progress,
         plans,
@@ -176,6 +175,9 @@ pub(crate) async fn act(app: &Arc<App>, act: Act, id: &str, request: Request) ->
 }
 
 fn done(applied: &Applied) -> String {
+    if !applied.changed {
+        return "Nothing was changed: it is not needed any more, and counts as applied.".to_owned();
+    }
     match applied.reissued_leaves {
         0 => "Applied.".to_owned(),
         count => format!(

@@ -41,6 +41,7 @@ impl FromRequestParts<Arc<App>> for Reader {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
     status: Option<String>,
 }
@@ -85,7 +86,7 @@ fn entry(update: &Listed) -> Value {
         "preserves_enrollments": true,
         "strategies": migration.strategies(),
         "status": row.map(|row| row.status),
-        "detected_at": row.map(|row| row.detected_at),
+        "detected_at": row.and_then(|row| row.detected_at),
         "applied_at": row.and_then(|row| row.applied_at),
         "error": row.and_then(|row| row.error.as_deref()),
         "snapshot": update.snapshot,
@@ -140,7 +141,7 @@ async fn act(app: &Arc<App>, act: Act, id: String, query: OrderQuery, request: R
         return page::act(app, act, &id, request).await.into_response();
     }
     let ordered = async {
-        let (operator, order) = ordered(app, act, request, query).await?;
+        let (operator, order) = ordered(app, act == Act::Apply, request, query).await?;
         match order.dry_run {
             true => plan(app, act, id, order.strategy).await,
             false => carry_out(app, act, &id, order.strategy.as_deref(), &operator).await,
@@ -152,7 +153,7 @@ async fn act(app: &Arc<App>, act: Act, id: String, query: OrderQuery, request: R
 /// What an operator with the admin secret asks for: the body, or the query in its place.
 async fn ordered(
     app: &Arc<App>,
-    act: Act,
+    has_strategies: bool,
     request: Request,
     query: OrderQuery,
 ) -> Result<(Operator, Order), ApiError> {
@@ -161,11 +162,15 @@ async fn ordered(
     let OptionalJson(mut order): OptionalJson<Order> =
         OptionalJson::from_request(Request::from_parts(parts, body), app).await?;
     order.dry_run |= query.dry_run;
-    order.strategy = order.strategy.or(query.strategy);
-    if act == Act::RollBack && order.strategy.is_some() {
-        let msg = "goes with apply: there is one way back only";
-        return Err(ApiError::unprocessable(vec![Invalid::query("strategy", msg)]));
+    let wrong = match (&order.strategy, &query.strategy) {
+        (Some(body), Some(query)) if body != query => Some("is another one than that of the body"),
+        (None, None) => None,
+        _ => (!has_strategies).then_some("goes with apply alone"),
+    };
+    if let Some(wrong) = wrong {
+        return Err(ApiError::unprocessable(vec![Invalid::query("strategy", wrong)]));
     }
+    order.strategy = order.strategy.or(query.strategy);
     if !order.confirm && !order.dry_run {
         return Err(UpdateError::Unconfirmed("{\"confirm\": true}").into());
     }
@@ -193,11 +198,12 @@ async fn carry_out(
     match act {
         Act::Apply => {
             let applied = app.authority.apply_update(id, strategy, operator).await;
-            let Applied { migration, strategy, at, reissued_leaves } = applied.map_err(told)?;
+            let Applied { migration, changed, strategy, at, reissued_leaves } = applied.map_err(told)?;
             Ok(json!({
                 "migration_id": migration,
                 "status": Status::Applied,
                 "applied_at": at,
+                "changed": changed,
                 "strategy": strategy,
                 "reissued_leaves": reissued_leaves,
             }))
@@ -216,9 +222,16 @@ async fn carry_out(
 /// Deletes the snapshot, which may hold a readable key; the way back goes with it.
 pub(crate) async fn wipe(
     State(app): Shared,
-    Admin(operator): Admin,
     StrictPath(id): StrictPath,
+    StrictQuery(query): StrictQuery<OrderQuery>,
+    request: Request,
 ) -> Result<Json<Value>, ApiError> {
+    let (operator, order) = ordered(&app, false, request, query).await?;
+    if order.dry_run {
+        let named = id.clone();
+        let steps = read(&app, move |app| app.authority.plan_wipe(&id)).await?;
+        return Ok(Json(json!({ "migration_id": named, "dry_run": true, "plan": { "steps": steps } })));
+    }
     app.authority.wipe_snapshot(&id, &operator).await?;
     Ok(Json(json!({ "migration_id": id, "snapshot": "wiped" })))
 }

@@ -8,5 +8,6 @@ mod health;
 mod keys;
 mod pki;
 mod rotations;
+mod updates;
 mod witness;
 mod world;

@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// Take one back.
     Rollback(Order),
     /// Delete the snapshot of one: it cannot be taken back any more.
-    Wipe(Wipe),
+    Wipe(Order),
 }
 
 #[derive(Args)]
@@ -46,6 +46,7 @@ pub(crate) struct List {
 #[derive(Args)]
 pub(crate) struct Order {
     /// The migration.
+    #[arg(value_parser = name)]
     id: String,
     /// Say what it would do, and do nothing.
     #[arg(long)]
@@ -69,12 +70,13 @@ pub(crate) struct Apply {
     order: Order,
 }
 
-#[derive(Args)]
-pub(crate) struct Wipe {
-    /// The migration.
-    id: String,
-    #[command(flatten)]
-    running: Running,
+/// The name of a migration, as it stands in paths.
+fn name(text: &str) -> Result<String, &'static str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("is no name of a migration; mastio pki updates list names them"),
+    }
 }
 
 /// What to print.
@@ -87,25 +89,22 @@ pub(crate) fn run(command: &Command) -> Result<String, Failure> {
             }
             Ok(listed.as_array().into_iter().flatten().map(line).collect::<Vec<_>>().join("\n"))
         }
-        Command::Apply(Apply { strategy, order }) => order.give("apply", strategy.as_deref()),
-        Command::Rollback(order) => order.give("rollback", None),
-        Command::Wipe(Wipe { id, running }) => {
-            running.ask(Method::DELETE, &format!("/proxy/updates/{id}/snapshot"), None)?;
-            Ok(format!("the snapshot of {id} is deleted; only a backup brings back what was before it"))
-        }
+        Command::Apply(Apply { strategy, order }) => order.give(Method::POST, "apply", strategy.as_deref()),
+        Command::Rollback(order) => order.give(Method::POST, "rollback", None),
+        Command::Wipe(order) => order.give(Method::DELETE, "snapshot", None),
     }
 }
 
 impl Order {
-    fn give(&self, act: &str, strategy: Option<&str>) -> Result<String, Failure> {
-        let path = format!("/proxy/updates/{}/{act}", self.id);
+    fn give(&self, method: Method, what: &str, strategy: Option<&str>) -> Result<String, Failure> {
+        let path = format!("/proxy/updates/{}/{what}", self.id);
         let mut body = json!({ "confirm": self.yes, "dry_run": !self.yes });
         if let Some(strategy) = strategy {
             body["strategy"] = strategy.into();
         }
         let answer = match self.yes {
-            true => self.watched(&path, &body)?,
-            false => self.running.ask(Method::POST, &path, Some(&body))?,
+            true => self.watched(method, &path, &body)?,
+            false => self.running.ask(method, &path, Some(&body))?,
         };
         let said = if self.json { answer.to_string() } else { said(&self.id, &answer) };
         match self.yes || self.dry_run {
@@ -115,13 +114,13 @@ impl Order {
     }
 
     /// Waits for the answer, and shows meanwhile how far it is.
-    fn watched(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    fn watched(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
         let plain = !std::io::stderr().is_terminal();
         let bar = ProgressBar::new(0).with_style(style());
         let watcher = thread::current();
         thread::scope(|scope| {
             let asked = || {
-                let answer = self.running.ask_for(PATIENCE, Method::POST, path, Some(body));
+                let answer = self.running.ask_for(PATIENCE, method, path, Some(body));
                 watcher.unpark();
                 answer.map_err(|error| error.to_string())
             };
@@ -160,7 +159,13 @@ fn said(id: &str, answer: &Value) -> String {
         let step = |step: &Value| step.as_str().map(|step| format!("- {step}"));
         return steps.iter().filter_map(step).collect::<Vec<_>>().join("\n");
     }
+    if answer["snapshot"] == "wiped" {
+        return format!("the snapshot of {id} is deleted; only a backup brings back what was before it");
+    }
     match (answer["status"].as_str(), answer["strategy"].as_str()) {
+        (Some("applied"), _) if answer["changed"] == false => {
+            format!("nothing was changed: {id} is not needed any more, and counts as applied")
+        }
         (Some("applied"), None) => format!("{id} is applied"),
         (Some("applied"), Some(strategy)) => format!(
             "{id} is applied ({strategy}), with {} of agents reissued\n\
@@ -186,10 +191,11 @@ fn line(update: &Value) -> String {
         lines.push("being applied".to_owned());
     }
     if let Some(error) = update["error"].as_str() {
-        lines.push(format!("failed: {error}"));
+        lines.push(format!("error: {error}"));
     }
     let snapshot = &update["snapshot"];
-    if let Some(at) = snapshot["created_at"].as_str() {
+    if snapshot.is_object() {
+        let at = snapshot["created_at"].as_str().unwrap_or("an unknown time");
         lines.push(match snapshot["wiped_after"].as_str() {
             Some(after) => format!("snapshot of {at}, with a readable key, wiped after {after}"),
             None => format!("snapshot of {at}"),

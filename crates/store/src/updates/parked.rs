@@ -17,13 +17,21 @@ pub struct ParkedKey {
     pub archived_at: String,
 }
 
-/// The keys in `legacy_pki_archive`, which only adopted databases have.
+/// Whether there is a table `legacy_pki_archive`: only adopted databases have one.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn has_archive(database: &Database) -> Result<bool, ReadError> {
+    let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'legacy_pki_archive'";
+    Ok(!database.rows_now(&Query::new("sqlite_master", sql, vec![]))?.is_empty())
+}
+
+/// The keys in `legacy_pki_archive`; none without that table.
 ///
 /// # Errors
 /// When the database cannot be read or a row is illegal.
 pub fn parked_keys(database: &Database) -> Result<Vec<ParkedKey>, ReadError> {
-    let exists = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'legacy_pki_archive'";
-    if database.rows_now(&Query::new("sqlite_master", exists, vec![]))?.is_empty() {
+    if !has_archive(database)? {
         return Ok(vec![]);
     }
     let sql = "SELECT key_id, key_type, legacy_pem, archived_at FROM legacy_pki_archive ORDER BY key_id";

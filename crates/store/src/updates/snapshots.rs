@@ -9,8 +9,8 @@ use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
 pub struct SnapshotRow {
     /// Of which migration.
     pub migration: String,
-    /// When it was taken.
-    pub created_at: Stamp,
+    /// When it was taken, if that can be read: it is shown and decides nothing.
+    pub created_at: Option<Stamp>,
     /// What it holds, in JSON: readable keys, too, where there is no passphrase.
     pub json: String,
 }
@@ -32,7 +32,7 @@ pub fn snapshots(database: &Database) -> Result<Vec<SnapshotRow>, ReadError> {
     let read = |row: &Row| {
         Ok(SnapshotRow {
             migration: row.text("migration_id")?.to_owned(),
-            created_at: row.stamp("created_at")?,
+            created_at: row.stamp("created_at").ok(),
             json: row.text("snapshot_json")?.to_owned(),
         })
     };
@@ -52,29 +52,16 @@ macro_rules! blank {
     };
 }
 
-/// Whether the snapshot of `?1` may go: an earlier life of the row left it, or the existing system did, whose snapshots
-/// have no member `format`.
-macro_rules! outlived {
-    () => {
-        "(EXISTS (SELECT 1 FROM pending_updates WHERE migration_id = ?1 AND status = 'pending') \
-         OR CASE WHEN json_valid(migration_state_backups.snapshot_json) \
-            THEN json_extract(migration_state_backups.snapshot_json, '$.format') END IS NULL)"
-    };
-}
-
-/// Keeps a snapshot of a migration that waits, in the place of one that an earlier life of its row left. A retry of one
-/// that failed keeps the snapshot of the first time.
+/// Keeps a snapshot of a migration that waits or failed, in the place of one that was left: by an earlier life of its row,
+/// by the existing system, or by an attempt that failed, which has changed nothing.
 #[must_use]
 pub fn keep_snapshot(migration: &str, json: &str, at: Stamp) -> [Statement; 2] {
-    let keep = concat!(
-        "INSERT INTO migration_state_backups (migration_id, created_at, snapshot_json) VALUES (?1, ?2, ?3) \
+    let keep = "INSERT INTO migration_state_backups (migration_id, created_at, snapshot_json) VALUES (?1, ?2, ?3) \
          ON CONFLICT (migration_id) DO UPDATE SET created_at = excluded.created_at, \
-             snapshot_json = excluded.snapshot_json WHERE ",
-        outlived!()
-    );
+             snapshot_json = excluded.snapshot_json";
     [
-        Statement::any(blank!(outlived!()), vec![migration.into()]),
-        Statement::any(keep, vec![migration.into(), at.into(), json.into()]),
+        Statement::any(blank!("true"), vec![migration.into()]),
+        Statement::one(keep, vec![migration.into(), at.into(), json.into()]),
     ]
 }
 

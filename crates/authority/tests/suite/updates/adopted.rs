@@ -161,7 +161,7 @@ async fn there_is_no_way_back_when_it_leads_elsewhere() {
     left.keep(&other);
     assert_eq!(refused("another certificate"), "snapshot_unusable");
     left.world.sql("UPDATE migration_state_backups SET snapshot_json = 'nothing'");
-    assert_eq!(refused("no JSON"), "snapshot_unusable");
+    assert_eq!(refused("no org_ca_cert_pem"), "snapshot_unusable");
     left.keep(&whole);
     authority.plan_roll_back(PATH_LEN).unwrap();
     cut(&authority).await.unwrap();

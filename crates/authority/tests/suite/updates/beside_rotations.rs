@@ -8,7 +8,7 @@ use mastio_authority::{
     rotation::{Plan, Source},
     signing_key::GraceDays,
 };
-use mastio_store::rotations::Transition;
+use mastio_store::rotations::{Phase, Transition};
 
 use super::*;
 use crate::rotation::{CUT, cut};
@@ -173,4 +173,24 @@ async fn an_update_that_a_rotation_made_needless_changes_nothing() {
     assert_eq!(world.count("SELECT count(*) FROM migration_state_backups"), 0);
     assert_eq!([world.events("admin.update_not_needed"), world.events("admin.update_applied")], [1, 0]);
     assert_eq!(reason(authority.apply_update(PATH_LEN, None, &operator()).await), (409, "already_applied"));
+}
+
+/// While the rotation that made it needless can be taken back.
+#[tokio::test]
+async fn an_update_waits_again_when_the_rotation_that_repaired_the_same_is_aborted() {
+    let world = legacy();
+    let authority = unhalted(&world).await;
+    let rotation = authority.begin_overlap(Source::Mint, 14, &operator()).await.unwrap();
+    for phase in [Phase::Distribute, Phase::Reissue] {
+        authority.advance_rotation(&rotation.id, Some(phase), true, &operator()).await.unwrap();
+    }
+    assert_eq!(authority.trust().root.path_len(), Some(1));
+    assert_eq!(authority.trust().updates.waiting(), 0, "nobody has to do anything meanwhile");
+    authority.tidy_updates().await.unwrap();
+    leave(authority);
+    let authority = world.boot(&[]).await.unwrap();
+    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+    assert_eq!(authority.trust().root.path_len(), Some(0));
+    assert_eq!(authority.trust().updates.waiting(), 1);
+    authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
 }

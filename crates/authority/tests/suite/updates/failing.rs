@@ -103,18 +103,22 @@ async fn a_failure_changes_nothing_and_can_be_tried_again_or_set_aside() {
     assert_eq!(row.status, Status::Failed);
     assert!(row.error.unwrap().contains("no room"));
     assert_eq!(world.events("admin.update_apply_failed"), 1);
-    let snapshot = world.count("SELECT length(snapshot_json) FROM migration_state_backups");
-    assert!(snapshot > 100);
+    let kept = || authority.updates().unwrap().remove(0).snapshot.unwrap();
+    let first = kept();
 
-    world.clock.advance(Duration::from_secs(60));
-    let taken = "SELECT count(DISTINCT created_at) + 100 * count(*) FROM \
-        (SELECT created_at FROM migration_state_backups UNION ALL SELECT created_at FROM first)";
-    world.sql("CREATE TABLE first AS SELECT created_at FROM migration_state_backups");
+    let later = Duration::from_secs(13 * 86_400);
+    world.clock.advance(later);
     world.sql("DROP TRIGGER broken");
     authority.apply_update(PATH_LEN, None, &operator()).await.unwrap();
-    assert_eq!(world.count(taken), 201, "the retry keeps the snapshot of the first time");
+    let retried = kept();
+    assert!(retried.created_at > first.created_at, "nothing had changed, so the retry takes its own");
+    assert_eq!(
+        retried.wiped_after,
+        first.wiped_after.map(|end| end.plus(later)),
+        "and has the whole way back"
+    );
     assert_eq!(reason(authority.apply_update(PATH_LEN, None, &operator()).await), (409, "already_applied"));
-    assert_eq!(world.count(taken), 201, "nor does a refusal touch it");
+    assert_eq!(kept(), retried, "a refusal does not touch it");
 }
 
 #[tokio::test]
@@ -137,7 +141,6 @@ async fn an_update_that_the_database_failed_is_ended_and_says_so() {
     authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
 }
 
-/// The snapshot of the first time knows nothing of the root that the second time made.
 #[tokio::test]
 async fn an_update_that_was_applied_at_the_second_try_is_taken_back() {
     let world = legacy();
@@ -196,6 +199,8 @@ fn every_reason_for_a_refusal_is_in_the_docs() {
         Why::Unknown(text()),
         Why::Strategy { asked: text(), has: text() },
         Why::NoSnapshot(id),
+        Why::FailedEarly(id),
+        Why::NoRow(id),
         Why::AlreadyApplied,
         Why::RolledBack(id),
         Why::NotPending(id),
@@ -217,4 +222,28 @@ fn every_reason_for_a_refusal_is_in_the_docs() {
         );
         assert!(page.contains(&row), "docs/troubleshooting.md lacks: {row}");
     }
+}
+
+#[tokio::test]
+async fn an_update_that_is_interrupted_while_its_key_is_made_can_be_set_aside() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &["alice"]).await;
+    // Its beginning and its snapshot are written, and nothing after them.
+    die_after(&world, 2);
+    authority.apply_update(PATH_LEN, None, &operator()).await.unwrap_err();
+    revive(&world);
+    let authority = start_again(&world, authority).await;
+    assert_eq!(authority.updates().unwrap()[0].row.as_ref().unwrap().status, Status::Failed);
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    assert_eq!(halt(&authority), None);
+}
+
+#[tokio::test]
+async fn an_update_that_failed_before_its_snapshot_changed_nothing_and_is_told_so() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &["alice"]).await;
+    world.sql("UPDATE pending_updates SET status = 'failed'");
+    let refused = authority.roll_back_update(PATH_LEN, &operator()).await;
+    assert!(refused.as_ref().unwrap_err().to_string().contains("nothing was changed"), "{refused:?}");
+    assert_eq!(reason(refused), (404, "no_snapshot"));
 }

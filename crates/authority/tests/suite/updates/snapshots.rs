@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mastio_authority::Refusal as _;
+
 use super::*;
 
 #[tokio::test]
@@ -50,6 +52,18 @@ async fn keys_that_were_parked_readable_go_and_come_back() {
         world.count("SELECT count(*) FROM migration_state_backups WHERE snapshot_json LIKE '%the key%'"),
         0
     );
+    // What the plan promises is what is done.
+    let refused = async |why: &str| {
+        let plan = authority.plan_roll_back(PARKED).unwrap_err();
+        let done = authority.roll_back_update(PARKED, &operator()).await.unwrap_err();
+        assert!(plan.to_string().contains(why) && done.to_string() == plan.to_string(), "{plan}: {done}");
+        assert_eq!(done.reason(), "snapshot_unusable");
+    };
+    world.sql("INSERT INTO legacy_pki_archive VALUES ('legacy-org-ca-x', 'org_ca', 'other', 'now')");
+    refused("has a row legacy-org-ca-x again").await;
+    world.sql("DELETE FROM legacy_pki_archive; ALTER TABLE legacy_pki_archive RENAME TO elsewhere");
+    refused("is gone").await;
+    world.sql("ALTER TABLE elsewhere RENAME TO legacy_pki_archive");
     authority.roll_back_update(PARKED, &operator()).await.unwrap();
     assert_eq!(world.count(parked), 1);
 }
@@ -128,4 +142,27 @@ async fn keys_that_the_existing_system_left_in_snapshots_are_treated_as_ours() {
     authority.tidy_updates().await.unwrap();
     assert_eq!(world.count("SELECT count(*) FROM migration_state_backups"), 0);
     assert!(!lies_anywhere(&world, &vector("root_key")));
+}
+
+#[tokio::test]
+async fn a_key_in_what_is_no_snapshot_at_all_is_sealed_or_wiped_too() {
+    let key = vector("root_key");
+    for left in [key.clone(), serde_json::json!([key]).to_string(), serde_json::json!(key).to_string()] {
+        for (settings, sealed) in [(&[][..], false), (&[PASSPHRASE], true)] {
+            let world = World::new();
+            fixture(&world, "adopted-plain.db");
+            world.clock.advance(Duration::from_secs(10_000_000));
+            world.sql(&format!("UPDATE migration_state_backups SET snapshot_json = '{left}'"));
+            let authority = world.boot(settings).await.unwrap();
+            let kept = authority.updates().unwrap()[0].snapshot.unwrap();
+            assert_eq!((kept.sealed, kept.wiped_after.is_none()), (sealed, sealed), "{left}");
+            assert_eq!(lies_anywhere(&world, &key), !sealed, "{left}");
+            let refused = authority.roll_back_update(PATH_LEN, &operator()).await;
+            assert_eq!(reason(refused), (409, "snapshot_unusable"));
+            world.clock.advance(Duration::from_secs(14 * 86_400));
+            authority.tidy_updates().await.unwrap();
+            let count = world.count("SELECT count(*) FROM migration_state_backups");
+            assert_eq!((count, lies_anywhere(&world, &key)), (i64::from(sealed), false), "{left}");
+        }
+    }
 }

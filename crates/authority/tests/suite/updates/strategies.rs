@@ -175,20 +175,44 @@ async fn a_root_reissued_for_its_key_changes_nothing_else() {
     assert_eq!(world.boot(&[]).await.unwrap().trust().root, before.root);
 }
 
+/// An agent whose certificate the active root signed, whose key is this.
+fn below(world: &World, authority: &Authority, key: KeyPair, name: &str) -> Holder {
+    let root = Issuer::new(authority.trust().root.clone(), key).unwrap();
+    let (org, now) = (authority.trust().org.clone(), world.clock.now());
+    let id = AgentId::parse(&format!("{org}::{name}")).unwrap();
+    let spiffe = SpiffeId::parse(&format!("spiffe://cullis.local/{org}/{name}")).unwrap();
+    let key = KeyPair::generate_p256().unwrap();
+    let lifetime = Duration::from_secs(86_400);
+    let leaf = profile::agent(&root, &id, &spiffe, key.spki_der(), lifetime, now, &SystemRng).unwrap();
+    Holder { id: id.to_string(), chain: vec![leaf], key }
+}
+
+#[tokio::test]
+async fn agents_enrolled_below_the_new_root_go_on_when_it_is_taken_back() {
+    let world = legacy();
+    let (authority, holders) = halted(&world, &[], &["alice"]).await;
+    authority.apply_update(PATH_LEN, Some("rekey"), &operator()).await.unwrap();
+    let key = KeyPair::from_pem(&world.text("SELECT value FROM proxy_config WHERE key = 'org_ca_key'"));
+    let carol = below(&world, &authority, key.unwrap(), "carol");
+    authority.enroll_byoca(&candidate("carol"), &carol.brought(), &operator()).await.unwrap();
+    let plan = authority.plan_roll_back(PATH_LEN).unwrap();
+    assert!(plan.iter().any(|step| step.contains("their organisation go on")), "{plan:?}");
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    assert_eq!(authority.trust().root.path_len(), Some(0));
+    for holder in [&holders[0], &carol] {
+        mint_mtls(&authority, &holder.peer()).await.unwrap();
+    }
+    leave(authority);
+    let authority = world.boot(&[]).await.unwrap();
+    mint_mtls(&authority, &carol.peer()).await.unwrap();
+}
+
 #[tokio::test]
 async fn agents_certified_by_the_old_root_itself_go_on_under_either_strategy() {
     for strategy in ["rekey", "reissue"] {
         let world = legacy();
         let (authority, _) = halted(&world, &[], &["alice"]).await;
-        let key = KeyPair::from_pem(&vector("root_key")).unwrap();
-        let root = Issuer::new(authority.trust().root.clone(), key).unwrap();
-        let (org, now) = (authority.trust().org.clone(), world.clock.now());
-        let id = AgentId::parse(&format!("{org}::carol")).unwrap();
-        let spiffe = SpiffeId::parse(&format!("spiffe://cullis.local/{org}/carol")).unwrap();
-        let key = KeyPair::generate_p256().unwrap();
-        let lifetime = Duration::from_secs(86_400);
-        let leaf = profile::agent(&root, &id, &spiffe, key.spki_der(), lifetime, now, &SystemRng).unwrap();
-        let carol = Holder { id: id.to_string(), chain: vec![leaf], key };
+        let carol = below(&world, &authority, KeyPair::from_pem(&vector("root_key")).unwrap(), "carol");
         authority.enroll_byoca(&candidate("carol"), &carol.brought(), &operator()).await.unwrap();
         authority.apply_update(PATH_LEN, Some(strategy), &operator()).await.unwrap();
         mint_mtls(&authority, &carol.peer()).await.unwrap();
