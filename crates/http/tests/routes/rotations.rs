@@ -253,8 +253,8 @@ async fn the_intermediate_is_rotated_as_it_was_shown_and_once() {
     begin(&operator).await;
     let page = operator.get(INTERMEDIATE).await.text;
     assert!(page.contains("It brings another intermediate.") && !page.contains("grace_days"), "{page}");
-    let refused = operator.is_sent_to(INTERMEDIATE, "grace_days=14").await;
-    assert!(refused.starts_with(&format!("{INTERMEDIATE}?error=rotation%20")), "{refused}");
+    // The page does not suggest it; a script may all the same, since an overlap may take longer than an intermediate lives.
+    assert_eq!(operator.submit(INTERMEDIATE, "grace_days=14").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
