@@ -30,7 +30,7 @@ pub(super) async fn legacy(name: &str) -> Option<Real> {
     let problems: &[&str] = match strategy {
         None => {
             made.keep("new root");
-            &["strict_rules", "path_length_zero"]
+            &["path_length_zero", "strict_rules"]
         }
         Some(strategy) => {
             made.keep("old root");
@@ -41,7 +41,7 @@ pub(super) async fn legacy(name: &str) -> Option<Real> {
                 made.keep("new root");
                 made.keep("file of between");
                 made.update("rollback").await;
-                &["strict_rules", "path_length_zero"]
+                &["path_length_zero", "strict_rules"]
             } else {
                 &[]
             }

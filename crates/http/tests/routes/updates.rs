@@ -52,7 +52,7 @@ async fn a_snapshot_is_not_wiped_by_a_dry_run_nor_without_a_word() {
     let planned = ask(&world, Method::DELETE, &format!("{snapshot}?dry_run=true"), &json!({})).await;
     assert_eq!((planned.status, &planned.body["dry_run"]), (StatusCode::OK, &true.into()), "{planned:?}");
     let unsaid = ask(&world, Method::DELETE, &snapshot, &json!({})).await;
-    assert_eq!((unsaid.status, &unsaid.body["reason"]), (StatusCode::BAD_REQUEST, &"unconfirmed".into()));
+    assert_eq!(unsaid.status, StatusCode::BAD_REQUEST, "{unsaid:?}");
     let kept = || world.authority.updates().unwrap()[0].snapshot;
     assert!(kept().is_some(), "it is there still");
     let wiped = ask(&world, Method::DELETE, &snapshot, &json!({ "confirm": true })).await;
