@@ -100,16 +100,21 @@ pub(crate) fn announced(
     Ok(Announced { key, base_seq: claims.base_seq, since, by: Signatory { certificate, at } })
 }
 
-/// That the signatory is the Mastio of `org`, on the word of the auditor's root, or else of the one that came along.
+/// The CAs that came along, in PEM.
+pub(crate) fn ca_chain(pem: &str) -> Result<Vec<Certificate>, Stop> {
+    pem::certificates(pem).at(Step::SigningCertificate)
+}
+
+/// That the signatory is the Mastio of `org`, on the word of the auditor's root, or else of the one that came along in
+/// `chain`.
 pub(crate) fn signatory(
     by: &Signatory,
-    ca_chain: &str,
+    chain: Vec<Certificate>,
     org: &str,
     trusted: &Trusted,
     report: &mut Report,
 ) -> Result<(), Stop> {
     let step = Step::SigningCertificate;
-    let chain = pem::certificates(ca_chain).at(step)?;
     if !is_of_mastio(&by.certificate, org) {
         let why = format!("{} is not the certificate of the Mastio of {org}", by.certificate.subject());
         return fails(step, why);

@@ -2,7 +2,7 @@
 
 use mastio_audit::{note::NoteKey, tlog_proof::TlogProof};
 use mastio_core::{Stamp, counted};
-use mastio_pki::pem;
+use mastio_pki::{Certificate, pem};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -74,18 +74,18 @@ pub fn verify_proof(text: &str, entry_hash: Option<[u8; 32]>, trusted: &Trusted)
     })
 }
 
-/// Verifies that the Mastio of `org` announced a key of its log, by the certificate of the key that did and the CAs that
-/// it may lead through, in PEM, on the word of `trusted.ca_roots`.
+/// Verifies that the Mastio of `org` announced a key of its log, by the certificate of the key that did, in PEM, and the
+/// CAs that it may lead through, on the word of `trusted.ca_roots`.
 #[must_use]
 pub fn verify_log_key(
     log_key: &LogKey,
-    [signing_cert, ca_chain]: [&str; 2],
+    (signing_cert, cas): (&str, Vec<Certificate>),
     org: &str,
     trusted: &Trusted,
 ) -> Report {
     reported(|report| {
         let announced = log::announced(log_key, signing_cert, org, trusted, report)?;
-        log::signatory(&announced.by, ca_chain, org, trusted, report)
+        log::signatory(&announced.by, cas, org, trusted, report)
     })
 }
 
@@ -113,7 +113,7 @@ fn receipt(text: &str, trusted: &Trusted, report: &mut Report) -> Result<(), Sto
     report
         .holds(step, format!("{} says that {} was deleted at {}", claims.iss, claims.sub, claims.deleted_at));
     let by = Signatory { certificate, at: Stamp::from_unix(claims.iat) };
-    log::signatory(&by, &receipt.ca_chain_pem, &claims.iss, trusted, report)?;
+    log::signatory(&by, log::ca_chain(&receipt.ca_chain_pem)?, &claims.iss, trusted, report)?;
     entries_of(&receipt, &claims, report)?;
     let last = claims.audit.entries.iter().find(|entry| entry.seq == claims.audit.last_seq);
     match (&receipt.proof, last) {
@@ -149,7 +149,7 @@ fn log_keys(
     let announced = log::announced(log_key, cert, org, trusted, report)?;
     // Another key than that of the receipt, if it was rotated in between.
     if receipt.signing_cert_pem.as_ref() != Some(cert) {
-        log::signatory(&announced.by, &receipt.ca_chain_pem, org, trusted, report)?;
+        log::signatory(&announced.by, log::ca_chain(&receipt.ca_chain_pem)?, org, trusted, report)?;
     }
     Ok(vec![announced.key])
 }

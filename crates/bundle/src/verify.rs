@@ -87,7 +87,7 @@ fn steps(
     let announced = log::announced(&log_key, signing_cert, org, trusted, report)?;
     not_recut(walked, announced.since)?;
     let ca_chain = bundle.text(File::CaChain, Step::SigningCertificate)?;
-    log::signatory(&announced.by, ca_chain, org, trusted, report)?;
+    log::signatory(&announced.by, log::ca_chain(ca_chain)?, org, trusted, report)?;
 
     let note = bundle.text(File::Checkpoint, Step::CheckpointSignature)?;
     let checkpoint = SignedCheckpoint::parse(note).at(Step::CheckpointSignature)?;

@@ -6,13 +6,14 @@ use std::path::Path;
 use mastio_bundle::{Trusted, format::LogKey, receipt};
 use mastio_core::Kid;
 use mastio_jose::Compact;
+use mastio_pki::Certificate;
 use mastio_store::{
     audit::{
         checkpoints, evidence,
         origins::{self, OriginRow},
         tree,
     },
-    cas,
+    cas::{self, CaRow},
     keys::{self, SigningKeyRow},
     sqlite::Database,
 };
@@ -44,9 +45,15 @@ pub(super) fn held(
         return Ok(Err(format!("no checkpoint of {} is left", newest.vkey.name())));
     }
     let cas = cas::all(&database).map_err(|error| error.to_string())?;
-    let above: String = cas.iter().map(|ca| ca.certificate.as_str()).collect();
+    let above: Vec<_> = cas.iter().flat_map(certificates).collect();
     let held = |row| generation(row, base_seq, &issuer, (&keys, &above), trusted);
     Ok(generations.iter().rev().map(held).collect())
+}
+
+/// A CA, and what it says of the root that took its place. What cannot be read leads nowhere.
+fn certificates(ca: &CaRow) -> impl Iterator<Item = Certificate> {
+    let pem = std::iter::once(&ca.certificate).chain(&ca.link);
+    pem.filter_map(|pem| Certificate::from_pem(pem).ok())
 }
 
 /// What is known of one, in words.
@@ -54,7 +61,7 @@ fn generation(
     row: &OriginRow,
     base_seq: u64,
     org: &str,
-    (keys, above): (&[SigningKeyRow], &str),
+    (keys, above): (&[SigningKeyRow], &[Certificate]),
     trusted: &Trusted,
 ) -> Result<String, String> {
     if !trusted.log_keys.is_empty() && !trusted.log_keys.contains(&row.vkey) {
@@ -72,7 +79,7 @@ fn generation(
     };
     let certificate = signing_cert(&row.announcement, keys)
         .ok_or_else(|| format!("the certificate of the key that announced {} is gone", row.vkey))?;
-    let report = receipt::verify_log_key(&announced, [certificate, above], org, trusted);
+    let report = receipt::verify_log_key(&announced, (certificate, above.to_vec()), org, trusted);
     match report.failure() {
         Some(check) => Err(format!("{}: {}: {}", row.vkey.name(), check.step, check.text)),
         None => {
