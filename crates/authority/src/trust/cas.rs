@@ -261,10 +261,28 @@ impl Cas {
     }
 
     /// The way from superseded roots to the active one, the newest first: who knows only an old root believes the server
-    /// by these (design decision 3).
+    /// by these (design decision 3). Links of roots that were given up come last: of two links to the same root OpenSSL
+    /// tries the first alone, and fewer know a root that was given up than the one before.
     pub fn links(&self) -> impl Iterator<Item = &Certificate> {
-        let superseded = self.of(CaKind::Root, CaState::Superseded).filter(|root| self.leads_here(root));
-        superseded.filter_map(|ca| ca.link.as_ref()).take(MOST_LINKS)
+        let leading = |back| {
+            let superseded = self.of(CaKind::Root, CaState::Superseded);
+            superseded.filter(move |root| self.leads_here(root) && self.leads_back(root) == back)
+        };
+        leading(false).chain(leading(true)).filter_map(|root| root.link.as_ref()).take(MOST_LINKS)
+    }
+
+    /// Whether the root before it took its place again.
+    fn leads_back(&self, root: &Ca) -> bool {
+        let is_older = |link| self.roots_with_key(link).all(|to| to.created_at < root.created_at);
+        root.link.as_ref().is_some_and(is_older)
+    }
+
+    fn roots_with_key(&self, link: &Certificate) -> impl Iterator<Item = &Ca> {
+        self.all.iter().filter(|ca| {
+            ca.kind == CaKind::Root
+                && ca.certificate.spki_der() == link.spki_der()
+                && ca.certificate.subject_raw() == link.subject_raw()
+        })
     }
 
     /// Whether links lead from `root` to the active one: another root on the way may have vouched for none.
@@ -273,15 +291,10 @@ impl Cas {
         // As many steps as there are CAs: a circle leads nowhere.
         for _ in &self.all {
             let Some(to) = next else { return false };
-            let is_it = |ca: &&Ca| {
-                ca.kind == CaKind::Root
-                    && ca.certificate.spki_der() == to.spki_der()
-                    && ca.certificate.subject_raw() == to.subject_raw()
-            };
-            if self.all.iter().filter(is_it).any(|ca| ca.state == CaState::Active) {
+            if self.roots_with_key(to).any(|ca| ca.state == CaState::Active) {
                 return true;
             }
-            next = self.all.iter().filter(is_it).find_map(|ca| self.link_of(ca));
+            next = self.roots_with_key(to).find_map(|ca| self.link_of(ca));
         }
         false
     }

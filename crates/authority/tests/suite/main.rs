@@ -17,6 +17,7 @@ mod interleaving;
 mod intermediates;
 mod kept_keys;
 mod lifecycle;
+mod links;
 mod once;
 mod overlap;
 mod overlap_uploads;
