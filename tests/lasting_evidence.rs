@@ -108,8 +108,9 @@ async fn evidence_of_before_and_after_each_rotation_leads_to_a_root_that_was_pub
     scene.convinces(&before, &[&first]);
     let after_cut = scene.bundle("after-cut.tar.gz").await;
     scene.convinces(&after_cut, &[&second, &first]);
-    scene.convinces(&scene.receipt("acme::bob", "bob.json").await, &[&first]);
-    scene.convinces(&scene.receipt("acme::carol", "carol.json").await, &[&second, &first]);
+    for agent in ["acme::bob", "acme::carol"] {
+        scene.convinces(&scene.receipt(agent, "receipt.json").await, &[&second, &first]);
+    }
     scene.database_holds(&second);
     scene.database_holds(&first);
     scene.archives("archive");
@@ -119,7 +120,7 @@ async fn evidence_of_before_and_after_each_rotation_leads_to_a_root_that_was_pub
         scene.ask("/v1/admin/mastio-ca/rotate", &json!({})).await;
     }
     scene.convinces(&scene.bundle("many-intermediates.tar.gz").await, &[&second, &first]);
-    scene.convinces(&scene.receipt("acme::bob", "bob.json").await, &[&first]);
+    scene.convinces(&scene.receipt("acme::bob", "receipt.json").await, &[&second, &first]);
     scene.database_holds(&second);
 
     let begun = scene.ask("/pki/rotate-ca?mode=mint&transition=overlap&grace_days=0", &json!({})).await;
@@ -139,6 +140,7 @@ async fn evidence_of_before_and_after_each_rotation_leads_to_a_root_that_was_pub
     scene.ask("/pki/rotate-ca?mode=mint&reason=compromise", &json!({})).await;
     let fresh = scene.root("fresh.pem").await;
     scene.convinces(&scene.bundle("after-compromise.tar.gz").await, &[&fresh]);
+    scene.convinces(&scene.receipt("acme::bob", "receipt.json").await, &[&fresh]);
     scene.database_holds(&fresh);
     scene.archives("archive-after");
     assert_eq!(scene.server.stop().await, 0);

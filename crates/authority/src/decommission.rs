@@ -3,8 +3,9 @@
 //! The unit that deletes leaves a tombstone without a receipt: only after the commit it is known where in the log the end
 //! is told. The receipt is made then, or when it is asked for, if a crash came between.
 
-use mastio_core::{AgentId, Event, Stamp, event::catalogue};
-use mastio_jose::{jws, token::peek_kid};
+use mastio_core::{AgentId, Event, Kid, Stamp, event::catalogue};
+use mastio_jose::{Algorithm, Compact, VerifyingKey, jws, token::peek_kid};
+use mastio_pki::Certificate;
 use mastio_store::{
     Touch, Unit, WriteError,
     agents::{self, AgentRow, Receipt, Standing, Tombstone},
@@ -17,6 +18,7 @@ use crate::{
     Authority, Outage, Refusal,
     admin::Operator,
     lifecycle::{ATTEMPTS, LifecycleError, current_leaf, known_leaves, pinned_leaf},
+    trust::Signer,
 };
 
 /// `typ` of a receipt.
@@ -147,7 +149,8 @@ impl Authority {
         agent.spiffe_id.iter().fold(unit, |unit, id| unit.touch(Touch::Spiffe(id.clone())))
     }
 
-    /// The receipt of a deleted agent, made now if it was not yet.
+    /// The receipt of a deleted agent. What signs tokens signs it when it is asked for the first time, and again when
+    /// another key or CA took its place since: it leads to the root of the day on which it is handed out.
     ///
     /// # Errors
     /// When no such agent was deleted, or nothing can sign the receipt.
@@ -155,10 +158,16 @@ impl Authority {
         for _ in 0..ATTEMPTS {
             let found = agents::tombstone(&self.store, id).await.map_err(Outage::from)?;
             let tombstone = found.ok_or(DecommissionError::NotDeleted)?;
-            if let Some(receipt) = tombstone.receipt.clone() {
-                return self.with_proof(tombstone, receipt).await;
-            }
-            let receipt = self.signed_receipt(&tombstone).await?;
+            let receipt = match &tombstone.receipt {
+                None => self.first_receipt(&tombstone).await?,
+                Some(kept) => match self.signed_again(kept)? {
+                    Some(again) => again,
+                    None => {
+                        let kept = kept.clone();
+                        return self.with_proof(tombstone, kept).await;
+                    }
+                },
+            };
             match self.commit(Unit::default().write(tombstone.keep(&receipt))).await {
                 // Whoever was faster: there is one now.
                 Ok(_) | Err(WriteError::Rejected(_)) => {}
@@ -168,7 +177,7 @@ impl Authority {
         Err(Outage::Contended.into())
     }
 
-    async fn signed_receipt(&self, tombstone: &Tombstone) -> Result<Receipt, DecommissionError> {
+    async fn first_receipt(&self, tombstone: &Tombstone) -> Result<Receipt, DecommissionError> {
         let trust = self.trust();
         let signer = trust.signer.as_ref().ok_or(DecommissionError::NoSigner)?;
         let id = &tombstone.agent;
@@ -196,9 +205,40 @@ impl Authority {
                 "entries": entries.iter().map(named).collect::<Value>(),
             },
         });
-        let header = json!({ "alg": "ES256", "kid": signer.kid, "typ": RECEIPT_TYPE });
-        let jws = jws::sign(&signer.key, &header, &claims).map_err(Outage::internal)?;
-        Ok(Receipt { jws, first_seq, last_seq })
+        Ok(Receipt { jws: signed(&claims, signer)?, first_seq, last_seq })
+    }
+
+    /// The same statement by what signs tokens now; `None` when it leads to the root of today as it is, when nothing is
+    /// signed now, or when the key that signed it cannot be asked.
+    fn signed_again(&self, receipt: &Receipt) -> Result<Option<Receipt>, Outage> {
+        let (trust, now) = (self.trust(), self.clock.now());
+        let Some(signer) = &trust.signer else { return Ok(None) };
+        let Some((kid, mut claims)) = self.stated(receipt)? else { return Ok(None) };
+        let signed_at = Stamp::from_unix(claims["iat"].as_i64().unwrap_or_default());
+        if trust.vouches_for(Some(&kid), signed_at, now) {
+            return Ok(None);
+        }
+        claims["iat"] = now.unix().into();
+        Ok(Some(Receipt { jws: signed(&claims, signer)?, ..*receipt }))
+    }
+
+    /// Who signed a receipt, and what it says; `None` when the signature is not of a key of ours.
+    fn stated(&self, receipt: &Receipt) -> Result<Option<(Kid, Value)>, Outage> {
+        let Some(certificate) = self.certificate_of_signer(receipt)? else { return Ok(None) };
+        let verified = || {
+            let certificate = Certificate::from_pem(&certificate).ok()?;
+            let key = VerifyingKey::from_spki_der(certificate.spki_der()).ok()?;
+            let compact = Compact::split(&receipt.jws).ok()?;
+            compact.verify(&key, Algorithm::Es256).ok()?;
+            Some((peek_kid(&receipt.jws)?, compact.claims().ok()?))
+        };
+        Ok(verified())
+    }
+
+    fn certificate_of_signer(&self, receipt: &Receipt) -> Result<Option<String>, Outage> {
+        let kid = peek_kid(&receipt.jws);
+        let keys = keys::signing_keys(self.store.database())?;
+        Ok(keys.into_iter().find(|key| Some(&key.kid) == kid.as_ref()).and_then(|key| key.certificate))
     }
 
     async fn with_proof(
@@ -207,10 +247,7 @@ impl Authority {
         receipt: Receipt,
     ) -> Result<Decommissioned, DecommissionError> {
         let trust = self.trust();
-        let kid = peek_kid(&receipt.jws);
-        let signing = keys::signing_keys(self.store.database()).map_err(Outage::from)?;
-        let signing_certificate =
-            signing.into_iter().find(|key| Some(&key.kid) == kid.as_ref()).and_then(|key| key.certificate);
+        let signing_certificate = self.certificate_of_signer(&receipt)?;
         let mut places = vec![receipt.first_seq, receipt.last_seq];
         places.dedup();
         let entries = audit::entries(&self.store, &trust.org, &places).await.map_err(Outage::from)?;
@@ -241,4 +278,9 @@ impl Authority {
         });
         Ok(Ok(lifted))
     }
+}
+
+fn signed(claims: &Value, signer: &Signer) -> Result<String, Outage> {
+    let header = json!({ "alg": "ES256", "kid": signer.kid, "typ": RECEIPT_TYPE });
+    jws::sign(&signer.key, &header, claims).map_err(Outage::internal)
 }

@@ -229,11 +229,14 @@ impl Trust {
         Some(since.plus(turn(agent, self.pinned))).filter(|due| *due <= now)
     }
 
-    /// Since when the root and the intermediate of today can vouch for a signature.
+    /// Whether what the key `kid` signed at `at` leads to the root of today: what signs tokens now did it, since the CAs above
+    /// that are there. Nobody can do better while nothing is signed, or while the clock is before those CAs.
     #[must_use]
-    pub fn certifies_since(&self) -> Stamp {
+    pub fn vouches_for(&self, kid: Option<&Kid>, at: Stamp, now: Stamp) -> bool {
+        let Some(signer) = &self.signer else { return true };
         let issuer = self.server_issuer.iter().map(|issuer| issuer.certificate().not_before());
-        issuer.fold(self.root.not_before(), Stamp::max)
+        let since = issuer.fold(self.root.not_before(), Stamp::max);
+        now < since || (kid == Some(&signer.kid) && since <= at)
     }
 
     /// The CAs that `leaves` of this Mastio lead through, whether or not they are still believed, the root of the first

@@ -185,14 +185,6 @@ impl Announcement {
         let Claims { base_seq, iat } = compact.claims()?;
         Ok(Self { base_seq, by: compact.header()?.kid().map(Kid::from_text), at: Stamp::from_unix(iat) })
     }
-
-    /// Whether it leads to the root of today: what signs tokens now made it, since the CAs above that are there. Nobody
-    /// can make a better one while nothing is signed, or while the clock is before those CAs.
-    fn holds(&self, trust: &Trust, now: Stamp) -> bool {
-        let since = trust.certifies_since();
-        let Some(signer) = &trust.signer else { return true };
-        now < since || (self.by.as_ref() == Some(&signer.kid) && since <= self.at)
-    }
 }
 
 /// The name of the first generation, out of that of another.
@@ -322,7 +314,8 @@ impl Ledger {
     }
 
     fn is_announced(&self, key: &LogKey) -> bool {
-        key.said.holds(&self.authority.trust(), self.authority.clock().now())
+        let (said, now) = (&key.said, self.authority.clock().now());
+        self.authority.trust().vouches_for(said.by.as_ref(), said.at, now)
     }
 
     fn maker<'a>(&'a self, trust: &'a Trust) -> Result<Maker<'a>, LogKeyError> {

@@ -1,17 +1,24 @@
 //! Deleting an agent for good: what ends, what the receipt says, and who gets its id.
 
 use mastio_authority::{
-    Authority, decommission::RECEIPT_TYPE, enroll::Candidate, lifecycle::Rotation, proofs::RequestLine,
+    Authority,
+    decommission::{Decommissioned, RECEIPT_TYPE},
+    enroll::Candidate,
+    lifecycle::Rotation,
+    proofs::RequestLine,
+    rotation::Source,
 };
 use mastio_core::AgentId;
 use mastio_jose::{Algorithm, Compact, Jwk};
 use mastio_pki::Certificate;
-use mastio_store::{agents, audit};
+use mastio_store::{agents, audit, rotations::Phase};
 use serde_json::{Value, json};
 
 use crate::{
     device::{Device, named},
+    overlap::{LOOK, Scene},
     renewal::brought,
+    rotation::{COMPROMISE, cut},
     world::*,
 };
 
@@ -106,6 +113,47 @@ async fn a_receipt_that_a_crash_prevented_is_made_when_it_is_asked_for() {
         (first.receipt.first_seq, first.receipt.last_seq)
     );
     assert_eq!(authority.receipt(&id).await.unwrap().receipt, made.receipt);
+}
+
+/// Whoever knows the root of today alone can check it, whatever became of the key that signed it first.
+#[tokio::test]
+async fn a_receipt_leads_to_the_root_of_the_day_on_which_it_is_handed_out() {
+    let (scene, authority) = Scene::new().await;
+    let id = id(&authority, "alice");
+    let first = authority.decommission(&id, None, &operator()).await.unwrap();
+    let said = |done: &Decommissioned| {
+        let mut claims = claims(&done.receipt.jws, done.signing_certificate.as_deref().unwrap());
+        claims["iat"].take();
+        claims
+    };
+    let of_today = async || {
+        scene.world.clock.advance(LOOK);
+        let done = authority.receipt(&id).await.unwrap();
+        let (trust, leaf) = (authority.trust(), done.signing_certificate.as_deref().unwrap());
+        let issuer = trust.server_issuer.as_ref().unwrap().certificate();
+        assert!(Certificate::from_pem(leaf).unwrap().is_signed_by(issuer));
+        assert!(issuer.is_signed_by(&trust.root));
+        assert_eq!(said(&done), said(&first));
+        assert_eq!(authority.receipt(&id).await.unwrap().receipt, done.receipt, "once is enough");
+    };
+    of_today().await;
+    authority.rotate_root(Source::Mint, COMPROMISE, &operator()).await.unwrap();
+    of_today().await;
+    let rotation = scene.begin(&authority).await.unwrap();
+    for from in [Phase::Distribute, Phase::Reissue] {
+        authority.advance_rotation(&rotation.id, Some(from), true, &operator()).await.unwrap();
+    }
+    of_today().await;
+    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+    of_today().await;
+
+    // What somebody wrote into the database is not signed.
+    scene
+        .world
+        .sql("UPDATE agent_tombstones SET receipt = substr(receipt, 1, length(receipt) - 4) || 'AAAA'");
+    let forged = authority.receipt(&id).await.unwrap();
+    cut(&authority).await.unwrap();
+    assert_eq!(authority.receipt(&id).await.unwrap().receipt, forged.receipt);
 }
 
 #[tokio::test]

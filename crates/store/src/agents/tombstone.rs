@@ -44,18 +44,19 @@ impl Tombstone {
         })
     }
 
-    /// Keeps the receipt; touches no row when there is one already, or the tombstone is gone.
+    /// Keeps the receipt; touches no row when there is another one by now, or the tombstone is gone.
     #[must_use]
     pub fn keep(&self, receipt: &Receipt) -> Statement {
         Statement::one(
             "UPDATE agent_tombstones SET receipt = ?3, first_seq = ?4, last_seq = ?5 \
-             WHERE agent_id = ?1 AND deleted_at = ?2 AND receipt = ''",
+             WHERE agent_id = ?1 AND deleted_at = ?2 AND receipt = ?6",
             vec![
                 (&self.agent).into(),
                 self.deleted_at.into(),
                 receipt.jws.as_str().into(),
                 receipt.first_seq.into(),
                 receipt.last_seq.into(),
+                self.receipt.as_ref().map_or("", |before| before.jws.as_str()).into(),
             ],
         )
     }
