@@ -145,3 +145,21 @@ async fn evidence_of_before_and_after_each_rotation_leads_to_a_root_that_was_pub
     scene.archives("archive-after");
     assert_eq!(scene.server.stop().await, 0);
 }
+
+#[tokio::test]
+async fn evidence_leads_to_the_roots_of_three_rotations_ago() {
+    let scene = Scene::new().await;
+    scene.ask("/v1/admin/agents/acme::bob/decommission", &json!({})).await;
+    let mut roots = vec![scene.root("root-0.pem").await];
+    for number in 1..=8 {
+        scene.ask("/pki/rotate-ca?mode=mint", &json!({})).await;
+        roots.push(scene.root(&format!("root-{number}.pem")).await);
+    }
+    let last: Vec<_> = roots.iter().rev().take(4).map(String::as_str).collect();
+    scene.convinces(&scene.bundle("bundle.tar.gz").await, &last);
+    scene.convinces(&scene.receipt("acme::bob", "receipt.json").await, &last);
+    for root in last {
+        scene.database_holds(root);
+    }
+    assert_eq!(scene.server.stop().await, 0);
+}

@@ -7,7 +7,7 @@ use mastio_audit::{
 };
 use mastio_core::{OrgId, SpiffeId, Stamp, counted};
 use mastio_jose::{Algorithm, Compact, JwsError, VerifyingKey};
-use mastio_pki::{Anchors, Certificate, PathError, pem};
+use mastio_pki::{Anchors, Certificate, MAX_PRESENTED, PathError, pem};
 use serde::Deserialize;
 
 use crate::{
@@ -130,19 +130,12 @@ pub(crate) fn signatory(
     let anchors = Anchors::builder().org(roots).build().at(step)?;
     let mut above: Vec<_> = trusted.ca_roots.iter().filter(|ca| !is_root(ca)).cloned().collect();
     above.extend(chain.into_iter().filter(|ca| !is_root(ca) && !trusted.ca_roots.contains(ca)));
-    let path =
-        anchors.validate(&by.certificate, &leading_from(&by.certificate, above), by.at).map_err(|error| {
-            match error {
-                PathError::UnknownIssuer => {
-                    Stop::Fails(step, "it does not lead to the root that is trusted".into())
-                }
-                error => Stop::Fails(step, error.to_string()),
-            }
-        })?;
-    // CAs that agents brought stand below the same root. They are for clients only, a Mastio is a server as well.
-    if !path.issuer.may_authenticate_server() {
-        return fails(step, format!("{} may not issue a Mastio's certificate", path.issuer.subject()));
-    }
+    let above = leading_from(&by.certificate, above);
+    // A Mastio is a server; CAs that agents brought stand below the same root, and are for clients only.
+    let path = anchors.validate_server(&by.certificate, &above, by.at).map_err(|error| match error {
+        PathError::UnknownIssuer => Stop::Fails(step, "it does not lead to the root that is trusted".into()),
+        error => Stop::Fails(step, error.to_string()),
+    })?;
     let (root, print) = (path.anchor.subject(), path.anchor.thumbprint());
     let when = by.at;
     report.holds(step, format!("{} leads to {root}, valid at {when}", by.certificate.subject()));
@@ -160,7 +153,7 @@ fn is_root(ca: &Certificate) -> bool {
     ca.is_self_issued() && ca.is_signed_by(ca)
 }
 
-/// Those of `above` that a path from `leaf` can take: a long life leaves many CAs behind.
+/// Those of `above` that a path from `leaf` can take, the nearest first: a long life leaves many CAs behind.
 fn leading_from(leaf: &Certificate, mut above: Vec<Certificate>) -> Vec<Certificate> {
     let mut path = vec![leaf.clone()];
     let mut met = 0;
@@ -168,7 +161,7 @@ fn leading_from(leaf: &Certificate, mut above: Vec<Certificate>) -> Vec<Certific
         path.extend(above.extract_if(.., |ca| below.is_signed_by(ca)));
         met += 1;
     }
-    path.split_off(1)
+    path.into_iter().skip(1).take(MAX_PRESENTED).collect()
 }
 
 /// The Mastio's own leaf: `CN=proxy:<org>` and `spiffe://<trust domain>/proxy/<org>` (contract `pki.md` §2). No agent

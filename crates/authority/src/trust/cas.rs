@@ -56,16 +56,13 @@ impl Ca {
         let what = format!("pki_cas, certificate {}", row.thumbprint);
         let certificate = Certificate::from_pem(&row.certificate).map_err(|error| unusable(&what, error))?;
         let link = row.link.as_deref().map(Certificate::from_pem).transpose();
-        let issuer = match (row.kind, &row.private) {
+        let issuer = match (row.kind, row.state) {
             (CaKind::Root, _) => None,
-            (CaKind::Intermediate, _) if row.state == CaState::Active => active.cloned(),
-            (CaKind::Intermediate, None) => None,
-            (CaKind::Intermediate, Some(stored)) => {
-                let pem = custody.unwrap(&what, stored)?;
-                let key = KeyPair::from_pem(pem.expose_secret()).map_err(|error| unusable(&what, error))?;
-                let issuer = Issuer::new(certificate.clone(), key).map_err(|error| unusable(&what, error))?;
-                Some(Arc::new(issuer))
-            }
+            (CaKind::Intermediate, CaState::Active) => active.cloned(),
+            // A damaged one must not keep what was cut off in use: without it the others can still be read.
+            (CaKind::Intermediate, _) => Self::stored_issuer(row, &certificate, custody)
+                .inspect_err(|error| tracing::error!(%error, "the key of an intermediate cannot be used"))
+                .unwrap_or_default(),
         };
         Ok(Self {
             link: link.map_err(|error| unusable(&what, error))?,
@@ -79,6 +76,20 @@ impl Ca {
             certificate,
             issuer,
         })
+    }
+
+    /// The intermediate of a row with its key, if the row has one.
+    fn stored_issuer(
+        row: &CaRow,
+        certificate: &Certificate,
+        custody: &dyn Custody,
+    ) -> Result<Option<Arc<Issuer<KeyPair>>>, TrustError> {
+        let what = format!("pki_cas, certificate {}", row.thumbprint);
+        let Some(stored) = &row.private else { return Ok(None) };
+        let pem = custody.unwrap(&what, stored)?;
+        let key = KeyPair::from_pem(pem.expose_secret()).map_err(|error| unusable(&what, error))?;
+        let issuer = Issuer::new(certificate.clone(), key).map_err(|error| unusable(&what, error))?;
+        Ok(Some(Arc::new(issuer)))
     }
 
     fn is(&self, kind: CaKind, state: CaState) -> bool {

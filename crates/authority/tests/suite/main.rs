@@ -5,6 +5,7 @@
 mod authentication;
 mod boot;
 mod byoca;
+mod damaged_keys;
 mod dashboard;
 mod decommission;
 mod device;
