@@ -341,7 +341,7 @@ impl Authority {
 
     /// Work that comes round: denials of the minute, messages of the hour, files and keys that age. Call it every
     /// second or so.
-    pub async fn tend(&self) {
+    pub async fn tend(self: &Arc<Self>) {
         self.metrics.queue_depth.set(i64::try_from(self.store.queue_depth()).unwrap_or(i64::MAX));
         self.metrics.enrollment_waiters.set(i64::try_from(self.devices.waiting()).unwrap_or(i64::MAX));
         self.metrics.audit_writable.set(i64::from(self.store.trouble().is_none()));

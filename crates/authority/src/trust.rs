@@ -213,6 +213,12 @@ impl Trust {
         }))
     }
 
+    /// Why no agent gets a certificate here, if so. Where agents bring theirs nothing else may be halted: the first one
+    /// that is certified here does not come in before the update that would halt all for its sake.
+    pub(crate) fn halt_of_certifying(&self) -> Option<Halt> {
+        self.halt.clone().or(self.updates.certifying.map(Halt::PendingUpdate))
+    }
+
     /// Whether a replaced signing key is still held and published although its grace is over.
     pub(crate) fn holds_ended_key(&self, now: Stamp) -> bool {
         self.verifiers.values().any(|(_, until)| until.is_some_and(|until| until <= now))

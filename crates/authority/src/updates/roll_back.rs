@@ -8,7 +8,7 @@ use mastio_store::{
     updates::{self, SnapshotRow, Status},
 };
 
-use super::{Migration, REGISTRY, UpdateError, detect::settle, registered, snapshot::Snapshot};
+use super::{Migration, REGISTRY, Standing, UpdateError, detect::settle, registered, snapshot::Snapshot};
 use crate::{Authority, Outage, admin::Operator};
 
 /// An update that was taken back.
@@ -184,11 +184,12 @@ impl Authority {
     }
 
     /// Ends an update that the database failed, wipes snapshots whose readable keys have lain long enough, settles updates
-    /// that are not needed any more, and deletes leaves that an interrupted update left. Not while one is being applied.
+    /// that are not needed any more, sees whether agents came or went for whose sake an update halts, and deletes leaves
+    /// that an interrupted update left. Not while one is being applied.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn tidy_updates(&self) -> Result<(), UpdateError> {
+    pub async fn tidy_updates(self: &Arc<Self>) -> Result<(), UpdateError> {
         let Ok(_turn) = self.updating.turn.try_lock() else { return Ok(()) };
         self.end_interrupted_update().await?;
         let (now, trust) = (self.clock.now(), self.trust());
@@ -207,6 +208,10 @@ impl Authority {
         };
         for id in settled {
             self.commit(settle(Unit::default(), id, now).touch(Touch::Trust)).await.map_err(Outage::from)?;
+        }
+        let standing = Standing::load(self.store.database(), self.custody.as_ref())?;
+        if standing.halting != trust.updates.halting {
+            self.reload_now().await;
         }
         for migration in REGISTRY {
             self.forget_some_leaves(migration.id()).await?;
