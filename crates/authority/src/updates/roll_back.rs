@@ -30,7 +30,7 @@ impl Authority {
         let (snapshot, status) = self.may_roll_back(migration)?;
         let snapshot = Snapshot::read(&snapshot);
         if status != Status::Failed {
-            migration.down(&self.scene(), &snapshot)?;
+            migration.leads_back(&self.scene(), &snapshot)?;
         }
         Ok(said(migration, &snapshot, status))
     }

@@ -166,3 +166,32 @@ async fn a_key_in_what_is_no_snapshot_at_all_is_sealed_or_wiped_too() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_key_that_is_parked_between_snapshot_and_change_does_not_go_without_one() {
+    let parked = "SELECT count(*) FROM legacy_pki_archive";
+    let first = "INSERT INTO legacy_pki_archive VALUES ('legacy-org-ca-x', 'org_ca', 'the key', 'then')";
+    for meanwhile in [
+        "INSERT INTO legacy_pki_archive VALUES ('legacy-org-ca-y', 'org_ca', 'another key', 'now')",
+        "UPDATE legacy_pki_archive SET legacy_pem = 'another key'",
+    ] {
+        let world = World::new();
+        fixture(&world, "adopted-encrypted.db");
+        world.clock.advance(Duration::from_secs(10_000_000));
+        world.sql(&format!("DELETE FROM legacy_pki_archive; {first}"));
+        let settings = [("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef")];
+        let authority = world.boot(&settings).await.unwrap();
+        world.sql(&format!(
+            "CREATE TRIGGER meanwhile AFTER INSERT ON migration_state_backups BEGIN {meanwhile}; END"
+        ));
+        let raced = authority.apply_update(PARKED, None, &operator()).await;
+        assert_eq!(reason(raced), (409, "update_raced"), "{meanwhile}");
+        let another = format!("{parked} WHERE legacy_pem = 'another key'");
+        assert_eq!(world.count(&another), 1, "{meanwhile}");
+        world.sql("DROP TRIGGER meanwhile");
+        authority.apply_update(PARKED, None, &operator()).await.unwrap();
+        assert_eq!(world.count(parked), 0);
+        authority.roll_back_update(PARKED, &operator()).await.unwrap();
+        assert_eq!(world.count(&another), 1, "{meanwhile}");
+    }
+}
