@@ -268,6 +268,8 @@ async fn the_dashboard_applies_and_rolls_back_by_forms() {
     logs_in(&server, &alice).await.unwrap();
     assert!(page().await.contains("View rollback plan"));
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=APPLY")).await, 400);
+    assert_eq!(submit("wipe", "confirm_text=WIPE".into()).await, 403, "no token");
+    assert_eq!(submit("wipe", format!("csrf_token={token}&confirm_text=ROLLBACK")).await, 400);
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=ROLLBACK")).await, 303);
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=ROLLBACK")).await, 404);
     assert!(page().await.contains("delete its row in pending_updates and restart"), "what to do next");

@@ -117,6 +117,14 @@ impl Authority {
         Ok(snapshots.into_iter().find(|snapshot| snapshot.migration == id))
     }
 
+    /// The snapshot of `id`, which may be a migration of another version, and nobody knows any more.
+    fn any_snapshot(&self, id: &str) -> Result<SnapshotRow, UpdateError> {
+        match self.snapshot(id)? {
+            Some(snapshot) => Ok(snapshot),
+            None => Err(UpdateError::NoSnapshot(registered(id)?.id())),
+        }
+    }
+
     /// A rotation that began meanwhile is named; anything else that changed meanwhile has to be looked at.
     fn why_not_back(&self, error: WriteError) -> UpdateError {
         match (error, self.no_rotation()) {
@@ -131,8 +139,7 @@ impl Authority {
     /// # Errors
     /// When there is none.
     pub fn plan_wipe(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
-        let id = registered(id)?.id();
-        self.snapshot(id)?.ok_or(UpdateError::NoSnapshot(id))?;
+        self.any_snapshot(id)?;
         Ok(&[
             "the snapshot is deleted, with the keys in it",
             "the update cannot be rolled back any more: only a backup brings back what was before it",
@@ -144,9 +151,8 @@ impl Authority {
     /// # Errors
     /// When there is none, an update is being applied, or nothing can be written.
     pub async fn wipe_snapshot(&self, id: &str, operator: &Operator) -> Result<(), UpdateError> {
-        let migration = registered(id)?.id();
         let _turn = self.updating.turn().await?;
-        let snapshot = self.snapshot(migration)?.ok_or(UpdateError::NoSnapshot(migration))?;
+        let snapshot = self.any_snapshot(id)?;
         self.wipe(&snapshot, "asked", Some(operator)).await
     }
 

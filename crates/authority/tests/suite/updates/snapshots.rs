@@ -195,3 +195,19 @@ async fn a_key_that_is_parked_between_snapshot_and_change_does_not_go_without_on
         assert_eq!(world.count(&another), 1, "{meanwhile}");
     }
 }
+
+#[tokio::test]
+async fn the_snapshot_of_a_migration_that_nobody_knows_is_wiped_too() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (unknown, by) = ("2031-01-01-unknown-1", operator());
+    let refused = authority.wipe_snapshot(unknown, &by).await;
+    assert_eq!(reason(refused), (404, "unknown_migration"));
+    world.sql(&format!(
+        "INSERT INTO migration_state_backups VALUES ('{unknown}', '2026-04-23T19:08:12+00:00', '{{}}')"
+    ));
+    authority.plan_wipe(unknown).unwrap();
+    authority.wipe_snapshot(unknown, &by).await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM migration_state_backups"), 0);
+    assert_eq!(world.events("admin.update_snapshot_wiped"), 1);
+}
