@@ -89,6 +89,7 @@ static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/proxy/updates/nothing/apply"),
     (Method::POST, "/proxy/updates/nothing/rollback"),
     (Method::DELETE, "/proxy/updates/nothing/snapshot"),
+    (Method::POST, "/proxy/updates/nothing/wipe"),
     (Method::GET, "/v1/audit/session/nothing"),
     (Method::GET, "/v1/agents/search"),
     (Method::POST, "/v1/agents/self/renew"),

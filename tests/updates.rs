@@ -268,6 +268,8 @@ async fn the_dashboard_applies_and_rolls_back_by_forms() {
     logs_in(&server, &alice).await.unwrap();
     assert!(page().await.contains("View rollback plan"));
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=APPLY")).await, 400);
+    assert_eq!(submit("wipe", "confirm_text=WIPE".into()).await, 403, "no token");
+    assert_eq!(submit("wipe", format!("csrf_token={token}&confirm_text=ROLLBACK")).await, 400);
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=ROLLBACK")).await, 303);
     assert_eq!(submit("rollback", format!("csrf_token={token}&confirm_text=ROLLBACK")).await, 404);
     assert!(page().await.contains("delete its row in pending_updates and restart"), "what to do next");
@@ -284,6 +286,21 @@ async fn the_command_line_does_the_same() {
     };
     let (code, listed) = command(&["list"]);
     assert!(code == 0 && listed.contains(PATH_LEN) && listed.contains("pending"), "{listed}");
+    let path = |name: &str| place.path(name).to_str().unwrap().to_owned();
+    let (key, csr, out) = (path("bob.key"), path("bob.csr"), path("bob.crt"));
+    let request = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    run(Command::new("openssl").args(request).args([
+        "-subj",
+        "/CN=acme::bob",
+        "-keyout",
+        &key,
+        "-out",
+        &csr,
+    ]));
+    let sign = ["pki", "sign-csr", "--agent", "acme::bob", "--csr", &csr, "--out", &out];
+    let refused = place.command(&sign).output().unwrap();
+    assert!(refused.status.code() == Some(1) && both(&refused).contains(HALTED), "{}", both(&refused));
+    assert!(!Path::new(&out).exists(), "the next try finds its place free");
     let (code, planned) = command(&["apply", PATH_LEN, "--dry-run"]);
     assert!(code == 0 && planned.contains("path length 1"), "{planned}");
     let (code, asked) = command(&["apply", PATH_LEN]);

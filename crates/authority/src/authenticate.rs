@@ -87,6 +87,7 @@ impl Authority {
 
     /// Path, identity, organisation, row and pin, for certificates of any origin: TLS, header or `x5c`.
     pub(crate) async fn pinned(&self, chain: &ClientChain) -> Result<Arc<Agent>, AuthError> {
+        self.knows_whom_to_believe()?;
         let (trust, now) = (self.trust(), self.clock.now());
         if self.registry.is_revoked(&chain.leaf.thumbprint()) {
             return Err(AuthError::Revoked { agent_id: named(&chain.leaf, &trust) });
@@ -243,6 +244,7 @@ impl Authority {
 
     /// Signature and claims of a token, remembered by its hash; time is checked at each use.
     fn verified_token(&self, token: &str) -> Result<Arc<TokenClaims>, AuthError> {
+        self.knows_whom_to_believe()?;
         let (trust, now) = (self.trust(), self.clock.now());
         let key = sha256(token.as_bytes());
         if let Some(known) = self.tokens.get(&key)

@@ -1,9 +1,11 @@
 //! The authority: what all use cases share.
 
+mod reload;
+
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -14,6 +16,8 @@ use mastio_core::{Clock, Event, Rng, event::Outcome};
 use mastio_custody::Custody;
 use mastio_store::{Committed, Notice, Store, Touch, Unit, WriteError};
 
+use self::reload::Reloading;
+pub use self::reload::Stale;
 use crate::{
     admin::AdminSecret,
     authenticate::KnownToken,
@@ -32,7 +36,7 @@ use crate::{
     proofs::Proofs,
     registry::Registry,
     rotation::Rotations,
-    trust::{Trust, TrustError},
+    trust::Trust,
     updates::{self, Updating},
     upkeep::{Rounds, TIDY_EVERY},
 };
@@ -76,9 +80,7 @@ pub struct Authority {
     pub(crate) rotations: Rotations,
     chain_broken: AtomicBool,
     trust: ArcSwap<Trust>,
-    generation: AtomicU64,
-    reloading: Mutex<()>,
-    reload_due: AtomicBool,
+    reloading: Reloading,
 }
 
 impl std::fmt::Debug for Authority {
@@ -106,7 +108,6 @@ pub(crate) struct Parts {
 
 impl Authority {
     pub(crate) fn assemble(parts: Parts) -> Arc<Self> {
-        let generation = AtomicU64::new(parts.trust.generation);
         let authority = Arc::new(Self {
             limits: Limits::new(&parts.settings, Arc::clone(&parts.clock)),
             settings: parts.settings,
@@ -132,10 +133,8 @@ impl Authority {
             moves: Moves::default(),
             rotations: Rotations::default(),
             crl: Crl::default(),
+            reloading: Reloading::from(parts.trust.generation),
             trust: ArcSwap::from_pointee(parts.trust),
-            generation,
-            reloading: Mutex::new(()),
-            reload_due: AtomicBool::new(false),
         });
         let listener = Arc::downgrade(&authority);
         authority.store.on_commit(move |notice| {
@@ -273,80 +272,14 @@ impl Authority {
         }
     }
 
-    /// Reading takes a while, and the writer must go on.
-    fn reload_in_background(self: &Arc<Self>) {
-        let authority = Arc::clone(self);
-        let reload = move || authority.reload_or_try_later();
-        if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(reload) {
-            tracing::error!(%error, "no thread to reload the trust state");
-        }
-    }
-
-    /// Reads everything again and returns when it counts: for changes whose caller may rely on them at once.
-    pub(crate) async fn reload_now(self: &Arc<Self>) {
-        let authority = Arc::clone(self);
-        if let Err(error) = tokio::task::spawn_blocking(move || authority.reload_or_try_later()).await {
-            tracing::error!(%error, "the reload ended early; it is tried again");
-            self.reload_due.store(true, Ordering::Release);
-        }
-    }
-
-    /// Reads the trust state again. What is in memory stays if that fails, and it is tried again.
-    pub(crate) fn reload_or_try_later(&self) {
-        self.reload_due.store(false, Ordering::Release);
-        if let Err(error) = self.reload() {
-            self.reload_due.store(true, Ordering::Release);
-            tracing::error!(%error, "the trust state could not be reloaded; the one in memory stays, and it is tried again");
-        }
-    }
-
-    /// Reads the agents and the trust state again.
-    ///
-    /// # Errors
-    /// When something stored cannot be used; what is in memory stays.
-    pub fn reload(&self) -> Result<(), TrustError> {
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = self.store.database();
-        self.registry.reload(database, self.clock.now())?;
-        let before = self.trust();
-        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
-        let fresh = Trust::load(
-            database,
-            self.custody.as_ref(),
-            &before.org,
-            &before.domain,
-            generation,
-            self.clock.now(),
-        )?;
-        if let Some(fresh) = fresh {
-            self.trust.store(Arc::new(fresh));
-        }
-        self.crl.is_due(self.clock.elapsed());
-        self.show_trust();
-        Ok(())
-    }
-
-    fn show_trust(&self) {
-        let trust = self.trust();
-        self.metrics.sign_halted.set(i64::from(trust.halt.is_some()));
-        self.metrics
-            .rotation_staged
-            .set(i64::from(matches!(trust.halt, Some(crate::trust::Halt::StagedRotation(_)))));
-        self.metrics.legacy_pathlen_zero.set(i64::from(trust.root.path_len() == Some(0)));
-        for (status, count) in trust.updates.counts {
-            self.metrics.updates.with_label_values(&[status.as_str()]).set(count);
-        }
-        self.metrics.keys_in_plaintext.set(i64::from(!self.custody.is_sealed()));
-    }
-
     /// Work that comes round: denials of the minute, messages of the hour, files and keys that age. Call it every
     /// second or so.
-    pub async fn tend(&self) {
+    pub async fn tend(self: &Arc<Self>) {
         self.metrics.queue_depth.set(i64::try_from(self.store.queue_depth()).unwrap_or(i64::MAX));
         self.metrics.enrollment_waiters.set(i64::try_from(self.devices.waiting()).unwrap_or(i64::MAX));
         self.metrics.audit_writable.set(i64::from(self.store.trouble().is_none()));
         self.flush_denials(false);
-        if self.reload_due.load(Ordering::Acquire) || self.trust().holds_ended_key(self.clock.now()) {
+        if self.stale().is_some() || self.trust().holds_ended_key(self.clock.now()) {
             self.reload_or_try_later();
         }
         self.limits.forget_idle();

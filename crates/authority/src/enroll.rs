@@ -159,8 +159,8 @@ impl Authority {
         let dpop = candidate.dpop_key()?;
         let dpop_jkt = dpop.as_ref().map(Jwk::thumbprint);
         let trust = self.trust();
-        if let Some(halt) = &trust.halt {
-            return Err(halt.clone().into());
+        if let Some(halt) = trust.halt_of_certifying() {
+            return Err(halt.into());
         }
         let issuer = trust.issuer.as_ref().ok_or(EnrollError::NoIssuer)?;
         let id = AgentId::new(&trust.org, &candidate.name);

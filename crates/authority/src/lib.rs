@@ -53,5 +53,5 @@ pub mod trust_bundle;
 pub mod updates;
 mod upkeep;
 
-pub use authority::Authority;
+pub use authority::{Authority, Stale};
 pub use refusal::{Outage, Refusal, seconds_up};

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub enrollment_waiters: IntGauge,
     /// Events told, by `event`.
     pub events: IntCounterVec,
+    /// 1 while the trust state in memory is older than the stored one.
+    pub trust_stale: IntGauge,
     /// 1 while minting and issuing are halted.
     pub sign_halted: IntGauge,
     /// 1 while a rotation of the signing key is half done.
@@ -94,6 +96,10 @@ impl Metrics {
                 "requests that wait for a decision on an enrolment",
             )?,
             events: counter("cullis_audit_events_total", "audit entries written", "event")?,
+            trust_stale: gauge(
+                "cullis_mastio_trust_stale",
+                "1 while the trust state in memory is older than the stored one",
+            )?,
             sign_halted: gauge("cullis_mastio_sign_halted", "1 while minting and issuing are halted")?,
             rotation_staged: gauge(
                 "cullis_mastio_rotation_staged",

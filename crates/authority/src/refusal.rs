@@ -46,6 +46,11 @@ pub enum Outage {
     /// It cannot be read.
     #[error("the database cannot be read: {0}")]
     Read(ReadError),
+    /// Who is believed has changed, and is not known yet.
+    #[error(
+        "the Org CA was changed, and who is believed from then on could not be read yet: /readyz says why"
+    )]
+    Stale,
     /// Another request changed the same thing first, and again when it was tried anew.
     #[error("another change came between; try again")]
     Contended,
@@ -94,7 +99,7 @@ impl From<WriteError> for Outage {
 impl Refusal for Outage {
     fn status(&self) -> u16 {
         match self {
-            Self::Write(_) | Self::Read(ReadError::Unavailable(_)) => 503,
+            Self::Write(_) | Self::Read(ReadError::Unavailable(_)) | Self::Stale => 503,
             Self::Contended | Self::IssuerEnded(_) => 409,
             Self::Read(ReadError::Row(_)) | Self::Internal(_) => 500,
         }
@@ -104,6 +109,7 @@ impl Refusal for Outage {
         match self {
             Self::Write(_) => "audit_unavailable",
             Self::Read(ReadError::Unavailable(_)) => "database_unavailable",
+            Self::Stale => "trust_stale",
             Self::Contended => "contended",
             Self::IssuerEnded(_) => "issuer_ended",
             Self::Read(ReadError::Row(_)) => "illegal_row",

@@ -1,11 +1,15 @@
-//! Signing a certificate request with the root, for organisations that bring their own CA (design decision 5).
+//! Signing a certificate request with the root, for organisations that bring their own CA (design decision 5). It works on
+//! the database, whether or not a server runs beside it.
 
 use mastio_core::{Clock, Event, Rng, event::catalogue};
 use mastio_custody::{Custody, CustodyError};
 use mastio_pki::{Certificate, CsrError, CsrKind, IssueError, Issuer, IssuerError, SigningRequest, sign_csr};
-use mastio_store::{Store, Unit, keys::CaKind};
+use mastio_store::{Rejection, Store, Unit, WriteError, cas, keys::CaKind};
 
-use crate::Outage;
+use crate::{
+    Outage,
+    trust::{Halt, TrustError},
+};
 
 /// Why a request was not signed.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +23,15 @@ pub enum SignError {
     /// There is none.
     #[error("there is no Org CA yet; start the Mastio once")]
     NoRoot,
+    /// Nothing is signed.
+    #[error(transparent)]
+    Halted(#[from] Halt),
+    /// Whether something halts signing cannot be seen.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// Another root took its place before the signature counted.
+    #[error("the Org CA was replaced at the same moment, and nothing was signed; sign again")]
+    Replaced,
     /// The root cannot issue.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
@@ -30,10 +43,11 @@ pub enum SignError {
     Outage(#[from] Outage),
 }
 
-/// Signs `pem` with the root and returns the certificate. The signature counts only once the audit log has it.
+/// Signs `pem` with the root and returns the certificate. The signature counts only once the audit log has it, and that
+/// takes it only while this root is the active one.
 ///
 /// # Errors
-/// When the request does not hold, or the root's key is not to be had.
+/// When the request does not hold, signing is halted, or the root's key is not to be had.
 pub async fn sign_request(
     store: &Store,
     custody: &dyn Custody,
@@ -42,6 +56,9 @@ pub async fn sign_request(
     kind: &CsrKind,
 ) -> Result<Certificate, SignError> {
     let request = SigningRequest::from_pem(pem)?;
+    if let Some(halt) = Halt::stored(store.database(), custody, clock.now())? {
+        return Err(halt.into());
+    }
     let root = custody.load(CaKind::Root)?.ok_or(SignError::NoRoot)?;
     let issuer = Issuer::new(root.certificate, root.key)?;
     let certificate = sign_csr(&issuer, &request, kind, clock.now(), rng)?;
@@ -51,6 +68,10 @@ pub async fn sign_request(
         ca: certificate.is_ca(),
         not_after: certificate.not_after(),
     };
-    store.submit(Unit::of(Event::new(&event))).await.map_err(Outage::from)?;
-    Ok(certificate)
+    let unit = Unit::of(Event::new(&event)).write(cas::is_active(issuer.certificate().thumbprint()));
+    match store.submit(unit).await {
+        Ok(_) => Ok(certificate),
+        Err(WriteError::Rejected(Rejection::Rows { .. })) => Err(SignError::Replaced),
+        Err(error) => Err(Outage::from(error).into()),
+    }
 }

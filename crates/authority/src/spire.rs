@@ -163,7 +163,7 @@ impl Authority {
         };
         let unit = Unit::of(Event::new(&event)).write(spiffe::drop_bundle(domain)).touch(Touch::Trust);
         match self.commit(unit).await {
-            Ok(_) => self.reload_now().await,
+            Ok(_) => self.reload_cas().await,
             Err(WriteError::Rejected(Rejection::Rows { .. })) => {
                 return Err(BundleError::NotFound(domain.clone()));
             }

@@ -37,6 +37,26 @@ pub enum Halt {
     StagedRotation(Kid),
 }
 
+impl Halt {
+    /// The halt that what is stored means now: for tools that work beside a server, or without one.
+    ///
+    /// # Errors
+    /// When something is stored that cannot be used.
+    pub(crate) fn stored(
+        database: &Database,
+        custody: &dyn Custody,
+        now: Stamp,
+    ) -> Result<Option<Self>, TrustError> {
+        let updates = updates::Standing::load(database, custody)?;
+        Ok(Self::of(&updates, &SigningKeys::load(database, custody, now)?))
+    }
+
+    fn of(updates: &updates::Standing, keys: &SigningKeys) -> Option<Self> {
+        let staged = || keys.staged.clone().map(Self::StagedRotation);
+        updates.halting.map(Self::PendingUpdate).or_else(staged)
+    }
+}
+
 /// Why the trust state cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -166,8 +186,7 @@ impl Trust {
         let updates = updates::Standing::load(database, custody)?;
         let below = server_issuer.as_ref().map(|issuer| issuer.certificate());
         let by_halves = below.map(|below| updates::by_halves(database, &root, below)).transpose()?.flatten();
-        let staged = || keys.staged.clone().map(Halt::StagedRotation);
-        let halt = updates.halting.map(Halt::PendingUpdate).or_else(staged);
+        let halt = Halt::of(&updates, &keys);
         let pinned = if cas.has_outgoing() { following::pinned(database)? } else { 0 };
         let trust_file = trust_file(&root, cas.shown());
         Ok(Some(Self {
@@ -192,6 +211,12 @@ impl Trust {
             halt,
             pinned,
         }))
+    }
+
+    /// Why no agent gets a certificate here, if so. Where agents bring theirs nothing else may be halted: the first one
+    /// that is certified here does not come in before the update that would halt all for its sake.
+    pub(crate) fn halt_of_certifying(&self) -> Option<Halt> {
+        self.halt.clone().or(self.updates.certifying.map(Halt::PendingUpdate))
     }
 
     /// Whether a replaced signing key is still held and published although its grace is over.

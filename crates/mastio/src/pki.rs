@@ -153,7 +153,10 @@ fn sign(arguments: &SignCsr) -> Result<Certificate, Failure> {
     let mut out = fs::File::create_new(&arguments.out)
         .map_err(|error| format!("{} cannot be made: {error}", arguments.out.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let certificate = runtime.block_on(sign_with_org_ca(&settings, &pem, &kind))?;
+    let certificate = runtime.block_on(sign_with_org_ca(&settings, &pem, &kind)).inspect_err(|_| {
+        // The next try finds its place free.
+        let _ = fs::remove_file(&arguments.out);
+    })?;
     out.write_all(certificate.pem().as_bytes())?;
     Ok(certificate)
 }

@@ -11,7 +11,7 @@ pub use self::{
     leaves::{
         ManagedLeaf, ReissuedLeaf, flip_leaves, forget_leaves, has_idle_leaves, managed_leaves, unflip_leaves,
     },
-    parked::{ParkedKey, has_archive, parked_keys},
+    parked::{ParkedKey, has_archive, none_is_parked, parked_keys},
     snapshots::{SnapshotRow, keep_snapshot, snapshots, wipe_snapshot},
     under_way::{UnderWay, none_is_under_way, under_way},
 };

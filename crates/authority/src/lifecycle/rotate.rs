@@ -194,8 +194,8 @@ impl Authority {
         if id.org() != trust.org.as_str() {
             return Err(LifecycleError::OtherOrganisation { agent: id.clone(), ours: trust.org.clone() });
         }
-        if let Some(halt) = &trust.halt {
-            return Err(halt.clone().into());
+        if let Some(halt) = trust.halt_of_certifying() {
+            return Err(halt.into());
         }
         let issuer = trust.issuer.as_ref().ok_or(LifecycleError::NoIssuer)?;
         let name = AgentName::parse(id.name()).map_err(Outage::internal)?;

@@ -46,6 +46,8 @@ pub struct Rotated {
     pub continuity: Result<(), NoContinuity>,
     /// Whose certificates ended.
     pub agents: Affected,
+    /// Whether it counts already: it is stored in any case, and nobody is let in before it does.
+    pub in_force: bool,
     /// When.
     pub at: Stamp,
 }
@@ -60,10 +62,7 @@ impl Authority {
     ) -> Result<Rotated, RotationError> {
         let staged = self.stage(candidate, plan, operator).await?;
         match self.switch(&staged, operator).await {
-            Ok(rotated) => {
-                self.settle().await;
-                Ok(Rotated { superseded: self.superseded_roots(), ..rotated })
-            }
+            Ok(rotated) => Ok(self.settled(rotated).await),
             Err(error) => {
                 self.give_up(&staged, &error).await;
                 Err(error)
@@ -89,8 +88,7 @@ impl Authority {
             overlap = open.id, fingerprint = %rotated.fingerprint, agents = rotated.agents.total(),
             "pki.rotate: the Org CA was rotated, and the rotation with overlap ended"
         );
-        self.settle().await;
-        Ok(Rotated { superseded: self.superseded_roots(), ..rotated })
+        Ok(self.settled(rotated).await)
     }
 
     async fn switch(&self, staged: &Staged, operator: &Operator) -> Result<Rotated, RotationError> {
@@ -144,6 +142,7 @@ impl Authority {
             superseded: vec![],
             continuity,
             agents,
+            in_force: false,
             at: now,
         };
         Ok((unit, rotated))
@@ -225,10 +224,15 @@ impl Authority {
         Ok(dropped.fold(unit, Unit::tell).write(keys::drop_staged_signing_keys()))
     }
 
+    async fn settled(self: &Arc<Self>, rotated: Rotated) -> Rotated {
+        self.settle().await;
+        Rotated { superseded: self.superseded_roots(), in_force: self.stale().is_none(), ..rotated }
+    }
+
     /// After the commit: what is in memory and in files follows. Whatever fails here is made good by the server's round
     /// or the next start.
     pub(crate) async fn settle(self: &Arc<Self>) {
-        self.reload_now().await;
+        self.reload_cas().await;
         let trust = self.trust();
         let identity = Identity::of(&trust.org, &trust.root);
         if let Err(error) = identity.write(self.store.database().path()) {

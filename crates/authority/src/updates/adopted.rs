@@ -31,6 +31,8 @@ use super::{
 };
 use crate::lifecycle::pinned_leaf;
 
+/// Where its snapshot keeps the agents' certificates of before.
+const AGENTS: &str = "internal_agents";
 /// How many agents are looked at at once.
 const PORTION: u32 = 1000;
 
@@ -80,8 +82,19 @@ pub(crate) fn cut_short(database: &Database, custody: &dyn Custody) -> Result<Op
     Ok(snapshots(database)?.into_iter().find(belongs).map(|row| row.migration))
 }
 
-/// The statements of the way back, if it is one still.
-pub(super) fn down(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
+/// The roots that change places, if the way back is one still.
+pub(super) struct Roots {
+    /// The one of before, with its key.
+    old: CaKey,
+    /// What gives it its place.
+    in_place: Statement,
+    /// The one of today.
+    new: Certificate,
+}
+
+/// # Errors
+/// When there is no way back any more.
+pub(super) fn roots(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Roots, UpdateError> {
     let old = held_root(scene, snapshot)?;
     let new = custody_ca(scene, CaKind::Root)?.certificate;
     if !took_its_place(&old.certificate, &new) {
@@ -92,12 +105,19 @@ pub(super) fn down(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Stateme
     if !custody_ca(scene, CaKind::Intermediate)?.certificate.is_signed_by(&old.certificate) {
         return Err(UpdateError::MovedOn("the intermediate was rotated since"));
     }
+    snapshot.map(AGENTS)?;
+    Ok(Roots { in_place: in_place(scene, &old)?, old, new })
+}
+
+/// The statements of the way back, if it is one still.
+pub(super) fn down(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
+    let Roots { old, in_place, new } = roots(scene, snapshot)?;
     let mut statements = vec![cas::supersede(new.thumbprint(), &Superseded::default(), scene.now)];
-    let (pins, others) = pins(scene, &new, snapshot.map("internal_agents")?)?;
+    let (pins, others) = pins(scene, &new, snapshot.map(AGENTS)?)?;
     if !others {
         statements.push(cas::retire(new.thumbprint(), scene.now));
     }
-    statements.push(in_place(scene, &old)?);
+    statements.push(in_place);
     statements.extend(scene.custody.replace(CaKind::Root, &old, scene.now)?);
     statements.extend(pins);
     Ok(statements)

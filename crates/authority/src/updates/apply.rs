@@ -8,7 +8,7 @@ use mastio_store::{
     updates::{self, Status, UnderWay},
 };
 
-use super::{Migration, Plan, Scene, UpdateError, detect::settle, registered, under_way::failed};
+use super::{Migration, Plan, Scene, Snapshot, UpdateError, detect::settle, registered, under_way::failed};
 use crate::{Authority, Outage, admin::Operator};
 
 /// An update that was applied.
@@ -134,22 +134,23 @@ impl Authority {
         };
         let kept = updates::keep_snapshot(id, &before.json(), self.clock.now());
         self.commit(Unit::default().write_all(kept)).await?;
-        let changed = self.change_kept(migration, strategy, under_way).await;
+        let changed = self.change_kept(migration, strategy, before, under_way).await;
         if matches!(changed, Err(UpdateError::Raced)) {
             self.forget_snapshot(id).await;
         }
         changed
     }
 
-    /// The change, whose snapshot is kept.
+    /// The change of what `before` holds, which is kept.
     async fn change_kept(
         self: &Arc<Self>,
         migration: &'static dyn Migration,
         strategy: Option<&'static str>,
+        before: Snapshot,
         under_way: &UnderWay,
     ) -> Result<Applied, UpdateError> {
         let id = migration.id();
-        let up = self.aside(move |scene| migration.up(scene, strategy)).await?;
+        let up = self.aside(move |scene| migration.up(scene, strategy, &before)).await?;
         let mut unit = over(under_way).write_all(up.statements);
         let mut reissued = None;
         if let Some(issuer) = up.reissue_under {

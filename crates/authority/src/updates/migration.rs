@@ -146,12 +146,26 @@ pub trait Migration: Sync {
     /// When [`up`](Self::up) would refuse, or something of ours fails.
     fn snapshot(&self, scene: &Scene<'_>) -> Result<Snapshot, UpdateError>;
 
-    /// The change. `strategy` is one of [`strategies`](Self::strategies). May take seconds: keep it off a runtime's
-    /// threads.
+    /// The change of what `before` holds. `strategy` is one of [`strategies`](Self::strategies). May take seconds: keep it
+    /// off a runtime's threads.
     ///
     /// # Errors
     /// When it refuses, or something of ours fails.
-    fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError>;
+    fn up(
+        &self,
+        scene: &Scene<'_>,
+        strategy: Option<&'static str>,
+        before: &Snapshot,
+    ) -> Result<Up, UpdateError>;
+
+    /// Whether there is a way back to what `snapshot` holds: whatever [`down`](Self::down) would refuse, without what it
+    /// would write, which takes seconds for many agents.
+    ///
+    /// # Errors
+    /// When there is none any more.
+    fn leads_back(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<(), UpdateError> {
+        self.down(scene, snapshot).map(drop)
+    }
 
     /// The way back to what `snapshot` holds, for one unit.
     ///

@@ -133,11 +133,18 @@ impl Migration for OrgCaPathLen {
             .note("mastio_ca_cert_pem", below.certificate.pem()))
     }
 
-    fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>) -> Result<Up, UpdateError> {
+    fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>, _: &Snapshot) -> Result<Up, UpdateError> {
         let old = root(scene)?;
         match strategy {
             Some(REISSUE) => reissue(scene, &old),
             _ => rekey(scene, &old, custody_ca(scene, CaKind::Intermediate)?),
+        }
+    }
+
+    fn leads_back(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<(), UpdateError> {
+        match snapshot.is_ours() {
+            true => self.down(scene, snapshot).map(drop),
+            false => adopted::roots(scene, snapshot).map(drop),
         }
     }
 

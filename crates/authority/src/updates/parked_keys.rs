@@ -6,7 +6,7 @@ use mastio_store::{
     Statement,
     keys::CaKind,
     sqlite::Database,
-    updates::{ParkedKey, has_archive, parked_keys},
+    updates::{ParkedKey, has_archive, none_is_parked, parked_keys},
 };
 use serde_json::{Value, json};
 
@@ -81,9 +81,11 @@ impl Migration for ParkedKeys {
         Ok(snapshot.note("rows", rows))
     }
 
-    fn up(&self, scene: &Scene<'_>, _: Option<&'static str>) -> Result<Up, UpdateError> {
-        let purged = parked_keys(scene.database)?.iter().map(ParkedKey::purge).collect();
-        Ok(Up { statements: purged, reissue_under: None })
+    /// What the snapshot holds is deleted, and there is nothing else.
+    fn up(&self, scene: &Scene<'_>, _: Option<&'static str>, before: &Snapshot) -> Result<Up, UpdateError> {
+        let mut statements: Vec<_> = kept(scene, before)?.iter().map(ParkedKey::purge).collect();
+        statements.push(none_is_parked());
+        Ok(Up { statements, reissue_under: None })
     }
 
     fn down(&self, scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<Statement>, UpdateError> {
@@ -92,17 +94,23 @@ impl Migration for ParkedKeys {
             return Err(UpdateError::Snapshot(gone.to_owned()));
         }
         let there = parked_keys(scene.database)?;
-        let restore = |row: &Value| {
-            let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let (id, kind, archived_at) = (text("key_id"), text("key_type"), text("archived_at"));
-            if there.iter().any(|key| key.id == id) {
-                let taken =
-                    format!("legacy_pki_archive has a row {id} again; delete that row, or wipe the snapshot");
-                return Err(UpdateError::Snapshot(taken));
-            }
-            let pem = snapshot.secret(&id, scene)?;
-            Ok(ParkedKey { id, kind, pem, archived_at }.restore())
-        };
-        snapshot.list("rows")?.iter().map(restore).collect()
+        let kept = kept(scene, snapshot)?;
+        if let Some(key) = kept.iter().find(|key| there.iter().any(|other| other.id == key.id)) {
+            let id = &key.id;
+            let taken =
+                format!("legacy_pki_archive has a row {id} again; delete that row, or wipe the snapshot");
+            return Err(UpdateError::Snapshot(taken));
+        }
+        Ok(kept.iter().map(ParkedKey::restore).collect())
     }
+}
+
+/// The rows that `snapshot` holds.
+fn kept(scene: &Scene<'_>, snapshot: &Snapshot) -> Result<Vec<ParkedKey>, UpdateError> {
+    let key = |row: &Value| {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (id, kind, archived_at) = (text("key_id"), text("key_type"), text("archived_at"));
+        Ok(ParkedKey { pem: snapshot.secret(&id, scene)?, id, kind, archived_at })
+    };
+    snapshot.list("rows")?.iter().map(key).collect()
 }

@@ -8,7 +8,7 @@ use mastio_store::{
     updates::{self, SnapshotRow, Status},
 };
 
-use super::{Migration, REGISTRY, UpdateError, detect::settle, registered, snapshot::Snapshot};
+use super::{Migration, REGISTRY, Standing, UpdateError, detect::settle, registered, snapshot::Snapshot};
 use crate::{Authority, Outage, admin::Operator};
 
 /// An update that was taken back.
@@ -30,7 +30,7 @@ impl Authority {
         let (snapshot, status) = self.may_roll_back(migration)?;
         let snapshot = Snapshot::read(&snapshot);
         if status != Status::Failed {
-            migration.down(&self.scene(), &snapshot)?;
+            migration.leads_back(&self.scene(), &snapshot)?;
         }
         Ok(said(migration, &snapshot, status))
     }
@@ -117,6 +117,14 @@ impl Authority {
         Ok(snapshots.into_iter().find(|snapshot| snapshot.migration == id))
     }
 
+    /// The snapshot of `id`, which may be a migration of another version, and nobody knows any more.
+    fn any_snapshot(&self, id: &str) -> Result<SnapshotRow, UpdateError> {
+        match self.snapshot(id)? {
+            Some(snapshot) => Ok(snapshot),
+            None => Err(UpdateError::NoSnapshot(registered(id)?.id())),
+        }
+    }
+
     /// A rotation that began meanwhile is named; anything else that changed meanwhile has to be looked at.
     fn why_not_back(&self, error: WriteError) -> UpdateError {
         match (error, self.no_rotation()) {
@@ -131,8 +139,7 @@ impl Authority {
     /// # Errors
     /// When there is none.
     pub fn plan_wipe(&self, id: &str) -> Result<&'static [&'static str], UpdateError> {
-        let id = registered(id)?.id();
-        self.snapshot(id)?.ok_or(UpdateError::NoSnapshot(id))?;
+        self.any_snapshot(id)?;
         Ok(&[
             "the snapshot is deleted, with the keys in it",
             "the update cannot be rolled back any more: only a backup brings back what was before it",
@@ -144,9 +151,8 @@ impl Authority {
     /// # Errors
     /// When there is none, an update is being applied, or nothing can be written.
     pub async fn wipe_snapshot(&self, id: &str, operator: &Operator) -> Result<(), UpdateError> {
-        let migration = registered(id)?.id();
         let _turn = self.updating.turn().await?;
-        let snapshot = self.snapshot(migration)?.ok_or(UpdateError::NoSnapshot(migration))?;
+        let snapshot = self.any_snapshot(id)?;
         self.wipe(&snapshot, "asked", Some(operator)).await
     }
 
@@ -184,11 +190,12 @@ impl Authority {
     }
 
     /// Ends an update that the database failed, wipes snapshots whose readable keys have lain long enough, settles updates
-    /// that are not needed any more, and deletes leaves that an interrupted update left. Not while one is being applied.
+    /// that are not needed any more, sees whether agents came or went for whose sake an update halts, and deletes leaves
+    /// that an interrupted update left. Not while one is being applied.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn tidy_updates(&self) -> Result<(), UpdateError> {
+    pub async fn tidy_updates(self: &Arc<Self>) -> Result<(), UpdateError> {
         let Ok(_turn) = self.updating.turn.try_lock() else { return Ok(()) };
         self.end_interrupted_update().await?;
         let (now, trust) = (self.clock.now(), self.trust());
@@ -207,6 +214,10 @@ impl Authority {
         };
         for id in settled {
             self.commit(settle(Unit::default(), id, now).touch(Touch::Trust)).await.map_err(Outage::from)?;
+        }
+        let standing = Standing::load(self.store.database(), self.custody.as_ref())?;
+        if standing.halting != trust.updates.halting {
+            self.reload_now().await;
         }
         for migration in REGISTRY {
             self.forget_some_leaves(migration.id()).await?;

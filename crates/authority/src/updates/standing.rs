@@ -17,6 +17,9 @@ pub struct Standing {
     pub critical: bool,
     /// The first critical one that waits, or failed, and touches agents of this deployment: nothing is signed until then.
     pub halting: Option<&'static str>,
+    /// The first critical one that waits, or failed, and touches whoever gets certificates here, whether or not there is
+    /// such an agent already: nobody is certified until then.
+    pub certifying: Option<&'static str>,
     /// Those that wait and are not needed any more.
     pub settled: Vec<&'static str>,
 }
@@ -32,6 +35,7 @@ impl Standing {
             counts: Status::ALL.map(|status| (status, 0)),
             critical: false,
             halting: None,
+            certifying: None,
             settled: Vec::new(),
         };
         for row in updates::all(database)? {
@@ -46,6 +50,9 @@ impl Standing {
                 standing.settled.push(migration.id());
             } else if waits && migration.criticality() == Criticality::Critical {
                 standing.critical = true;
+                if standing.certifying.is_none() && migration.affects().contains(&Enrollment::Connector) {
+                    standing.certifying = Some(migration.id());
+                }
                 if standing.halting.is_none() && overlaps(database, migration)? {
                     standing.halting = Some(migration.id());
                 }

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use mastio_authority::{
     Authority,
     enroll::{Brought, Possession},
+    sign_csr::{SignError, sign_request},
 };
-use mastio_core::{Clock, Stamp, SystemRng};
-use mastio_pki::{Certificate, KeyPair};
+use mastio_core::{Clock, Rng, Stamp, SystemRng};
+use mastio_pki::{Certificate, CsrKind, KeyPair};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
 };
@@ -29,6 +30,20 @@ fn read(made: &rcgen::Certificate) -> Certificate {
 
 pub(crate) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
+}
+
+/// What `mastio pki sign-csr` does with a request.
+pub(crate) async fn signed(
+    world: &World,
+    authority: &Authority,
+    (request, kind): (&str, &CsrKind),
+    rng: &dyn Rng,
+) -> Result<Certificate, SignError> {
+    let mastio_config::Database::Sqlite(path) = world.settings(&[]).database;
+    let database = mastio_store::sqlite::Database::open_for_tool(&path).unwrap();
+    let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
+    let custody = mastio_custody::Local::new(database, None, Arc::clone(&clock), Arc::new(SystemRng));
+    sign_request(authority.store(), &custody, (clock.as_ref(), rng), request, kind).await
 }
 
 fn dated(now: Stamp, lifetime: Duration) -> CertificateParams {
@@ -95,17 +110,8 @@ impl Ca {
         let mut asked = CertificateParams::default();
         asked.distinguished_name = params.distinguished_name.clone();
         let request = asked.serialize_request(&key).unwrap().pem().unwrap();
-        let mastio_config::Database::Sqlite(path) = world.settings(&[]).database;
-        let database = mastio_store::sqlite::Database::open_for_tool(&path).unwrap();
-        let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
-        let rng: Arc<dyn mastio_core::Rng> = Arc::new(SystemRng);
-        let custody = mastio_custody::Local::new(database, None, Arc::clone(&clock), Arc::clone(&rng));
-        let kind = mastio_pki::CsrKind::Ca { lifetime: 24 * 30 * HOUR };
-        let parts = (clock.as_ref(), rng.as_ref());
-        let certificate =
-            mastio_authority::sign_csr::sign_request(authority.store(), &custody, parts, &request, &kind)
-                .await
-                .unwrap();
+        let kind = CsrKind::Ca { lifetime: 24 * 30 * HOUR };
+        let certificate = signed(world, authority, (&request, &kind), &SystemRng).await.unwrap();
         Self { certificate, params, key }
     }
 

@@ -103,6 +103,28 @@ async fn a_mastio_that_starts_after_the_end_of_the_old_root_has_a_certificate_to
 }
 
 #[tokio::test]
+async fn when_the_old_root_ends_and_the_key_of_the_new_one_is_gone_an_abort_and_a_cut_lead_on() {
+    for phase in [Phase::Distribute, Phase::Reissue] {
+        let (mut scene, authority) = ending_soon().await;
+        let rotation = scene.begin(&authority).await.unwrap();
+        let (id, by) = (rotation.id.as_str(), operator());
+        scene.until(&authority, id, phase).await;
+        scene.world.sql("UPDATE pki_cas SET private_key = NULL WHERE state = 'staged' AND kind = 'org_ca'");
+        authority.reload().unwrap();
+        scene.world.clock.advance(BEYOND);
+        assert_eq!(
+            of(authority.advance_rotation(id, None, false, &by).await),
+            (409, "key_gone"),
+            "{phase:?}"
+        );
+        assert!(matches!(cut(&authority).await, Err(RotationError::InProgress)));
+        authority.abort_rotation(id, &by).await.unwrap();
+        cut(&authority).await.unwrap();
+        assert_eq!(gets_in(&authority, &reissued(&authority, "alice").await).await, Ok(()));
+    }
+}
+
+#[tokio::test]
 async fn a_new_root_that_has_ended_is_not_gone_on_to_but_back_from() {
     for phase in [Phase::Distribute, Phase::Reissue] {
         let (mut scene, authority) = Scene::new().await;

@@ -16,11 +16,11 @@ use mastio_store::agents;
 
 use crate::{renewal::id, world::*};
 
-const PATH_LEN: &str = "2026-04-23-org-ca-pathlen-1";
+pub(crate) const PATH_LEN: &str = "2026-04-23-org-ca-pathlen-1";
 const PARKED: &str = "2026-11-22-parked-keys-1";
 const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "a passphrase of the tests, long enough");
 /// What an operator does who does not want the migration, and takes that back.
-const SET_ASIDE: &str = "UPDATE pending_updates SET status = 'rolled_back'";
+pub(crate) const SET_ASIDE: &str = "UPDATE pending_updates SET status = 'rolled_back'";
 const WANTED: &str = "UPDATE pending_updates SET status = 'pending'";
 
 /// Of a root of path length 0.
@@ -31,7 +31,7 @@ fn vector(name: &str) -> String {
 }
 
 /// A folder whose root permits no CA below it.
-fn legacy() -> World {
+pub(crate) fn legacy() -> World {
     let world = World::new();
     // The vector was made on 2026-11-22.
     world.clock.advance(Duration::from_secs(10_000_000));
@@ -43,7 +43,11 @@ fn legacy() -> World {
 }
 
 /// A Mastio with such a root and agents from before its halt.
-async fn halted(world: &World, settings: &[(&str, &str)], agents: &[&str]) -> (Arc<Authority>, Vec<Holder>) {
+pub(crate) async fn halted(
+    world: &World,
+    settings: &[(&str, &str)],
+    agents: &[&str],
+) -> (Arc<Authority>, Vec<Holder>) {
     let authority = world.boot(settings).await.unwrap();
     world.sql(SET_ASIDE);
     authority.reload().unwrap();

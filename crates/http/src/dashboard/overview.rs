@@ -81,8 +81,12 @@ fn explained(code: &'static str) -> Warning {
     let text = match code {
         "org_ca_legacy_pathlen_zero" => {
             "The Org CA was made with path length zero, so strict clients accept nothing below its \
-             intermediate. Repair it on the page Updates, or rotate it on the page PKI; nothing is issued meanwhile, unless \
-             the update was set aside or no agent's certificates are made here."
+             intermediate. Repair it on the page Updates, or rotate it on the page PKI; nothing is signed meanwhile, unless \
+             the update was set aside. Where agents bring their certificates, they go on."
+        }
+        "trust_stale" => {
+            "What was changed about CAs, keys or bundles cannot be read from the database, and is tried again every second: \
+             /readyz says why. After a change of the Org CA nobody is let in meanwhile."
         }
         "update_by_halves" => {
             "The Python implementation replaced the Org CA and left the intermediate below the old one: agents are refused \

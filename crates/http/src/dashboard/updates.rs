@@ -44,6 +44,8 @@ struct Row {
     plans: Vec<Plan>,
     /// What taking it back does, if it may be taken back now.
     way_back: Option<&'static [&'static str]>,
+    /// What deleting the snapshot does, if there is one.
+    wiping: Option<&'static [&'static str]>,
     /// Why it may neither be applied nor taken back, if it waits for one of them.
     obstacle: Option<String>,
 }
@@ -98,6 +100,7 @@ fn row(app: &App, update: &Listed) -> Row {
         progress: update.progress,
         plans,
         way_back,
+        wiping: update.snapshot.and_then(|_| app.authority.plan_wipe(id).ok()),
         obstacle,
     }
 }
@@ -144,6 +147,7 @@ impl Act {
         match self {
             Self::Apply => "APPLY",
             Self::RollBack => "ROLLBACK",
+            Self::Wipe => "WIPE",
         }
     }
 
@@ -151,6 +155,7 @@ impl Act {
         UpdateError::Unconfirmed(match self {
             Self::Apply => "confirm_text=APPLY",
             Self::RollBack => "confirm_text=ROLLBACK",
+            Self::Wipe => "confirm_text=WIPE",
         })
     }
 }
@@ -169,6 +174,10 @@ pub(crate) async fn act(app: &Arc<App>, act: Act, id: &str, request: Request) ->
         Act::RollBack => {
             app.authority.roll_back_update(id, &session.operator).await.map_err(told)?;
             "Rolled back. What was before is again, and the update is not proposed any more.".to_owned()
+        }
+        Act::Wipe => {
+            app.authority.wipe_snapshot(id, &session.operator).await?;
+            "Deleted. Only a backup brings back what was before the update.".to_owned()
         }
     };
     Ok(go(&session, PATH, "flash", &text))

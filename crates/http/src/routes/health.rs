@@ -45,6 +45,7 @@ fn alive(app: &App) -> Map<String, Value> {
 pub(crate) fn warnings(app: &App) -> Vec<&'static str> {
     [
         (app.authority.trust().root.path_len() == Some(0), "org_ca_legacy_pathlen_zero"),
+        (app.authority.stale().is_some(), "trust_stale"),
         (app.authority.trust().by_halves.is_some(), "update_by_halves"),
         (app.authority.audit_chain_is_broken(), "audit_chain_broken"),
         (app.ledger.is_rolled_back(), "audit_rolled_back"),
@@ -93,6 +94,10 @@ pub(crate) async fn readyz(State(app): Shared) -> Response {
 
 fn pki(checks: &mut Checks, app: &App, now: Stamp) {
     let trust = app.authority.trust();
+    match app.authority.stale() {
+        Some(stale) => checks.bad("trust", format!("older than what is stored: {}", stale.why)),
+        None => checks.good("trust", "ok"),
+    }
     match &trust.server_issuer {
         _ if trust.root.not_after() <= now => checks.bad("pki", "the Org CA has expired"),
         None => checks.bad("pki", "no intermediate"),

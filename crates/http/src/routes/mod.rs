@@ -173,6 +173,7 @@ fn cas_and_keys() -> Router<Arc<App>> {
         .route("/proxy/updates/{id}/apply", post(updates::apply))
         .route("/proxy/updates/{id}/rollback", post(updates::roll_back))
         .route("/proxy/updates/{id}/snapshot", delete(updates::wipe))
+        .route("/proxy/updates/{id}/wipe", post(updates::wipe))
 }
 
 fn logins() -> Router<Arc<App>> {

@@ -207,6 +207,7 @@ fn what_is(rotated: &Rotated) -> Value {
         "agents": rotated.agents,
         "tls_continuity": rotated.continuity.is_ok(),
         "no_tls_continuity_because": because(&rotated.continuity),
+        "in_force": rotated.in_force,
         "rotated_at": rotated.at,
     })
 }

@@ -99,6 +99,8 @@ fn entry(update: &Listed) -> Value {
 pub(crate) enum Act {
     Apply,
     RollBack,
+    /// Deletes the snapshot, which may hold a readable key; the way back goes with it.
+    Wipe,
 }
 
 /// The body. What is mistyped must not apply anything.
@@ -134,6 +136,15 @@ pub(crate) async fn roll_back(
     request: Request,
 ) -> Response {
     act(&app, Act::RollBack, id, query, request).await
+}
+
+pub(crate) async fn wipe(
+    State(app): Shared,
+    StrictPath(id): StrictPath,
+    StrictQuery(query): StrictQuery<OrderQuery>,
+    request: Request,
+) -> Response {
+    act(&app, Act::Wipe, id, query, request).await
 }
 
 async fn act(app: &Arc<App>, act: Act, id: String, query: OrderQuery, request: Request) -> Response {
@@ -184,6 +195,7 @@ async fn plan(app: &Arc<App>, act: Act, id: String, strategy: Option<String>) ->
         Act::RollBack => {
             json!({ "rollback": read(app, move |app| app.authority.plan_roll_back(&id)).await? })
         }
+        Act::Wipe => json!({ "steps": read(app, move |app| app.authority.plan_wipe(&id)).await? }),
     };
     Ok(json!({ "migration_id": named, "dry_run": true, "plan": plan }))
 }
@@ -216,24 +228,11 @@ async fn carry_out(
                 "rolled_back_at": done.at,
             }))
         }
+        Act::Wipe => {
+            app.authority.wipe_snapshot(id, operator).await?;
+            Ok(json!({ "migration_id": id, "snapshot": "wiped" }))
+        }
     }
-}
-
-/// Deletes the snapshot, which may hold a readable key; the way back goes with it.
-pub(crate) async fn wipe(
-    State(app): Shared,
-    StrictPath(id): StrictPath,
-    StrictQuery(query): StrictQuery<OrderQuery>,
-    request: Request,
-) -> Result<Json<Value>, ApiError> {
-    let (operator, order) = ordered(&app, false, request, query).await?;
-    if order.dry_run {
-        let named = id.clone();
-        let steps = read(&app, move |app| app.authority.plan_wipe(&id)).await?;
-        return Ok(Json(json!({ "migration_id": named, "dry_run": true, "plan": { "steps": steps } })));
-    }
-    app.authority.wipe_snapshot(&id, &operator).await?;
-    Ok(Json(json!({ "migration_id": id, "snapshot": "wiped" })))
 }
 
 /// A browser, and no program with the admin secret.

@@ -2,11 +2,12 @@
 
 use std::{fs, time::Duration};
 
-use http::StatusCode;
+use axum::body::Body;
+use http::{Request, StatusCode};
 use mastio_core::Stamp;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{SECRET, World};
 
 /// Of a root of path length 0.
 fn legacy(name: &str) -> String {
@@ -101,6 +102,66 @@ async fn readiness_tells_a_halt_and_stays_200() {
     assert_eq!((ready.status, &ready.body["checks"]["signer"]), (StatusCode::OK, &json!("halted")));
     assert_eq!(ready.body["checks"]["server_cert"], "ok");
     assert_eq!(world.get("/healthz").await.body["warnings"], json!(["org_ca_legacy_pathlen_zero"]));
+}
+
+/// What an operator does behind the server's back.
+fn sql(world: &World, sql: &str) {
+    let database = rusqlite::Connection::open(world.authority.store().database().path()).unwrap();
+    database.execute_batch(sql).unwrap();
+}
+
+/// What `/readyz` says of the trust state, once it and `/healthz` and `/metrics` agree on whether it is stale.
+async fn trust(world: &World, stale: bool) -> String {
+    let (ready, alive) = (world.get("/readyz").await, world.get("/healthz").await);
+    let status = if stale { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    assert_eq!((ready.status, alive.status), (status, StatusCode::OK), "{ready:?}");
+    assert_eq!(alive.body["warnings"], if stale { json!(["trust_stale"]) } else { Value::Null });
+    assert_eq!(world.authority.metrics.trust_stale.get(), i64::from(stale));
+    ready.body["checks"]["trust"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_trust_state_that_cannot_be_read_again_is_told_until_it_can() {
+    let world = World::new().await;
+    world.authority.keep_files().await.unwrap();
+    let alice = world.member("alice").await;
+    assert_eq!(trust(&world, false).await, "ok");
+    sql(&world, "UPDATE pki_cas SET link_pem = 'a slip' WHERE kind = 'org_ca'");
+    world.authority.reload().unwrap_err();
+    assert!(trust(&world, true).await.starts_with("older than what is stored: pki_cas, certificate "));
+    world.token(&alice).await;
+    world.authority.tend().await;
+    trust(&world, true).await;
+    sql(&world, "UPDATE pki_cas SET link_pem = NULL");
+    world.authority.tend().await;
+    assert_eq!(trust(&world, false).await, "ok");
+}
+
+#[tokio::test]
+async fn a_cut_that_cannot_be_read_is_not_in_force_and_lets_nobody_in() {
+    let world = World::new().await;
+    world.authority.keep_files().await.unwrap();
+    let alice = world.member("alice").await;
+    sql(
+        &world,
+        "CREATE TRIGGER spoil AFTER UPDATE OF state ON pki_cas WHEN NEW.state = 'superseded' BEGIN \
+         UPDATE pki_cas SET link_pem = 'spoilt' WHERE thumbprint = NEW.thumbprint; END",
+    );
+    let cut = world.operate(SECRET, "/pki/rotate-ca?mode=mint", &Value::Null).await;
+    assert_eq!((cut.status, &cut.body["in_force"]), (StatusCode::OK, &json!(false)), "{cut:?}");
+    trust(&world, true).await;
+    let login = || Request::post("/v1/auth/token").body(Body::from("{}")).unwrap();
+    let refused = world.ask(alice.peer(), login()).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
+    assert!(refused.text.contains("/readyz"), "{refused:?}");
+    sql(&world, "DROP TRIGGER spoil; UPDATE pki_cas SET link_pem = NULL");
+    world.authority.tend().await;
+    assert_eq!(trust(&world, false).await, "ok");
+    let refused = world.ask(alice.peer(), login()).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert!(refused.text.contains("has been replaced"), "{refused:?}");
+    let cut = world.operate(SECRET, "/pki/rotate-ca?mode=mint", &Value::Null).await;
+    assert_eq!(cut.body["in_force"], true);
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use mastio_core::Stamp;
 use mastio_store::{Statement, Unit};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, SECRET, World, nobody};
+use crate::{
+    dashboard::Operator,
+    world::{Answer, SECRET, World, nobody},
+};
 
 const PATH_LEN: &str = "2026-04-23-org-ca-pathlen-1";
 
@@ -59,6 +62,25 @@ async fn a_snapshot_is_not_wiped_by_a_dry_run_nor_without_a_word() {
     assert_eq!((wiped.status, kept()), (StatusCode::OK, None), "{wiped:?}");
     let planned = ask(&world, Method::DELETE, &format!("{snapshot}?dry_run=true"), &json!({})).await;
     assert_eq!(planned.status, StatusCode::NOT_FOUND, "{planned:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_is_deleted_on_the_dashboard_with_the_word_for_it() {
+    let world = legacy().await;
+    let operator = Operator::log_in(&world).await;
+    let page = async || operator.get("/proxy/updates").await.text;
+    assert!(!page().await.contains("Type WIPE"), "there is none yet");
+    ask(&world, Method::POST, &format!("{PATH_LEN}/apply?strategy=reissue"), &json!({ "confirm": true }))
+        .await;
+    let shown = page().await;
+    assert!(shown.contains("Type WIPE") && shown.contains("cannot be rolled back any more"), "{shown}");
+    let wipe = format!("/proxy/updates/{PATH_LEN}/wipe");
+    let unsaid = operator.submit(&wipe, "confirm_text=ROLLBACK").await;
+    assert_eq!(unsaid.status, StatusCode::BAD_REQUEST, "{unsaid:?}");
+    let sent_to = operator.is_sent_to(&wipe, "confirm_text=WIPE").await;
+    assert!(sent_to.starts_with("/proxy/updates?flash="), "{sent_to}");
+    assert!(!page().await.contains("Type WIPE"));
+    assert_eq!(operator.submit(&wipe, "confirm_text=WIPE").await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

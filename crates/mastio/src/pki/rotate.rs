@@ -166,8 +166,12 @@ fn told(done: &Value) -> String {
             text(done, "rotation_id")
         ),
         _ => format!(
-            "{new} is the Org CA, until {}\n{}",
+            "{new} is the Org CA, until {}{}\n{}",
             text(done, "not_after"),
+            match done["in_force"].as_bool() {
+                Some(false) => "\nit is not in force yet, and nobody is let in until it is: /readyz says why",
+                _ => "",
+            },
             counted(
                 done["agents_invalidated"].as_u64().unwrap_or(0),
                 "agent needs a new certificate",

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
+use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
 
 /// A private key that the existing system parked when it sealed the others, readable.
 #[derive(Debug, Clone)]
@@ -47,12 +47,20 @@ pub fn parked_keys(database: &Database) -> Result<Vec<ParkedKey>, ReadError> {
     rows.iter().map(read).collect::<Result<_, RowError>>().map_err(Into::into)
 }
 
+/// A guard: rejects its unit while a key lies there.
+#[must_use]
+pub fn none_is_parked() -> Statement {
+    Statement::none("UPDATE legacy_pki_archive SET key_id = key_id", vec![])
+}
+
 impl ParkedKey {
-    /// Deletes it; rejected when it is gone.
+    /// Deletes it; rejected when it is gone, or its row has another key by now.
     #[must_use]
     pub fn purge(&self) -> Statement {
-        let id: Value = self.id.as_str().into();
-        Statement::one("DELETE FROM legacy_pki_archive WHERE key_id = ?1", vec![id])
+        Statement::one(
+            "DELETE FROM legacy_pki_archive WHERE key_id = ?1 AND legacy_pem = ?2",
+            vec![self.id.as_str().into(), self.pem.expose_secret().into()],
+        )
     }
 
     /// Puts it back; rejected by a constraint when it is there.

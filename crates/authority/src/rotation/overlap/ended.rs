@@ -37,10 +37,12 @@ impl Authority {
         }
     }
 
-    /// The old root must certify afterwards. If both have ended, giving up the new one loses nothing, as long as it is
-    /// not the active one.
+    /// The old root must certify afterwards. If both have ended, or the keys of the new one are gone, giving up the new one
+    /// loses nothing, as long as it is not the active one: a cut comes next.
     pub(super) fn may_go_back(&self, rotation: &Rotation) -> Result<(), OverlapError> {
-        let is_worse = || rotation.phase == Phase::Activated || self.ended(rotation.new_root).is_none();
+        let key_gone = || matches!(self.holds_new_keys(rotation), Err(OverlapError::KeyGone(_)));
+        let is_of_use = || self.ended(rotation.new_root).is_none() && !key_gone();
+        let is_worse = || rotation.phase == Phase::Activated || is_of_use();
         match self.ended(rotation.old_root) {
             Some(end) if is_worse() => Err(OverlapError::OldEnded(end)),
             _ => Ok(()),

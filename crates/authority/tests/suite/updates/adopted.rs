@@ -109,6 +109,16 @@ async fn what_the_existing_system_applied_is_taken_back_and_repaired_here() {
     }
 }
 
+/// There may be tens of thousands of them.
+#[tokio::test]
+async fn a_dry_run_does_not_look_at_every_agent() {
+    let left = Left::new();
+    let authority = left.world.boot(&[]).await.unwrap();
+    left.world.sql("UPDATE agent_certs SET not_after = 'z'");
+    authority.plan_roll_back(PATH_LEN).unwrap();
+    assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (500, "illegal_row"));
+}
+
 #[tokio::test]
 async fn whoever_came_in_since_goes_on() {
     let left = Left::new();

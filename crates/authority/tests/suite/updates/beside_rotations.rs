@@ -194,3 +194,25 @@ async fn an_update_waits_again_when_the_rotation_that_repaired_the_same_is_abort
     assert_eq!(authority.trust().updates.waiting(), 1);
     authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_given_up_before_a_roll_back_vouches_for_the_root_of_now_or_is_not_shown() {
+    for strategy in ["rekey", "reissue"] {
+        let world = legacy();
+        let authority = unhalted(&world).await;
+        let (before, by) = (authority.trust().root.clone(), operator());
+        authority.apply_update(PATH_LEN, Some(strategy), &by).await.unwrap();
+        let id = authority.begin_overlap(Source::Mint, 14, &by).await.unwrap().id;
+        for phase in [Phase::Distribute, Phase::Reissue] {
+            authority.advance_rotation(&id, Some(phase), true, &by).await.unwrap();
+        }
+        authority.abort_rotation(&id, &by).await.unwrap();
+        assert_eq!(authority.trust().cas.links().count(), 1, "of the root that was given up");
+        authority.roll_back_update(PATH_LEN, &by).await.unwrap();
+        let trust = authority.trust();
+        assert_eq!(trust.root, before);
+        let links: Vec<_> = trust.cas.links().map(Certificate::spki_der).collect();
+        let of_now = if strategy == "reissue" { vec![before.spki_der()] } else { vec![] };
+        assert_eq!(links, of_now, "{strategy}");
+    }
+}

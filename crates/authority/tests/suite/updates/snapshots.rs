@@ -166,3 +166,48 @@ async fn a_key_in_what_is_no_snapshot_at_all_is_sealed_or_wiped_too() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_key_that_is_parked_between_snapshot_and_change_does_not_go_without_one() {
+    let parked = "SELECT count(*) FROM legacy_pki_archive";
+    let first = "INSERT INTO legacy_pki_archive VALUES ('legacy-org-ca-x', 'org_ca', 'the key', 'then')";
+    for meanwhile in [
+        "INSERT INTO legacy_pki_archive VALUES ('legacy-org-ca-y', 'org_ca', 'another key', 'now')",
+        "UPDATE legacy_pki_archive SET legacy_pem = 'another key'",
+    ] {
+        let world = World::new();
+        fixture(&world, "adopted-encrypted.db");
+        world.clock.advance(Duration::from_secs(10_000_000));
+        world.sql(&format!("DELETE FROM legacy_pki_archive; {first}"));
+        let settings = [("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef")];
+        let authority = world.boot(&settings).await.unwrap();
+        world.sql(&format!(
+            "CREATE TRIGGER meanwhile AFTER INSERT ON migration_state_backups BEGIN {meanwhile}; END"
+        ));
+        let raced = authority.apply_update(PARKED, None, &operator()).await;
+        assert_eq!(reason(raced), (409, "update_raced"), "{meanwhile}");
+        let another = format!("{parked} WHERE legacy_pem = 'another key'");
+        assert_eq!(world.count(&another), 1, "{meanwhile}");
+        world.sql("DROP TRIGGER meanwhile");
+        authority.apply_update(PARKED, None, &operator()).await.unwrap();
+        assert_eq!(world.count(parked), 0);
+        authority.roll_back_update(PARKED, &operator()).await.unwrap();
+        assert_eq!(world.count(&another), 1, "{meanwhile}");
+    }
+}
+
+#[tokio::test]
+async fn the_snapshot_of_a_migration_that_nobody_knows_is_wiped_too() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let (unknown, by) = ("2031-01-01-unknown-1", operator());
+    let refused = authority.wipe_snapshot(unknown, &by).await;
+    assert_eq!(reason(refused), (404, "unknown_migration"));
+    world.sql(&format!(
+        "INSERT INTO migration_state_backups VALUES ('{unknown}', '2026-04-23T19:08:12+00:00', '{{}}')"
+    ));
+    authority.plan_wipe(unknown).unwrap();
+    authority.wipe_snapshot(unknown, &by).await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM migration_state_backups"), 0);
+    assert_eq!(world.events("admin.update_snapshot_wiped"), 1);
+}

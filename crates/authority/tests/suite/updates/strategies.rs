@@ -60,6 +60,26 @@ async fn agents_that_others_certify_do_not_halt() {
     }
 }
 
+#[tokio::test]
+async fn where_agents_bring_their_certificates_none_is_made_until_the_update_is_applied() {
+    let world = legacy();
+    let (authority, holders) = halted(&world, &[], &["alice", "bob"]).await;
+    world.sql("UPDATE internal_agents SET enrollment_method = 'byoca'");
+    authority.reload().unwrap();
+    let refused = authority.create_agent(&candidate("carol"), true, &operator()).await;
+    assert_eq!(reason(refused), (503, "signing_halted"));
+    mint_mtls(&authority, &holders[0].peer()).await.unwrap();
+
+    // An agent that is certified here comes in by another way: all is halted when that is seen.
+    world
+        .sql("UPDATE internal_agents SET is_active = 0, enrollment_method = NULL WHERE agent_id LIKE '%bob'");
+    authority.reload().unwrap();
+    assert_eq!(halt(&authority), None);
+    authority.reactivate(&id(&holders[1]), &operator()).await.unwrap();
+    authority.tidy_updates().await.unwrap();
+    assert_eq!(halt(&authority), Some(Halt::PendingUpdate(PATH_LEN)));
+}
+
 /// The root of before stated that the present one is its successor.
 fn vouched(authority: &Authority, before: &Certificate) {
     let registry = cas::all(authority.store().database()).unwrap();

@@ -128,8 +128,9 @@ pub(super) async fn rotate(
     match app.authority.rotate_root(source, plan, &session.operator).await {
         Ok(rotated) => {
             let text = format!(
-                "The Org CA was rotated to {}. {}.",
+                "The Org CA was rotated to {}{}. {}.",
                 text::grouped(&rotated.fingerprint.to_string()),
+                if rotated.in_force { "" } else { ", but it is not in force yet: /readyz says why" },
                 counted(
                     rotated.agents.total(),
                     "agent needs a new certificate",
