@@ -196,6 +196,27 @@ async fn the_document_applies_an_update_and_takes_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_bundle_is_handed_out_that_no_verifier_accepts() {
+    let (place, server, _alice) = legacy(&[]).await;
+    let ask = async || {
+        let entries = json!({"first_seq": 1, "last_seq": 3});
+        server.operator(Method::POST, "/v1/admin/audit/bundle", &entries).await
+    };
+    let refused = ask().await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.detail().contains("mastio pki updates"), "{}", refused.detail());
+    follow(&place, &server, &["apply"]);
+    let answer = ask().await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.detail());
+    place.write("bundle.tar.gz", &answer.body);
+    place.write("root.pem", &server.get("/pki/ca.crt").await.body);
+    let file = |name: &str| place.path(name).display().to_string();
+    let (bundle, root) = (file("bundle.tar.gz"), file("root.pem"));
+    run(&mut place.command(&["audit", "verify", &bundle, "--ca-root", &root]));
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_needs_its_word_and_a_plan_changes_nothing() {
     let passphrase = ("MCP_PROXY_DB_ENCRYPTION_KEY", "a passphrase that is long enough for it");
     let (place, server, alice) = legacy(&[passphrase]).await;

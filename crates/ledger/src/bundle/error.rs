@@ -35,6 +35,12 @@ pub enum BundleError {
          (first_seq, last_seq), and for its own proof: GET /v1/admin/audit/proof?seq={0}"
     )]
     Ambiguous(u64),
+    /// No verifier would accept any.
+    #[error(
+        "no verifier accepts what leads to this Org CA: its path length is 0, and evidence hangs below an intermediate; \
+         apply the update that makes it again (mastio pki updates), or rotate it, then ask again"
+    )]
+    LegacyRoot,
     /// Another bundle is being written.
     #[error("another bundle is being written; try again when it is done")]
     Busy,
@@ -94,7 +100,7 @@ impl Refusal for BundleError {
     fn status(&self) -> u16 {
         match self {
             Self::Empty | Self::Missing(..) => 404,
-            Self::Broken(_) | Self::Ambiguous(_) => 409,
+            Self::Broken(_) | Self::Ambiguous(_) | Self::LegacyRoot => 409,
             Self::Busy => 429,
             Self::Certificate => 500,
             Self::Prove(error) => error.status(),
@@ -110,6 +116,7 @@ impl Refusal for BundleError {
             Self::Missing(..) => "entries_missing",
             Self::Broken(_) => "audit_chain_broken",
             Self::Ambiguous(_) => "entry_ambiguous",
+            Self::LegacyRoot => "org_ca_legacy_pathlen_zero",
             Self::Busy => "bundle_in_progress",
             Self::Certificate => "signing_certificate_missing",
             Self::Prove(error) => error.reason(),

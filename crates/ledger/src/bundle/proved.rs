@@ -34,6 +34,9 @@ impl Ledger {
         surveyed: &Surveyed,
         question: &Question,
     ) -> Result<Evidence, BundleError> {
+        if self.authority.trust().root.path_len() == Some(0) {
+            return Err(BundleError::LegacyRoot);
+        }
         let (first, last) = (surveyed.first_seq(), surveyed.last_seq());
         let stamped = self.stamped(last, question.stamping).await?;
         let key = self.log_key().await?;
