@@ -10,7 +10,7 @@ use mastio_store::{
     Touch, Unit, agents,
     cas::{self, CaState, Superseded},
     keys::{self, CaKind, KeyState},
-    rotations::{Mode, Phase, Rotation, Transition},
+    rotations::{Mode, Phase, Rotation, Transition, following},
 };
 
 use super::{Affected, Candidate, NoContinuity, Plan, RotationError, Staged, preflight::Vouched, undone};
@@ -173,7 +173,9 @@ impl Authority {
             let left = Superseded { private: Some(&key), cut: true, compromised, ..Superseded::default() };
             unit = unit.write(cas::supersede(thumbprint, &left, now));
         }
-        unit = unit.write(cas::cut_superseded(compromised));
+        unit = unit
+            .write(cas::cut_superseded(compromised))
+            .write(following::note_former_issuer(staged.rotation.old_root));
         for (kind, next) in [(CaKind::Root, &staged.root), (CaKind::Intermediate, &staged.intermediate)] {
             unit = unit
                 .write(cas::activate(next.certificate.thumbprint(), now))

@@ -24,7 +24,7 @@ use mastio_store::{
     Rejection, Touch, Unit, WriteError, cas,
     rotations::{
         self, Phase, Rotation, Transition,
-        following::{self, Left, Progress},
+        following::{self, Fleet, Left, Progress},
     },
 };
 
@@ -254,7 +254,7 @@ impl Authority {
             if next == Phase::Done && now < until {
                 return Err(OverlapError::Grace(until));
             }
-            enter = following::unless_left(enter, &trust.org, left);
+            enter = following::unless_left(enter, self.followers(&trust), left);
         }
         if matches!(by, By::Itself) {
             enter = following::unless_paused(enter);
@@ -300,9 +300,14 @@ impl Authority {
         Ok(Unit::of(Event::new(&event)).touch(Touch::Trust))
     }
 
+    /// Whom a rotation is about, now.
+    fn followers<'a>(&self, trust: &'a Trust) -> Fleet<'a> {
+        Fleet { org: &trust.org, now: self.clock.now() }
+    }
+
     async fn progress(&self, rotation: &Rotation) -> Result<Progress, Outage> {
         let trust = self.trust();
-        Ok(following::progress(&self.store, &trust.org, rotation, trust.bundle).await?)
+        Ok(following::progress(&self.store, self.followers(&trust), rotation, trust.bundle).await?)
     }
 
     /// When the old root may go; without meaning before the new one is the active one.

@@ -29,6 +29,7 @@ mod rotation_ends;
 mod rotation_races;
 mod rotation_steps;
 mod rotation_trial;
+mod shut_out;
 mod sign_csr;
 mod signing_keys;
 mod spiffe;

@@ -83,6 +83,10 @@ async fn the_page_shows_how_far_an_overlap_is_and_who_is_left() {
         world.member(name).await;
         came_by(&world, name, method).await;
     }
+    world.member("former").await;
+    let ended = "UPDATE agent_certs SET not_after = '2020-01-01T00:00:00.000000+00:00' WHERE agent_id = ?1";
+    let ended = Unit::default().write(Statement::one(ended, vec!["acme::former".into()]));
+    world.authority.store().submit(ended).await.unwrap();
     let rotation = begin(&operator).await;
     fetch(&world, &alice).await;
     let page = operator.get(HERE).await.text;
@@ -95,7 +99,9 @@ async fn the_page_shows_how_far_an_overlap_is_and_who_is_left() {
         "and 2 more",
         "BYOCA: 0 of 1 with a certificate of the new root",
         "SPIFFE: 0 of 1 with the new trust file",
+        "1 agent is shut out until it gets another certificate",
         ">acme::brought</a>",
+        ">acme::former</a>",
         "believed already",
     ] {
         assert!(page.contains(part), "{part}: {page}");
@@ -109,10 +115,18 @@ async fn the_page_shows_how_far_an_overlap_is_and_who_is_left() {
     let left = operator.get(&rotation).await.text;
     assert!(left.contains("acme::agent-21") && !left.contains("acme::brought"), "{left}");
     let work = operator.get(&format!("{rotation}?who=operators")).await.text;
-    assert!(work.contains("acme::brought") && work.contains("acme::spire"), "{work}");
+    for part in ["acme::brought", "acme::spire", "acme::former", ">shut out<"] {
+        assert!(work.contains(part), "{part}: {work}");
+    }
     assert!(!work.contains("acme::agent-21"), "{work}");
     let after = operator.get(&format!("{rotation}?after=acme::agent-20")).await.text;
     assert!(after.contains("acme::agent-21") && !after.contains("acme::agent-20<"), "{after}");
+    let api = rotation.replacen(HERE, "/pki", 1);
+    let request = Request::get(format!("{api}?who=operators")).header("x-admin-secret", crate::world::SECRET);
+    let told = world.ask(nobody(), request.body(Body::empty()).unwrap()).await.body;
+    assert_eq!(told["operators_work"]["shut_out"], json!({ "agents": 1 }));
+    assert_eq!(told["left"][1]["agent_id"], "acme::former");
+    assert_eq!((&told["left"][0]["shut_out"], &told["left"][1]["shut_out"]), (&json!(false), &json!(true)));
     let nothing = operator.get("/proxy/pki/rotations/nothing").await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
 }

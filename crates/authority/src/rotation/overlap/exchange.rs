@@ -88,11 +88,13 @@ impl Authority {
             not_after: root.not_after(),
             previous_fingerprint_sha256: rotation.old_root,
             tls_continuity: old.is_some_and(|old| trust.cas.leads_here(old)),
-            agents_invalidated: progress.left(rotation.phase)
-                + progress.byoca.saturating_sub(progress.byoca_moved),
+            agents_invalidated: progress.left(rotation.phase) + progress.byoca_left(),
             by: by.name(),
         };
-        let unit = unit.write_all(cuts).write(following::end_tokens_of_unmoved(rotation, &trust.org));
+        let unit = unit
+            .write_all(cuts)
+            .write(following::note_former_issuer(rotation.old_root))
+            .write(following::end_tokens_of_unmoved(rotation, &trust.org));
         let unit = updates::left_with_root(unit, self.store.database(), &by.name()).map_err(Outage::from)?;
         Ok(unit.tell(Event::new(&rotated)))
     }

@@ -116,7 +116,8 @@ impl Authority {
             (Half::Agents, _) => Left::Unmoved(rotation),
         };
         // One more than asked for tells whether there is a next page.
-        let found = following::left(&self.store, &trust.org, left, after, limit.saturating_add(1)).await;
+        let fleet = self.followers(&trust);
+        let found = following::left(&self.store, fleet, left, after, limit.saturating_add(1)).await;
         let mut agents = found.map_err(Outage::from)?;
         let more = agents.len() > limit as usize;
         agents.truncate(limit as usize);

@@ -66,7 +66,7 @@ impl Authority {
         if next == Phase::Done && self.clock.now() < self.old_root_until(rotation)? {
             return Ok(());
         }
-        if following::anybody_left(&self.store, &trust.org, left).await.map_err(Outage::from)? {
+        if following::anybody_left(&self.store, self.followers(&trust), left).await.map_err(Outage::from)? {
             return Ok(());
         }
         self.step_once(rotation, By::Itself).await
