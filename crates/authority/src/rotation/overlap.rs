@@ -215,7 +215,7 @@ impl Authority {
         rotation: &Rotation,
         operator: &Operator,
     ) -> Result<(), OverlapError> {
-        let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
+        let _one_at_a_time = self.rotations.begin().ok_or(OverlapError::StepUnderWay)?;
         self.may_go_back(rotation)?;
         let now = self.clock.now();
         let why = format!("{ABORTED_BY}{}", operator.fingerprint);
@@ -242,7 +242,7 @@ impl Authority {
 
     /// Takes the step out of the phase that `rotation` is in.
     async fn step(self: &Arc<Self>, rotation: &Rotation, by: By<'_>) -> Result<(), OverlapError> {
-        let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
+        let _one_at_a_time = self.rotations.begin().ok_or(OverlapError::StepUnderWay)?;
         // Who moved a moment ago has moved.
         self.keep_moves().await?;
         let (trust, now) = (self.trust(), self.clock.now());

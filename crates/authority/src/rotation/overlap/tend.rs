@@ -11,7 +11,7 @@ use mastio_store::{
     rotations::{self, Phase, Rotation, following},
 };
 
-use super::{By, OverlapError, RotationError, next};
+use super::{By, OverlapError, next};
 use crate::{
     Authority, Outage,
     trust::{Ca, Trust},
@@ -80,11 +80,7 @@ impl Authority {
     ) -> Result<(), OverlapError> {
         match self.step(rotation, by).await {
             // An operator was faster, or somebody was enrolled meanwhile.
-            Err(
-                OverlapError::Waiting { .. }
-                | OverlapError::Moved
-                | OverlapError::Rotation(RotationError::InProgress),
-            ) => Ok(()),
+            Err(OverlapError::Waiting { .. } | OverlapError::Moved | OverlapError::StepUnderWay) => Ok(()),
             stepped => stepped,
         }
     }
