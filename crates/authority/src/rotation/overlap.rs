@@ -125,10 +125,9 @@ impl Authority {
             return Err(RotationError::InProgress.into());
         }
         self.may_overlap()?;
-        let plan = Plan { transition: Transition::Overlap, compromise: false };
-        let candidate = self.candidate_for(source, plan)?;
+        let candidate = self.candidate_for(source, Plan::Overlap)?;
         self.outlives_grace(&candidate, grace_days)?;
-        let staged = self.stage(&candidate, plan, operator).await?;
+        let staged = self.stage(&candidate, Plan::Overlap, operator).await?;
         let rotation = &staged.rotation;
         let unit = self
             .entering(rotation, Phase::Distribute, By::Operator(operator, false))

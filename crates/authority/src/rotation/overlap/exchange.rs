@@ -27,7 +27,7 @@ impl Authority {
     pub(super) fn exchange(&self, unit: Unit, rotation: &Rotation, by: &str) -> Result<Unit, OverlapError> {
         let (from, to) = (self.active_pair()?, self.stored_pair("new", rotation, CaState::Staged)?);
         let root_key = self.wrapped(&from.root)?;
-        let vouched = self.vouched(&from.root, &to.root.certificate, rotation.compromise)?;
+        let vouched = self.vouched(&from.root, &to.root.certificate)?;
         let link = vouched.link.as_ref().ok().map(Certificate::pem);
         let leaving = Superseded {
             private: Some(&root_key),
@@ -56,7 +56,7 @@ impl Authority {
         if end <= self.clock.now() {
             return Err(OverlapError::OldEnded(end));
         }
-        let vouched = self.vouched(&from.root, &to.root.certificate, rotation.compromise)?;
+        let vouched = self.vouched(&from.root, &to.root.certificate)?;
         let link = vouched.link.as_ref().ok().map(Certificate::pem);
         let leaving = Superseded { link: link.as_deref(), ..Superseded::default() };
         self.exchanged(unit, &from, &to, &leaving, by)
@@ -82,7 +82,7 @@ impl Authority {
             rotation_id: rotation.id.clone(),
             mode: rotation.mode.as_str(),
             transition: rotation.transition.as_str(),
-            compromise: rotation.compromise,
+            compromise: false,
             fingerprint_sha256: rotation.new_root,
             subject: root.subject().to_owned(),
             not_after: root.not_after(),
