@@ -21,13 +21,15 @@ use std::{sync::Arc, time::Duration};
 
 use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
-    Rejection, Touch, Unit, WriteError, cas,
+    ReadError, Rejection, Touch, Unit, WriteError, cas,
     rotations::{
         self, Phase, Rotation, Transition,
         following::{self, Fleet, Left, Progress},
     },
+    sqlite::Database,
 };
 
+pub(crate) use self::status::summary;
 pub use self::{
     error::OverlapError,
     status::{Half, RotationStatus, Waiters},
@@ -75,6 +77,12 @@ const ABORTED_BY: &str = "aborted by ";
 pub(crate) fn was_given_up(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Aborted
         && rotation.error.as_deref().is_some_and(|error| error.starts_with(ABORTED_BY))
+}
+
+/// When the old root may go; without meaning before the new one is the active one.
+pub(crate) fn old_root_until(database: &Database, rotation: &Rotation) -> Result<Stamp, ReadError> {
+    let days = following::grace_days(database, rotation)?;
+    Ok(rotation.changed_at.plus(DAY * days.unwrap_or(GRACE_DAYS)))
 }
 
 impl Authority {
@@ -309,10 +317,8 @@ impl Authority {
         Ok(following::progress(&self.store, self.followers(&trust), rotation, trust.bundle).await?)
     }
 
-    /// When the old root may go; without meaning before the new one is the active one.
     fn old_root_until(&self, rotation: &Rotation) -> Result<Stamp, OverlapError> {
-        let days = following::grace_days(self.store.database(), rotation).map_err(Outage::from)?;
-        Ok(rotation.changed_at.plus(DAY * days.unwrap_or(GRACE_DAYS)))
+        Ok(old_root_until(self.store.database(), rotation).map_err(Outage::from)?)
     }
 
     /// Why a step that was decided on `rotation` did not apply.

@@ -9,6 +9,7 @@ mod damaged_keys;
 mod dashboard;
 mod decommission;
 mod device;
+mod doctor;
 mod endings;
 mod enrolled_again;
 mod expiry;
