@@ -137,9 +137,11 @@ impl Followed {
         }))
     }
 
-    /// How many agents have not done what the rotation asks of them, whoever must see to it.
+    /// How many agents have not done what the rotation asks of them, whoever must see to it. Who is shut out already loses
+    /// nothing.
     pub(super) fn behind(&self) -> u64 {
-        self.left.count() + self.operators_work.left.count()
+        let work = &self.operators_work;
+        self.left.count() + work.left.count().saturating_sub(work.shut_out)
     }
 }
 
