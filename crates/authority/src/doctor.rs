@@ -133,7 +133,7 @@ fn look(patient: &Patient<'_>, progress: &mut dyn FnMut(u64, u64)) -> Result<Dia
     updates::examine(patient, &registry, &mut notes)?;
     let served_chain = files::examine(patient, &registry, &mut notes);
     let fleet = agents::examine(patient, &registry, &mut notes, progress)?;
-    let outlook = outlook::of(patient, &registry, &served_chain, &fleet, root_key, &mut notes);
+    let outlook = outlook::of(patient, &registry, &served_chain, &fleet, root_key, &mut notes)?;
     Ok(Diagnosis {
         org_id: patient.org.clone(),
         checked_at: patient.now,

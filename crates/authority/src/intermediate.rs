@@ -82,6 +82,15 @@ impl Authority {
         self.rotate_intermediate_for(question, OPERATOR, &by.fingerprint, None).await
     }
 
+    /// Whether another intermediate could be made now.
+    ///
+    /// # Errors
+    /// [`IntermediateError`]: what comes first.
+    pub fn may_rotate_intermediate(&self) -> Result<(), IntermediateError> {
+        self.no_update_runs::<IntermediateError>()?;
+        may_rotate(&self.trust(), self.clock.now())
+    }
+
     /// `told` is what tells of it beside the events of every rotation.
     pub(crate) async fn rotate_intermediate_for(
         self: &Arc<Self>,

@@ -49,13 +49,43 @@ pub enum Source {
     Prepared(String),
 }
 
-/// How to rotate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
-    /// How agents get to the new root.
-    pub transition: Transition,
+/// A hard cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cut {
     /// The old key may be known to others: nothing that it signs counts any more.
     pub compromise: bool,
+}
+
+/// How to rotate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// All at once.
+    Cut(Cut),
+    /// Agent by agent: the old key is believed meanwhile, so it must not be known to others.
+    Overlap,
+}
+
+impl From<Cut> for Plan {
+    fn from(cut: Cut) -> Self {
+        Self::Cut(cut)
+    }
+}
+
+impl Plan {
+    /// How agents get to the new root.
+    #[must_use]
+    pub fn transition(self) -> Transition {
+        match self {
+            Self::Cut(_) => Transition::Cut,
+            Self::Overlap => Transition::Overlap,
+        }
+    }
+
+    /// Whether the old key may be known to others.
+    #[must_use]
+    pub fn compromise(self) -> bool {
+        matches!(self, Self::Cut(Cut { compromise: true }))
+    }
 }
 
 /// What an operator said of how to rotate.
@@ -64,9 +94,7 @@ pub struct Words {
     /// Where the new root comes from.
     pub mode: Option<Mode>,
     /// How agents get to it; a cut if nothing is said.
-    pub transition: Option<Transition>,
-    /// That the old key may be known to others.
-    pub compromise: bool,
+    pub plan: Option<Plan>,
 }
 
 /// A rotation whose first unit is to be written.
@@ -119,13 +147,13 @@ impl Authority {
     /// When the words say something else than what was shown, or the prepared root is gone.
     pub fn plan(&self, words: Words, source: &Source) -> Result<Plan, RotationError> {
         let Source::Prepared(name) = source else {
-            let transition = words.transition.unwrap_or(Transition::Cut);
-            return Ok(Plan { transition, compromise: words.compromise });
+            return Ok(words.plan.unwrap_or_else(|| Cut::default().into()));
         };
         let held = self.rotations.find(name, self.clock.elapsed()).ok_or(RotationError::NotPrepared)?;
         let same = words.mode.is_none_or(|mode| mode == held.candidate.mode())
-            && words.transition.is_none_or(|transition| transition == held.plan.transition)
-            && (held.plan.compromise || !words.compromise);
+            && words.plan.is_none_or(|said| {
+                said == held.plan || said == Plan::Cut(Cut::default()) && held.plan.compromise()
+            });
         if same { Ok(held.plan) } else { Err(RotationError::OtherPlan) }
     }
 
@@ -151,30 +179,27 @@ impl Authority {
     pub async fn rotate_root(
         self: &Arc<Self>,
         source: Source,
-        plan: Plan,
+        cut: Cut,
         operator: &Operator,
     ) -> Result<Rotated, RotationError> {
         let (authority, operator) = (Arc::clone(self), operator.clone());
         let run = async move {
             let _one_cut = authority.rotations.cut().ok_or(RotationError::InProgress)?;
             // A key that others may know does not wait for somebody to try again, nor for a rotation that is open.
-            let _one_at_a_time = match plan.compromise {
+            let _one_at_a_time = match cut.compromise {
                 true => authority.rotations.wait().await,
                 false => authority.rotations.begin().ok_or(RotationError::InProgress)?,
             };
             let _keys_stay = authority.rotations.keys().await;
             authority.no_update_runs::<RotationError>()?;
             let open = authority.undo_leftover().await?;
-            if open.is_some() && !plan.compromise {
+            if open.is_some() && !cut.compromise {
                 return Err(RotationError::InProgress);
             }
-            let candidate = authority.candidate_for(&source, plan)?;
-            match plan.transition {
-                Transition::Cut => match &open {
-                    None => authority.cut(&candidate, plan, &operator).await,
-                    Some(open) => authority.cut_through(open, &candidate, plan, &operator).await,
-                },
-                Transition::Overlap => Err(Outage::internal("an overlap is begun by begin_overlap").into()),
+            let candidate = authority.candidate_for(&source, cut.into())?;
+            match &open {
+                None => authority.cut(&candidate, cut, &operator).await,
+                Some(open) => authority.cut_through(open, &candidate, cut, &operator).await,
             }
         };
         let ended = tokio::spawn(run).await.unwrap_or_else(|error| Err(Outage::internal(error).into()));
@@ -227,10 +252,10 @@ impl Authority {
         let rotation = Rotation {
             id: self.rng.uuid().to_string(),
             mode: candidate.mode(),
-            transition: plan.transition,
+            transition: plan.transition(),
             phase: Phase::Staged,
             paused: false,
-            compromise: plan.compromise,
+            compromise: plan.compromise(),
             old_root,
             new_root,
             started_by: operator.fingerprint.clone(),

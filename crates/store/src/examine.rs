@@ -3,6 +3,7 @@
 
 use crate::{
     Query, ReadError, Row, RowError,
+    rotations::following::BROUGHT,
     sqlite::{self, Database},
 };
 
@@ -23,6 +24,8 @@ pub struct Pinned {
     pub noted: Option<Noted>,
     /// Whether that certificate is revoked.
     pub revoked: bool,
+    /// Whether that certificate is none of ours, as a rotation with overlap sees it.
+    pub brought: bool,
 }
 
 /// What is noted of a pinned certificate, as it is stored.
@@ -57,6 +60,7 @@ impl Pinned {
             spiffe_id: text("spiffe_id")?,
             noted,
             revoked: row.int("revoked")? != 0,
+            brought: row.int("brought")? != 0,
         })
     }
 }
@@ -66,16 +70,16 @@ impl Pinned {
 /// # Errors
 /// When the database cannot be read or a row is of other types than its table says.
 pub fn pins(database: &Database, after: &str, limit: u32) -> Result<Vec<Pinned>, ReadError> {
-    let sql = "SELECT a.agent_id, a.is_active, a.enrollment_method, a.cert_pem, a.spiffe_id, \
+    let sql = format!(
+        "SELECT a.agent_id, a.is_active, a.enrollment_method, a.cert_pem, a.spiffe_id, \
             c.thumbprint, c.spki_sha256, c.not_after, \
-            EXISTS (SELECT 1 FROM revoked_agent_certs r WHERE r.thumbprint = c.thumbprint) AS revoked \
+            EXISTS (SELECT 1 FROM revoked_agent_certs r WHERE r.thumbprint = c.thumbprint) AS revoked, \
+            {BROUGHT} AS brought \
         FROM internal_agents a LEFT JOIN agent_certs c ON c.agent_id = a.agent_id \
-        WHERE a.agent_id > ?1 ORDER BY a.agent_id LIMIT ?2";
-    let rows = database.rows_now(&Query::new(
-        "internal_agents",
-        sql,
-        vec![after.into(), i64::from(limit).into()],
-    ))?;
+        WHERE a.agent_id > ?1 ORDER BY a.agent_id LIMIT ?2"
+    );
+    let values = vec![after.into(), i64::from(limit).into()];
+    let rows = database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values })?;
     rows.iter().map(Pinned::read).collect::<Result<_, _>>().map_err(Into::into)
 }
 

@@ -9,7 +9,7 @@ use mastio_store::{
     OpenOptions, Store,
     rotations::{
         Mode, Phase, Rotation, Transition,
-        following::{self, Left},
+        following::{self, Fleet, Left},
     },
     sqlite::Database,
 };
@@ -77,11 +77,12 @@ impl Scene {
     /// Every question that is asked while a rotation is open, and how long its answer took.
     async fn ask(&self) -> Vec<(&'static str, Duration)> {
         let Self { store, org, rotation, bundle, .. } = self;
+        let fleet = Fleet { org, now: rotation.started_at };
         let mut asked = Vec::new();
         let clock = SystemClock::default();
         let mut took = |what, since: Duration| asked.push((what, clock.elapsed() - since));
         let since = clock.elapsed();
-        let progress = following::progress(store, org, rotation, *bundle).await.unwrap();
+        let progress = following::progress(store, fleet, rotation, *bundle).await.unwrap();
         took("progress", since);
         let total = progress.agents + progress.byoca + progress.spiffe;
         assert_eq!(progress.agents * 10 / total, 9);
@@ -92,16 +93,16 @@ impl Scene {
             ("the operator's work", Left::Operators(rotation, *bundle)),
         ] {
             let since = clock.elapsed();
-            let page = following::left(store, org, left, None, 101).await.unwrap();
+            let page = following::left(store, fleet, left, None, 101).await.unwrap();
             took(what, since);
             assert!(!page.is_empty());
             let since = clock.elapsed();
-            let behind = following::left(store, org, left, page.last().map(|last| &last.agent), 101).await;
+            let behind = following::left(store, fleet, left, page.last().map(|last| &last.agent), 101).await;
             took("its next page", since);
             drop(behind.unwrap());
         }
         let since = clock.elapsed();
-        assert!(following::anybody_left(store, org, Left::Unmoved(rotation)).await.unwrap());
+        assert!(following::anybody_left(store, fleet, Left::Unmoved(rotation)).await.unwrap());
         took("anybody left", since);
         // The slowest answer: nobody is.
         let everybody = Connection::open(store.database().path()).unwrap();
@@ -111,7 +112,7 @@ impl Scene {
             )
             .unwrap();
         let since = clock.elapsed();
-        assert!(!following::anybody_left(store, org, Left::Unmoved(rotation)).await.unwrap());
+        assert!(!following::anybody_left(store, fleet, Left::Unmoved(rotation)).await.unwrap());
         took("nobody left", since);
         let since = clock.elapsed();
         following::by_issuer(store).await.unwrap();

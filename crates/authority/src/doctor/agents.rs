@@ -26,6 +26,12 @@ pub struct Fleet {
     pub active: u64,
     /// The active ones by how they came in; old rows do not say.
     pub by_enrollment: BTreeMap<String, u64>,
+    /// How many active agents have certificates of the organisation's own CA.
+    #[serde(skip)]
+    pub(super) brought: u64,
+    /// How many active agents have certificates of SPIRE.
+    #[serde(skip)]
+    pub(super) spiffe: u64,
     /// How many active agents log in by each CA.
     #[serde(skip)]
     pub(super) by_ca: HashMap<Thumbprint, u64>,
@@ -80,6 +86,10 @@ impl Judge<'_> {
             fleet.active += 1;
             let method = pinned.method.clone().unwrap_or_else(|| "unknown".to_owned());
             *fleet.by_enrollment.entry(method).or_default() += 1;
+            match pinned.method.as_deref() {
+                Some(SPIFFE) => fleet.spiffe += 1,
+                _ => fleet.brought += u64::from(pinned.brought),
+            }
         }
         let id = &pinned.agent;
         let Some(text) = &pinned.certificates else {

@@ -1,5 +1,7 @@
 //! The CA registry: every CA by itself, above each other, and what leads from one root to the next.
 
+use std::collections::BTreeSet;
+
 use mastio_core::Thumbprint;
 use mastio_pki::{Certificate, lineage::StepError};
 use mastio_store::{
@@ -45,6 +47,8 @@ pub(super) struct Registry {
     pub(super) cas: Vec<KnownCa>,
     /// The rotation that is under way.
     pub(super) rotation: Option<Rotation>,
+    /// The roots that rotations with overlap brought which were given up.
+    given_up: BTreeSet<Thumbprint>,
     /// What the server makes of it; `None` when it could not.
     pub(super) believed: Option<Cas>,
 }
@@ -56,6 +60,18 @@ impl Registry {
 
     pub(super) fn of(&self, kind: CaKind) -> impl Iterator<Item = &KnownCa> {
         self.cas.iter().filter(move |ca| ca.row.kind == kind)
+    }
+
+    /// Whether the server never showed this superseded root: its rotation was given up before it was the active one. What is
+    /// given up then gets both times at once.
+    pub(super) fn never_served(&self, root: &KnownCa) -> bool {
+        self.given_up.contains(&root.row.thumbprint) && root.row.activated_at == root.row.superseded_at
+    }
+
+    /// The trust file of today, if it can be made.
+    pub(super) fn trust_file(&self) -> Option<String> {
+        let (root, believed) = (self.active(CaKind::Root)?, self.believed.as_ref()?);
+        Some(mastio_pki::trust_file(&root.certificate, believed.shown()))
     }
 
     /// Whether the way back of the open rotation needs the key of this root.
@@ -83,9 +99,12 @@ pub(super) fn examine(patient: &Patient<'_>, notes: &mut Notes) -> Result<Regist
     judge_lines(&rows, &newest, notes);
     judge_rotations(&newest, patient.served, notes);
     let cas: Vec<KnownCa> = rows.into_iter().filter_map(|row| read(row, notes)).collect();
+    let given_up =
+        |rotation: &&Rotation| (rotation.transition, rotation.phase) == (Transition::Overlap, Phase::Aborted);
+    let given_up = newest.iter().filter(given_up).map(|rotation| rotation.new_root).collect();
     let rotation = newest.into_iter().find(|rotation| rotation.ended_at.is_none());
     let believed = believed(patient, &cas, rotation.as_ref(), notes);
-    let registry = Registry { cas, rotation, believed };
+    let registry = Registry { cas, rotation, given_up, believed };
     for kind in [CaKind::Root, CaKind::Intermediate] {
         if registry.active(kind).is_none() {
             notes.find(Kind::CaMissing, format!("no active {} in pki_cas", kind.as_str()));

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use mastio_pki::{Anchors, Certificate, KeyPair, ServerNames, pem, trust_file};
+use mastio_pki::{Anchors, Certificate, KeyPair, ServerNames, pem};
 use mastio_store::keys::CaKind;
 
 use super::{Kind, Notes, Patient, cas::Registry};
@@ -13,12 +13,11 @@ use crate::{
 
 /// What the TLS server sends, as far as it can be read.
 pub(super) fn examine(patient: &Patient<'_>, registry: &Registry, notes: &mut Notes) -> Vec<Certificate> {
-    let (Some(root), Some(believed)) = (registry.active(CaKind::Root), &registry.believed) else {
+    let (Some(root), Some(trusted)) = (registry.active(CaKind::Root), registry.trust_file()) else {
         notes.not_check("the files: without an active root there is nothing to hold them against");
         return vec![];
     };
     let (tls, copies) = (&patient.settings.tls_dir, &patient.settings.certs_dir);
-    let trusted = trust_file(&root.certificate, believed.shown());
     compare(&tls.join("org-ca.crt"), &trusted, Kind::FileDiffers, notes);
     compare(&copies.join("org-ca.pem"), &trusted, Kind::CopyDiffers, notes);
     compare(&copies.join("org-id"), &format!("{}\n", patient.org), Kind::CopyDiffers, notes);

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use mastio_core::{Stamp, Thumbprint, counted};
 use mastio_pki::Certificate;
-use mastio_store::{cas::CaState, keys::CaKind};
+use mastio_store::{
+    ReadError,
+    cas::CaState,
+    keys::CaKind,
+    rotations::{Phase, Transition, following},
+};
 
 use super::{
     Fleet, Kind, Notes, Patient,
@@ -12,13 +17,14 @@ use super::{
     cas::{KnownCa, Registry},
     files::believes,
 };
+use crate::rotation::overlap;
 
 /// What follows for clients.
 #[derive(Debug, serde::Serialize)]
 pub struct Outlook {
     /// Every CA that is not history.
     pub cas: Vec<CaOutlook>,
-    /// What each kind of rotation would mean today.
+    /// What each kind of rotation would mean today; while one with overlap is open, what that one still needs.
     pub rotations: Vec<Rotation>,
 }
 
@@ -45,7 +51,7 @@ pub struct CaOutlook {
     pub connects: Option<bool>,
 }
 
-/// What a rotation would mean.
+/// What a rotation would mean, or still needs.
 #[derive(Debug, serde::Serialize)]
 pub struct Rotation {
     /// `cut`, `overlap` or `intermediate`.
@@ -57,6 +63,8 @@ pub struct Rotation {
     pub refused_until_reissued: BTreeMap<String, u64>,
     /// How many active agents an operator has to see to, because their certificates come from elsewhere.
     pub by_hand: u64,
+    /// Of the one that is open: how many agents its next step waits for.
+    pub waits_for: Option<u64>,
     /// The same in words.
     pub means: String,
 }
@@ -68,16 +76,21 @@ pub(super) fn of(
     fleet: &Fleet,
     root_key: Option<bool>,
     notes: &mut Notes,
-) -> Outlook {
+) -> Result<Outlook, ReadError> {
     let every = [CaKind::Root, CaKind::Intermediate].into_iter().flat_map(|kind| registry.of(kind));
     let known = every.filter(|ca| ca.row.state != CaState::Retired);
-    let cas = known.map(|ca| look(patient, ca, served, fleet, notes)).collect();
-    let rotations = registry.active(CaKind::Root).map(|root| rotations(root, fleet, root_key));
-    Outlook { cas, rotations: rotations.unwrap_or_default() }
+    let cas = known.map(|ca| look(patient, registry, ca, served, fleet, notes)).collect();
+    let rotations = match (open(patient, registry)?, registry.active(CaKind::Root)) {
+        (Some(open), _) => vec![open],
+        (None, Some(root)) => rotations(root, fleet, root_key),
+        (None, None) => vec![],
+    };
+    Ok(Outlook { cas, rotations })
 }
 
 fn look(
     patient: &Patient<'_>,
+    registry: &Registry,
     ca: &KnownCa,
     served: &[Certificate],
     fleet: &Fleet,
@@ -90,8 +103,8 @@ fn look(
         }
         _ => None,
     };
-    // Before its activation nobody trusts a root alone, and nobody should trust a compromised one.
-    let expected = ca.row.state == CaState::Superseded && !ca.row.compromised;
+    // A root that the server never showed nobody trusts alone, and nobody should trust a compromised one.
+    let expected = ca.row.state == CaState::Superseded && !ca.row.compromised && !registry.never_served(ca);
     if connects == Some(false) && expected && certificate.not_after() > patient.now {
         notes.find(
             Kind::LinkMissing,
@@ -111,6 +124,42 @@ fn look(
     }
 }
 
+/// The rotation with overlap that is open: what it still needs.
+fn open(patient: &Patient<'_>, registry: &Registry) -> Result<Option<Rotation>, ReadError> {
+    let overlap = registry.rotation.as_ref().filter(|open| open.transition == Transition::Overlap);
+    let followed = overlap.filter(|open| open.phase >= Phase::Distribute);
+    let (Some(open), Some(trust_file)) = (followed, registry.trust_file()) else { return Ok(None) };
+    let fleet = following::Fleet { org: patient.org, now: patient.now };
+    let bundle = Thumbprint::of(trust_file.as_bytes());
+    let progress = following::progress_now(patient.database, fleet, open, bundle)?;
+    let left = progress.left(open.phase);
+    let mut means = format!(
+        "in phase {} {}, so {} left",
+        open.phase.as_str(),
+        overlap::summary(open.phase, &progress),
+        counted(left, "agent is", "agents are")
+    );
+    if open.phase == Phase::Activated {
+        means +=
+            &format!("; the old root is believed until {}", overlap::old_root_until(patient.database, open)?);
+    }
+    means += &format!(
+        "; {} to be seen to by hand",
+        counted(progress.operators_left(), "agent has", "agents have")
+    );
+    if open.paused {
+        means += "; it is paused";
+    }
+    Ok(Some(Rotation {
+        of: "overlap",
+        tls_continuity: Some(true),
+        refused_until_reissued: BTreeMap::new(),
+        by_hand: progress.operators_left(),
+        waits_for: Some(left),
+        means,
+    }))
+}
+
 fn on_their_own(spiffe: u64) -> String {
     counted(spiffe, "SPIFFE agent goes on", "SPIFFE agents go on")
 }
@@ -118,9 +167,9 @@ fn on_their_own(spiffe: u64) -> String {
 fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotation> {
     // The new root keeps the name, so a link certificate needs room for one CA below it.
     let tls_continuity = root_key.map(|usable| usable && root.certificate.path_len() != Some(0));
-    let elsewhere = fleet.by_enrollment.get("byoca").copied().unwrap_or(0);
+    let (elsewhere, spiffe) = (fleet.brought, fleet.spiffe);
     let mut refused = fleet.by_enrollment.clone();
-    let spiffe = refused.remove(SPIFFE).unwrap_or(0);
+    refused.remove(SPIFFE);
     let count: u64 = refused.values().sum();
     let clients = match tls_continuity {
         Some(true) => "clients that trust only the root of today connect on, by a link certificate",
@@ -136,6 +185,7 @@ fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotat
         tls_continuity,
         refused_until_reissued,
         by_hand,
+        waits_for: None,
         means,
     };
     vec![

@@ -10,10 +10,10 @@ use mastio_store::{
     Touch, Unit, agents,
     cas::{self, CaState, Superseded},
     keys::{self, CaKind, KeyState},
-    rotations::{Mode, Phase, Rotation, Transition},
+    rotations::{Mode, Phase, Rotation, Transition, following},
 };
 
-use super::{Affected, Candidate, NoContinuity, Plan, RotationError, Staged, preflight::Vouched, undone};
+use super::{Affected, Candidate, Cut, NoContinuity, RotationError, Staged, preflight::Vouched, undone};
 use crate::{
     Authority, Outage,
     admin::Operator,
@@ -57,10 +57,10 @@ impl Authority {
     pub(super) async fn cut(
         self: &Arc<Self>,
         candidate: &Candidate,
-        plan: Plan,
+        cut: Cut,
         operator: &Operator,
     ) -> Result<Rotated, RotationError> {
-        let staged = self.stage(candidate, plan, operator).await?;
+        let staged = self.stage(candidate, cut.into(), operator).await?;
         match self.switch(&staged, operator).await {
             Ok(rotated) => Ok(self.settled(rotated).await),
             Err(error) => {
@@ -76,11 +76,11 @@ impl Authority {
         self: &Arc<Self>,
         open: &Rotation,
         candidate: &Candidate,
-        plan: Plan,
+        cut: Cut,
         operator: &Operator,
     ) -> Result<Rotated, RotationError> {
         let ending = self.broken_off(open, operator).await?;
-        let (staged, mut unit) = self.staging(candidate, plan, operator, ending)?;
+        let (staged, mut unit) = self.staging(candidate, cut.into(), operator, ending)?;
         let (switch, rotated) = self.switching(&staged, operator).await?;
         unit.events.extend(switch.events);
         self.commit_staged(unit.write_all(switch.statements), &staged.rotation, Some(open)).await?;
@@ -110,7 +110,10 @@ impl Authority {
         let (trust, now, agents) = (self.trust(), self.clock.now(), self.affected().await?);
         let (rotation, root) = (&staged.rotation, &staged.root.certificate);
         let old_root = self.active_root()?;
-        let vouched = self.vouched(&old_root, root, rotation.compromise)?;
+        let vouched = match rotation.compromise {
+            true => Vouched::of_nothing(),
+            false => self.vouched(&old_root, root)?,
+        };
         let continuity = vouched.link.as_ref().map(drop).map_err(Clone::clone);
         let rotated = catalogue::RootRotated {
             rotation_id: rotation.id.clone(),
@@ -173,7 +176,9 @@ impl Authority {
             let left = Superseded { private: Some(&key), cut: true, compromised, ..Superseded::default() };
             unit = unit.write(cas::supersede(thumbprint, &left, now));
         }
-        unit = unit.write(cas::cut_superseded(compromised));
+        unit = unit
+            .write(cas::cut_superseded(compromised))
+            .write(following::note_former_issuer(staged.rotation.old_root));
         for (kind, next) in [(CaKind::Root, &staged.root), (CaKind::Intermediate, &staged.intermediate)] {
             unit = unit
                 .write(cas::activate(next.certificate.thumbprint(), now))

@@ -21,13 +21,15 @@ use std::{sync::Arc, time::Duration};
 
 use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
-    Rejection, Touch, Unit, WriteError, cas,
+    ReadError, Rejection, Touch, Unit, WriteError, cas,
     rotations::{
         self, Phase, Rotation, Transition,
-        following::{self, Left, Progress},
+        following::{self, Fleet, Left, Progress},
     },
+    sqlite::Database,
 };
 
+pub(crate) use self::status::summary;
 pub use self::{
     error::OverlapError,
     status::{Half, RotationStatus, Waiters},
@@ -75,6 +77,12 @@ const ABORTED_BY: &str = "aborted by ";
 pub(crate) fn was_given_up(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Aborted
         && rotation.error.as_deref().is_some_and(|error| error.starts_with(ABORTED_BY))
+}
+
+/// When the old root may go; without meaning before the new one is the active one.
+pub(crate) fn old_root_until(database: &Database, rotation: &Rotation) -> Result<Stamp, ReadError> {
+    let days = following::grace_days(database, rotation)?;
+    Ok(rotation.changed_at.plus(DAY * days.unwrap_or(GRACE_DAYS)))
 }
 
 impl Authority {
@@ -125,10 +133,9 @@ impl Authority {
             return Err(RotationError::InProgress.into());
         }
         self.may_overlap()?;
-        let plan = Plan { transition: Transition::Overlap, compromise: false };
-        let candidate = self.candidate_for(source, plan)?;
+        let candidate = self.candidate_for(source, Plan::Overlap)?;
         self.outlives_grace(&candidate, grace_days)?;
-        let staged = self.stage(&candidate, plan, operator).await?;
+        let staged = self.stage(&candidate, Plan::Overlap, operator).await?;
         let rotation = &staged.rotation;
         let unit = self
             .entering(rotation, Phase::Distribute, By::Operator(operator, false))
@@ -215,7 +222,7 @@ impl Authority {
         rotation: &Rotation,
         operator: &Operator,
     ) -> Result<(), OverlapError> {
-        let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
+        let _one_at_a_time = self.rotations.begin().ok_or(OverlapError::StepUnderWay)?;
         self.may_go_back(rotation)?;
         let now = self.clock.now();
         let why = format!("{ABORTED_BY}{}", operator.fingerprint);
@@ -242,7 +249,7 @@ impl Authority {
 
     /// Takes the step out of the phase that `rotation` is in.
     async fn step(self: &Arc<Self>, rotation: &Rotation, by: By<'_>) -> Result<(), OverlapError> {
-        let _one_at_a_time = self.rotations.begin().ok_or(RotationError::InProgress)?;
+        let _one_at_a_time = self.rotations.begin().ok_or(OverlapError::StepUnderWay)?;
         // Who moved a moment ago has moved.
         self.keep_moves().await?;
         let (trust, now) = (self.trust(), self.clock.now());
@@ -254,7 +261,7 @@ impl Authority {
             if next == Phase::Done && now < until {
                 return Err(OverlapError::Grace(until));
             }
-            enter = following::unless_left(enter, &trust.org, left);
+            enter = following::unless_left(enter, self.followers(&trust), left);
         }
         if matches!(by, By::Itself) {
             enter = following::unless_paused(enter);
@@ -300,15 +307,18 @@ impl Authority {
         Ok(Unit::of(Event::new(&event)).touch(Touch::Trust))
     }
 
-    async fn progress(&self, rotation: &Rotation) -> Result<Progress, Outage> {
-        let trust = self.trust();
-        Ok(following::progress(&self.store, &trust.org, rotation, trust.bundle).await?)
+    /// Whom a rotation is about, now.
+    fn followers<'a>(&self, trust: &'a Trust) -> Fleet<'a> {
+        Fleet { org: &trust.org, now: self.clock.now() }
     }
 
-    /// When the old root may go; without meaning before the new one is the active one.
+    async fn progress(&self, rotation: &Rotation) -> Result<Progress, Outage> {
+        let trust = self.trust();
+        Ok(following::progress(&self.store, self.followers(&trust), rotation, trust.bundle).await?)
+    }
+
     fn old_root_until(&self, rotation: &Rotation) -> Result<Stamp, OverlapError> {
-        let days = following::grace_days(self.store.database(), rotation).map_err(Outage::from)?;
-        Ok(rotation.changed_at.plus(DAY * days.unwrap_or(GRACE_DAYS)))
+        Ok(old_root_until(self.store.database(), rotation).map_err(Outage::from)?)
     }
 
     /// Why a step that was decided on `rotation` did not apply.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mastio_core::{Stamp, Thumbprint};
 use mastio_custody::CaKey;
 use mastio_pki::{Certificate, IssueError, Issuer, lineage, profile};
-use mastio_store::rotations::{Mode, Transition, following};
+use mastio_store::rotations::{Mode, following};
 
 use super::{Candidate, Plan, RotationError, overlap::OverlapError};
 use crate::{Authority, Outage, trust::Trust};
@@ -16,9 +16,7 @@ pub struct Preflight {
     /// Where the new root comes from.
     pub mode: Mode,
     /// How agents get to it.
-    pub transition: Transition,
-    /// Whether the old key may be known to others.
-    pub compromise: bool,
+    pub plan: Plan,
     /// SHA-256 of the new root.
     pub fingerprint: Thumbprint,
     /// Its subject.
@@ -82,20 +80,31 @@ pub(crate) struct Vouched {
     pub(crate) lineage: Option<String>,
 }
 
+impl Vouched {
+    /// After a compromise.
+    pub(crate) fn of_nothing() -> Self {
+        Self { link: Err(NoContinuity::Compromise), lineage: None }
+    }
+}
+
 impl Authority {
     /// What rotating to `candidate` as planned would do now.
     ///
     /// # Errors
     /// When a rotation is open that this one would not end, something has come to speak against it, or the old root or
     /// the agents cannot be read.
-    pub async fn preflight(&self, candidate: &Candidate, plan: &Plan) -> Result<Preflight, RotationError> {
+    pub async fn preflight(&self, candidate: &Candidate, plan: Plan) -> Result<Preflight, RotationError> {
         self.no_update_runs::<RotationError>()?;
         let (trust, now) = (self.trust(), self.clock.now());
-        if trust.followed().is_some() && !plan.compromise {
+        if trust.followed().is_some() && !plan.compromise() {
             return Err(RotationError::InProgress);
         }
         candidate.still_good(&trust, now)?;
-        let vouched = self.vouched(&self.active_root()?, candidate.certificate(), plan.compromise)?;
+        let old_root = self.active_root()?;
+        let vouched = match plan.compromise() {
+            true => Vouched::of_nothing(),
+            false => self.vouched(&old_root, candidate.certificate())?,
+        };
         let continuity = vouched.link.map(drop);
         let agents = self.affected().await?;
         let root = candidate.certificate();
@@ -108,8 +117,7 @@ impl Authority {
         }
         Ok(Preflight {
             mode: candidate.mode(),
-            transition: plan.transition,
-            compromise: plan.compromise,
+            plan,
             fingerprint: root.thumbprint(),
             subject: root.subject().to_owned(),
             not_after: root.not_after(),
@@ -140,15 +148,7 @@ impl Authority {
     ///
     /// # Errors
     /// When its key does not sign at all.
-    pub(crate) fn vouched(
-        &self,
-        old: &CaKey,
-        new: &Certificate,
-        compromise: bool,
-    ) -> Result<Vouched, Outage> {
-        if compromise {
-            return Ok(Vouched { link: Err(NoContinuity::Compromise), lineage: None });
-        }
+    pub(crate) fn vouched(&self, old: &CaKey, new: &Certificate) -> Result<Vouched, Outage> {
         let now = self.clock.now();
         let issuer = match Issuer::new(old.certificate.clone(), &old.key) {
             Ok(issuer) => issuer,
@@ -167,18 +167,18 @@ impl Authority {
 }
 
 fn consequences(
-    plan: &Plan,
+    plan: Plan,
     trust: &Trust,
     continuity: &Result<(), NoContinuity>,
     agents: &Affected,
 ) -> Vec<String> {
-    let mut told = vec![match plan.transition {
-        Transition::Cut => format!(
+    let mut told = vec![match plan {
+        Plan::Cut(_) => format!(
             "{} agents with certificates of this Mastio and {} with certificates of the organisation's own CA get \
              401 ca_rotated, and their tokens end, until each has a new certificate (rotate-cert, or another enrolment)",
             agents.managed, agents.byoca
         ),
-        Transition::Overlap => format!(
+        Plan::Overlap => format!(
             "{} agents move to new certificates one after the other and {} must bring one of their own CA; nobody is \
              refused meanwhile",
             agents.managed, agents.byoca
@@ -196,7 +196,7 @@ fn consequences(
             "Clients that know only the old root do not believe this server any more and need the new trust file first: {why}"
         ),
     });
-    if let Some(open) = trust.followed().filter(|_| plan.compromise) {
+    if let Some(open) = trust.followed().filter(|_| plan.compromise()) {
         told.push(format!(
             "The rotation with overlap {} ends in its phase {}: the root that it brings is believed no more either, because \
              its key lay beside the one that others may know",

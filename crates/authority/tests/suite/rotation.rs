@@ -8,11 +8,11 @@ use std::{fs, sync::Arc, time::Duration};
 use mastio_authority::{
     Authority,
     lifecycle::Rotation,
-    rotation::{Candidate, NoContinuity, Plan, Rotated, RotationError, Source, Upload},
+    rotation::{Candidate, Cut, NoContinuity, Rotated, RotationError, Source, Upload},
 };
 use mastio_core::{AgentId, Clock, Stamp, SystemRng, TrustDomain};
 use mastio_pki::{Certificate, KeyPair, lineage, pem, profile};
-use mastio_store::{cas::CaState, keys::CaKind, rotations::Transition};
+use mastio_store::{cas::CaState, keys::CaKind};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose};
 use secrecy::ExposeSecret;
 
@@ -21,13 +21,13 @@ use crate::{
     world::*,
 };
 
-pub(crate) const CUT: Plan = Plan { transition: Transition::Cut, compromise: false };
-pub(crate) const COMPROMISE: Plan = Plan { compromise: true, ..CUT };
+pub(crate) const CUT: Cut = Cut { compromise: false };
+pub(crate) const COMPROMISE: Cut = Cut { compromise: true };
 const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef");
 
 /// The name of a root that was looked at.
-fn prepared(authority: &Authority, candidate: Arc<Candidate>, plan: Plan) -> String {
-    authority.prepare(candidate, plan, authority.trust().root.thumbprint())
+fn prepared(authority: &Authority, candidate: Arc<Candidate>, cut: Cut) -> String {
+    authority.prepare(candidate, cut.into(), authority.trust().root.thumbprint())
 }
 
 pub(crate) async fn cut(authority: &Arc<Authority>) -> Result<Rotated, RotationError> {
@@ -77,7 +77,7 @@ async fn what_the_old_root_certified_ends_and_what_spire_certified_goes_on() {
     authority.enroll_spiffe(&candidate("walker"), &workload.brought(), None, &operator()).await.unwrap();
     let walking = mint_mtls(&authority, &workload.peer()).await.unwrap();
 
-    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &CUT).await.unwrap();
+    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), CUT.into()).await.unwrap();
     assert_eq!((plan.agents.managed, plan.agents.byoca, plan.agents.spiffe_unaffected), (1, 1, 1));
     assert_eq!(plan.continuity, Ok(()));
     assert_eq!(authority.trust().root, before.root, "looking changes nothing");
@@ -228,7 +228,8 @@ async fn after_a_compromise_nothing_of_before_is_believed() {
     assert_eq!(gets_in(&authority, &alice).await, Err("ca_rotated"));
     let broken = "SELECT count(*) FROM pki_cas WHERE thumbprint = ?1 AND compromised = 1 AND lineage IS NULL";
     assert_eq!(world.count(&broken.replace("?1", &format!("'{}'", old.root.thumbprint()))), 1);
-    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &COMPROMISE).await.unwrap();
+    let plan =
+        authority.preflight(&authority.candidate(&Source::Mint).unwrap(), COMPROMISE.into()).await.unwrap();
     assert_eq!(plan.continuity, Err(NoContinuity::Compromise));
 }
 
@@ -261,7 +262,7 @@ async fn an_operators_own_root_takes_the_place() {
     let authority = world.boot(&[]).await.unwrap();
     let (certificate, key) = root(world.clock.now(), |_| {});
     let source = upload(certificate.pem(), &key);
-    let plan = authority.preflight(&authority.candidate(&source).unwrap(), &CUT).await.unwrap();
+    let plan = authority.preflight(&authority.candidate(&source).unwrap(), CUT.into()).await.unwrap();
     assert_eq!(plan.continuity, Err(NoContinuity::PathLength), "another subject needs more room");
     assert_eq!((plan.fingerprint, plan.subject.as_str()), (certificate.thumbprint(), "CN=Our Root"));
     let rotated = authority.rotate_root(source.clone(), CUT, &operator()).await.unwrap();

@@ -203,7 +203,7 @@ async fn a_compromise_ends_an_open_overlap_and_both_of_its_roots_in_one_call() {
         let token = mint_mtls(&authority, &scene.agents[0].holder.peer()).await.unwrap();
         assert!(matches!(cut(&authority).await, Err(RotationError::InProgress)), "a routine cut does not");
         let candidate = authority.candidate(&Source::Mint).unwrap();
-        let plan = authority.preflight(&candidate, &COMPROMISE).await.unwrap();
+        let plan = authority.preflight(&candidate, COMPROMISE.into()).await.unwrap();
         assert!(plan.consequences.iter().any(|told| told.contains(&rotation.id)), "{:?}", plan.consequences);
 
         let rotated = authority.rotate_root(Source::Mint, COMPROMISE, &operator()).await.unwrap();
@@ -266,7 +266,7 @@ async fn whose_certificate_an_agent_has_counts_and_not_how_it_came_in() {
     authority.enroll_byoca(&candidate("came"), &came.brought(), &operator()).await.unwrap();
     let came = reissued(&authority, "came").await;
 
-    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &CUT).await.unwrap();
+    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), CUT.into()).await.unwrap();
     assert_eq!((plan.agents.managed, plan.agents.byoca), (3, 1));
     let rotation = scene.begin(&authority).await.unwrap();
     let counted = progress(&authority, &rotation).await;

@@ -9,6 +9,7 @@ use mastio_authority::{
     rotation::Source,
 };
 use mastio_core::{AgentId, Clock};
+use mastio_store::rotations::Phase;
 
 use crate::{
     renewal::renew,
@@ -108,6 +109,23 @@ async fn no_rotation_of_the_signing_key_comes_between_after_a_compromise() {
     assert!(!rotating.is_finished(), "{:?}", rotating.await);
     rotating.abort();
     assert!(world.events("mastio_key.rotated") > 0);
+}
+
+#[tokio::test]
+async fn who_meets_a_step_that_is_being_taken_is_told_so() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    let rotation = authority.begin_overlap(Source::Mint, 14, &operator()).await.unwrap();
+    let (id, by) = (rotation.id.as_str(), operator());
+    let step = || authority.advance_rotation(id, None, false, &by);
+    let (first, second, abort) = tokio::join!(step(), step(), authority.abort_rotation(id, &by));
+    assert_eq!(first.unwrap().phase, Phase::Reissue);
+    for refused in [second, abort] {
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.status(), refused.reason()), (409, "step_under_way"));
+        assert!(refused.to_string().ends_with("try again in a moment"), "{refused}");
+    }
+    authority.abort_rotation(id, &by).await.unwrap();
 }
 
 /// As another process's cut that this one has not heard of yet.

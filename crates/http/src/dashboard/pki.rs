@@ -16,14 +16,17 @@ use axum::{
     routing::{get, post},
 };
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use mastio_authority::trust::{Ca, Trust};
+use mastio_authority::{
+    Refusal, dashboard,
+    trust::{Ca, Trust},
+};
 use mastio_core::Stamp;
 use mastio_store::{cas::CaState, keys::CaKind, rotations::Phase};
 
 use self::rotation::Open;
 use super::{
     login::Nothing,
-    page::{Frame, PageError, Said, render},
+    page::{Frame, PageError, Said, go, render},
     session::{Session, Submitted},
     text,
 };
@@ -136,4 +139,15 @@ pub(super) async fn export(
         (CONTENT_DISPOSITION, "attachment; filename=\"org-ca.pem\""),
     ];
     Ok((headers, app.authority.trust().trust_file.clone()).into_response())
+}
+
+/// Back to `page`, where what was refused is said. What is broken gets a page of its own.
+fn refused<R: Refusal>(session: &dashboard::Session, page: &str, error: R) -> Result<Response, PageError>
+where
+    PageError: From<R>,
+{
+    match error.status() {
+        500.. => Err(error.into()),
+        _ => Ok(go(session, page, "error", &error.to_string())),
+    }
 }

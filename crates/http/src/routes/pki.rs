@@ -8,7 +8,7 @@ use axum::{
 };
 use http::HeaderMap;
 use mastio_authority::rotation::{
-    NoContinuity, Preflight, Rotated, Source, Upload, Words,
+    Cut, NoContinuity, Plan, Preflight, Rotated, Source, Upload, Words,
     overlap::{self, RotationStatus},
 };
 use mastio_store::rotations::{Mode, Transition};
@@ -43,16 +43,21 @@ impl Asked {
         let transition = transition.map_err(|_| unknown("transition", "must be cut or overlap"))?;
         let compromise = match self.reason.as_str() {
             "" => false,
-            "compromise" if transition == Some(Transition::Overlap) => {
+            "compromise" => true,
+            _ => return Err(unknown("reason", "must be compromise, or left out")),
+        };
+        let plan = match transition {
+            Some(Transition::Overlap) if compromise => {
                 return Err(unknown(
                     "transition",
                     "must be cut: a key that others may know must not be believed any longer",
                 ));
             }
-            "compromise" => true,
-            _ => return Err(unknown("reason", "must be compromise, or left out")),
+            Some(Transition::Overlap) => Some(Plan::Overlap),
+            None if !compromise => None,
+            Some(Transition::Cut) | None => Some(Plan::Cut(Cut { compromise })),
         };
-        Ok(Words { mode, transition, compromise })
+        Ok(Words { mode, plan })
     }
 
     /// Where the new root comes from. What was `sent` must be wanted: nobody brings a root to have another one.
@@ -116,22 +121,22 @@ pub(crate) async fn rotate_ca(
     };
     let source = asked.source(sent)?;
     let plan = app.authority.plan(words, &source)?;
-    let grace_days = grace_days(plan.transition, &days)?;
+    let grace_days = grace_days(plan, &days)?;
     if dry_run {
         let candidate = app.authority.candidate(&source)?;
-        if plan.transition == Transition::Overlap {
+        if plan == Plan::Overlap {
             app.authority.may_overlap()?;
             app.authority.outlives_grace(&candidate, grace_days)?;
         }
-        let preflight = app.authority.preflight(&candidate, &plan).await?;
+        let preflight = app.authority.preflight(&candidate, plan).await?;
         return Ok(Json(what_would_be(
             &preflight,
             &app.authority.prepare(candidate, plan, preflight.previous),
         )));
     }
-    match plan.transition {
-        Transition::Cut => Ok(Json(what_is(&app.authority.rotate_root(source, plan, &operator).await?))),
-        Transition::Overlap => {
+    match plan {
+        Plan::Cut(cut) => Ok(Json(what_is(&app.authority.rotate_root(source, cut, &operator).await?))),
+        Plan::Overlap => {
             let begun = app.authority.begin_overlap(source, grace_days, &operator).await?;
             Ok(Json(what_began(&app.authority.rotation(&begun.id).await?)))
         }
@@ -139,11 +144,11 @@ pub(crate) async fn rotate_ca(
 }
 
 /// Only an overlap has a grace.
-fn grace_days(transition: Transition, text: &str) -> Result<u32, ApiError> {
-    match (transition, text) {
+fn grace_days(plan: Plan, text: &str) -> Result<u32, ApiError> {
+    match (plan, text) {
         (_, "") => Ok(overlap::GRACE_DAYS),
-        (Transition::Cut, _) => Err(unknown("grace_days", "goes with transition=overlap only")),
-        (Transition::Overlap, text) => text
+        (Plan::Cut(_), _) => Err(unknown("grace_days", "goes with transition=overlap only")),
+        (Plan::Overlap, text) => text
             .parse()
             .ok()
             .filter(|days| *days <= overlap::MOST_GRACE_DAYS)
@@ -177,8 +182,8 @@ fn what_would_be(preflight: &Preflight, candidate: &str) -> Value {
     json!({
         "status": "dry_run",
         "mode": preflight.mode,
-        "transition": preflight.transition,
-        "compromise": preflight.compromise,
+        "transition": preflight.plan.transition(),
+        "compromise": preflight.plan.compromise(),
         "fingerprint_sha256": preflight.fingerprint,
         "subject": preflight.subject,
         "not_after": preflight.not_after,

@@ -136,6 +136,7 @@ pub(super) fn shape(status: &RotationStatus) -> Value {
         json!({
             "byoca": { "agents": progress.byoca, "moved": progress.byoca_moved },
             "spiffe": { "agents": progress.spiffe, "fetched": progress.spiffe_fetched },
+            "shut_out": { "agents": progress.shut_out },
         })
     });
     json!({
@@ -167,5 +168,6 @@ fn waiting(waiting: &Waiting) -> Value {
         "enrollment_method": waiting.method,
         "cert_not_after": waiting.not_after,
         "bundle_fetched_at": waiting.fetched_at,
+        "shut_out": waiting.shut_out,
     })
 }

@@ -83,6 +83,10 @@ async fn the_page_shows_how_far_an_overlap_is_and_who_is_left() {
         world.member(name).await;
         came_by(&world, name, method).await;
     }
+    world.member("former").await;
+    let ended = "UPDATE agent_certs SET not_after = '2020-01-01T00:00:00.000000+00:00' WHERE agent_id = ?1";
+    let ended = Unit::default().write(Statement::one(ended, vec!["acme::former".into()]));
+    world.authority.store().submit(ended).await.unwrap();
     let rotation = begin(&operator).await;
     fetch(&world, &alice).await;
     let page = operator.get(HERE).await.text;
@@ -95,7 +99,9 @@ async fn the_page_shows_how_far_an_overlap_is_and_who_is_left() {
         "and 2 more",
         "BYOCA: 0 of 1 with a certificate of the new root",
         "SPIFFE: 0 of 1 with the new trust file",
+        "1 agent is shut out until it gets another certificate",
         ">acme::brought</a>",
+        ">acme::former</a>",
         "believed already",
     ] {
         assert!(page.contains(part), "{part}: {page}");
@@ -109,10 +115,18 @@ async fn the_page_shows_how_far_an_overlap_is_and_who_is_left() {
     let left = operator.get(&rotation).await.text;
     assert!(left.contains("acme::agent-21") && !left.contains("acme::brought"), "{left}");
     let work = operator.get(&format!("{rotation}?who=operators")).await.text;
-    assert!(work.contains("acme::brought") && work.contains("acme::spire"), "{work}");
+    for part in ["acme::brought", "acme::spire", "acme::former", ">shut out<"] {
+        assert!(work.contains(part), "{part}: {work}");
+    }
     assert!(!work.contains("acme::agent-21"), "{work}");
     let after = operator.get(&format!("{rotation}?after=acme::agent-20")).await.text;
     assert!(after.contains("acme::agent-21") && !after.contains("acme::agent-20<"), "{after}");
+    let api = rotation.replacen(HERE, "/pki", 1);
+    let request = Request::get(format!("{api}?who=operators")).header("x-admin-secret", crate::world::SECRET);
+    let told = world.ask(nobody(), request.body(Body::empty()).unwrap()).await.body;
+    assert_eq!(told["operators_work"]["shut_out"], json!({ "agents": 1 }));
+    assert_eq!(told["left"][1]["agent_id"], "acme::former");
+    assert_eq!((&told["left"][0]["shut_out"], &told["left"][1]["shut_out"]), (&json!(false), &json!(true)));
     let nothing = operator.get("/proxy/pki/rotations/nothing").await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
 }
@@ -249,12 +263,35 @@ async fn the_intermediate_is_rotated_as_it_was_shown_and_once() {
     let again = operator.is_sent_to(INTERMEDIATE, &format!("{form}&confirm_text=ROTATE")).await;
     assert!(operator.get(&again).await.text.contains("another rotation came first"));
     assert_eq!(issuer(), after, "a form that is sent again rotates nothing");
+}
 
-    begin(&operator).await;
+#[tokio::test]
+async fn the_intermediate_is_rotated_while_an_overlap_is_open_too() {
+    let world = World::new().await;
+    let operator = Operator::log_in(&world).await;
+    let advance = format!("{}/advance", begin(&operator).await);
+    for (phase, then) in [
+        ("distribute", "Agents then fetch the trust file once more."),
+        ("reissue", "the one that it takes the place of"),
+        ("activated", "</span>, and goes on.</p>"),
+    ] {
+        assert_eq!(open(&world).unwrap().0.as_str(), phase);
+        assert!(operator.get(HERE).await.text.contains("href=\"/proxy/pki/rotate-intermediate\""));
+        let page = operator.get(INTERMEDIATE).await.text;
+        assert!(page.contains("Show what will happen") && page.contains(then), "{phase}: {page}");
+        let shown = operator.submit(INTERMEDIATE, "grace_days=1").await.text;
+        let elsewhere = shown.contains("from the intermediate that the rotation of the Org CA brings");
+        assert_eq!(elsewhere, phase == "reissue", "{shown}");
+        let form = format!("grace_days=1&confirm_text=ROTATE&instead_of={}", field(&shown, "instead_of"));
+        let done = operator.is_sent_to(INTERMEDIATE, &form).await;
+        assert!(operator.get(&done).await.text.contains("certifies from now on, until"), "{phase}");
+        operator.is_sent_to(&advance, &format!("from={phase}")).await;
+    }
+    let staged = Statement::one("UPDATE pki_rotations SET phase = 'staged'", vec![]);
+    world.authority.store().submit(Unit::default().write(staged)).await.unwrap();
+    world.authority.reload().unwrap();
     let page = operator.get(INTERMEDIATE).await.text;
-    assert!(page.contains("It brings another intermediate.") && !page.contains("grace_days"), "{page}");
-    // The page does not suggest it; a script may all the same, since an overlap may take longer than an intermediate lives.
-    assert_eq!(operator.submit(INTERMEDIATE, "grace_days=14").await.status, StatusCode::OK);
+    assert!(page.contains("is just being begun") && !page.contains("grace_days"), "{page}");
 }
 
 #[tokio::test]
@@ -262,9 +299,12 @@ async fn why_the_intermediate_is_not_rotated_is_told_in_words() {
     let world = World::new().await;
     world.clock.advance(Duration::from_secs(16 * 365 * 24 * 3600));
     let operator = Operator::log_in(&world).await;
+    let ended = "the Org CA cannot sign another intermediate: it ended at";
+    let page = operator.get(INTERMEDIATE).await.text;
+    assert!(page.contains(ended) && !page.contains("grace_days"), "{page}");
     let refused = operator.is_sent_to(INTERMEDIATE, "grace_days=14").await;
     let page = operator.get(&refused).await.text;
-    assert!(page.contains("the Org CA cannot sign another intermediate: it ended at"), "{page}");
+    assert!(page.contains(ended), "{page}");
     let api = world.operate(crate::world::SECRET, "/v1/admin/mastio-ca/rotate", &json!({})).await;
     assert_eq!(api.status, StatusCode::CONFLICT, "as the API says: {api:?}");
 }

@@ -92,10 +92,11 @@ fn in_words(diagnosis: &Diagnosis) -> String {
     section("CAs", diagnosis.outlook.cas.iter().map(ca).collect());
     section("What ends first", diagnosis.ends.iter().map(end).collect());
     section("Agents", vec![agents(diagnosis)]);
-    let rotations = diagnosis.outlook.rotations.iter();
+    let rotations = &diagnosis.outlook.rotations;
+    let open = rotations.iter().any(|rotation| rotation.waits_for.is_some());
     section(
-        "What a rotation would mean today",
-        rotations.map(|of| format!("  {}: {}", of.of, of.means)).collect(),
+        if open { "What the open rotation still needs" } else { "What a rotation would mean today" },
+        rotations.iter().map(|of| format!("  {}: {}", of.of, of.means)).collect(),
     );
     let count = |level| diagnosis.findings.iter().filter(|finding| finding.level == level).count();
     let (problems, advice) = (count(Level::Problem), count(Level::Advice));

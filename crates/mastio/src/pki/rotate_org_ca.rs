@@ -10,11 +10,11 @@ use std::{
 use clap::Args;
 use mastio_authority::{
     evidence,
-    rotation::{Plan, Preflight, Rotated, Source as NewRoot, Upload},
+    rotation::{Cut, Preflight, Rotated, Source as NewRoot, Upload},
 };
 use mastio_config::{Database as DatabaseSetting, Settings};
 use mastio_core::counted;
-use mastio_store::{Unit, rotations::Transition, sqlite::Database};
+use mastio_store::{Unit, sqlite::Database};
 use tempfile::TempDir;
 
 use super::{rotate::Reason, stopped};
@@ -66,7 +66,7 @@ fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
     let mut settings = stopped::settings(&arguments.dir, instead)?;
     let source = source(arguments)?;
     let compromise = arguments.compromise || arguments.reason == Some(Reason::Compromise);
-    let plan = Plan { transition: Transition::Cut, compromise };
+    let cut = Cut { compromise };
     // What the server refuses to start on is what is replaced here.
     settings.strict_pki = false;
     let _copy = arguments.dry_run.then(|| work_on_copy(&mut settings)).transpose()?;
@@ -74,14 +74,14 @@ fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
     runtime.block_on(async {
         let authority = stopped::start(settings).await?;
         let candidate = authority.candidate(&source)?;
-        let preflight = authority.preflight(&candidate, &plan).await?;
+        let preflight = authority.preflight(&candidate, cut.into()).await?;
         show(&preflight);
         if arguments.dry_run {
             say!("nothing was changed");
             return Ok(());
         }
-        let prepared = NewRoot::Prepared(authority.prepare(candidate, plan, preflight.previous));
-        let rotated = authority.rotate_root(prepared, plan, &stopped::operator()).await?;
+        let prepared = NewRoot::Prepared(authority.prepare(candidate, cut.into(), preflight.previous));
+        let rotated = authority.rotate_root(prepared, cut, &stopped::operator()).await?;
         authority.store().submit(Unit::default()).await?;
         tell(&rotated);
         Ok(())

@@ -126,7 +126,9 @@ pub(crate) fn show(arguments: &Show) -> Result<String, Failure> {
         return Ok(now.to_string());
     }
     let left = now["left"].as_array().into_iter().flatten();
-    let left: String = left.map(|agent| format!("\n  {}", text(agent, "agent_id"))).collect();
+    let shut_out = |agent: &Value| if agent["shut_out"] == true { "  shut out" } else { "" };
+    let left: String =
+        left.map(|agent| format!("\n  {}{}", text(agent, "agent_id"), shut_out(agent))).collect();
     Ok(format!("{}{}{left}", line(&now), operators_work(&now)))
 }
 
@@ -136,14 +138,18 @@ fn operators_work(now: &Value) -> String {
     let number = |kind: &str, member: &str| work[kind][member].as_u64().unwrap_or(0);
     let byoca = number("byoca", "agents") - number("byoca", "moved");
     let spiffe = number("spiffe", "agents") - number("spiffe", "fetched");
-    match (byoca, spiffe) {
-        (0, 0) => String::new(),
-        _ => format!(
-            "\nyour work: {} of the new root, {}",
-            counted(byoca, "BYOCA agent needs a certificate", "BYOCA agents need certificates"),
-            counted(spiffe, "SPIFFE agent needs its trust file", "SPIFFE agents need its trust file")
+    let told = [
+        (
+            byoca,
+            "BYOCA agent needs a certificate of the new root",
+            "BYOCA agents need certificates of the new root",
         ),
-    }
+        (spiffe, "SPIFFE agent needs its trust file", "SPIFFE agents need its trust file"),
+        (number("shut_out", "agents"), "agent is shut out", "agents are shut out"),
+    ];
+    let told = told.into_iter().filter(|(agents, ..)| *agents > 0);
+    let told: Vec<_> = told.map(|(agents, one, many)| counted(agents, one, many)).collect();
+    if told.is_empty() { String::new() } else { format!("\nyour work: {}", told.join(", ")) }
 }
 
 pub(crate) fn act(arguments: &One, action: &str) -> Result<String, Failure> {

@@ -1,13 +1,16 @@
 //! Who follows a rotation: which trust file an agent fetched last (table `agent_trust_bundles`), and who has presented a
 //! certificate of the new root, or came in with one that was brought (table `rotation_moves`).
 //!
-//! Agents whose certificates are made elsewhere (by the organisation's own CA, by SPIRE) cannot follow by themselves:
-//! they are the operator's work, counted apart, and hold nothing up. What an agent is pinned to now counts, not how it
-//! came in.
+//! Agents whose certificates are made elsewhere (by the organisation's own CA, by SPIRE) cannot follow by themselves, and
+//! neither can those that are shut out, because their certificate was cut off, revoked or has ended: they are the
+//! operator's work, counted apart, and hold nothing up. What an agent is pinned to now counts, not how it came in.
+
+mod progress;
 
 use mastio_core::{AgentId, OrgId, Stamp, Thumbprint};
 
-use super::{Phase, Rotation};
+pub use self::progress::{Progress, by_issuer, progress, progress_now};
+use super::Rotation;
 use crate::{
     Query, ReadError, Row, RowError, Statement, Store, Value, agents::Method, clause::Clause,
     sqlite::Database,
@@ -16,14 +19,27 @@ use crate::{
 /// Who is looked at, as the index `internal_agents_active` has it.
 const ACTIVE: &str = "a.is_active <> 0";
 /// Its certificate is not one of ours: with [`SPIFFE`] an SVID, else of the organisation's own CA.
-const BROUGHT: &str =
+pub(crate) const BROUGHT: &str =
     "EXISTS (SELECT 1 FROM agent_certs c WHERE c.agent_id = a.agent_id AND c.issuer IS NULL)";
+/// The certificate `c` is one of ours and logs in: who has it gets the next one by itself.
+const HOLDS: &str = "c.issuer IS NOT NULL AND c.not_after > ? \
+    AND c.issuer NOT IN (SELECT thumbprint FROM pki_cas WHERE cut <> 0 OR compromised <> 0 OR state = 'retired') \
+    AND NOT EXISTS (SELECT 1 FROM revoked_agent_certs r WHERE r.thumbprint = c.thumbprint)";
 const SPIFFE: &str = "coalesce(a.enrollment_method, '') = 'spiffe'";
 const FETCHED: &str = "EXISTS (SELECT 1 FROM agent_trust_bundles b \
     WHERE b.agent_id = a.agent_id AND b.bundle_sha256 = ?)";
 const MOVED: &str =
     "EXISTS (SELECT 1 FROM rotation_moves m WHERE m.agent_id = a.agent_id AND m.rotation_id = ?)";
 const OF_ORG: &str = "substr(a.agent_id, 1, length(?)) = ?";
+
+/// Whose agents are looked at, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Fleet<'a> {
+    /// Whose: an adopted database may hold rows of others, who never call here.
+    pub org: &'a OrgId,
+    /// When: certificates end.
+    pub now: Stamp,
+}
 
 /// The agents that have not followed yet.
 #[derive(Debug, Clone, Copy)]
@@ -32,17 +48,19 @@ pub enum Left<'a> {
     Unfetched(Thumbprint),
     /// Those of ours that never presented a certificate of what this rotation brings.
     Unmoved(&'a Rotation),
-    /// Those that the operator must see to: with certificates of the organisation's own CA and none of the new root, and
-    /// SPIFFE agents without this trust file.
+    /// Those that the operator must see to: with certificates of the organisation's own CA and none of the new root, shut
+    /// out, and SPIFFE agents without this trust file.
     Operators(&'a Rotation, Thumbprint),
 }
 
 impl Left<'_> {
     /// The WHERE clause, over `internal_agents a`.
-    fn clause(self, org: &OrgId, mut clause: Clause) -> Clause {
-        // An adopted database may hold rows of others, who never call here.
-        clause.and(OF_ORG, format!("{org}::"));
+    fn clause(self, fleet: Fleet<'_>, mut clause: Clause) -> Clause {
+        clause.and(OF_ORG, format!("{}::", fleet.org));
         clause.and_always(ACTIVE);
+        let holds = HOLDS.replace('?', &clause.bind(fleet.now));
+        let follows =
+            format!("EXISTS (SELECT 1 FROM agent_certs c WHERE c.agent_id = a.agent_id AND {holds})");
         // Whoever has followed is sorted out first: in the end that is everybody.
         let followed = match self {
             Self::Unfetched(bundle) => FETCHED.replace('?', &clause.bind(bundle)),
@@ -51,84 +69,14 @@ impl Left<'_> {
                 let (moved, fetched) = (clause.bind(rotation.id.as_str()), clause.bind(bundle));
                 let (moved, fetched) = (MOVED.replace('?', &moved), FETCHED.replace('?', &fetched));
                 clause.and_always(&format!(
-                    "CASE WHEN {SPIFFE} THEN NOT {fetched} ELSE NOT {moved} AND {BROUGHT} END"
+                    "CASE WHEN {SPIFFE} THEN NOT {fetched} ELSE NOT {moved} AND NOT {follows} END"
                 ));
                 return clause;
             }
         };
-        clause.and_always(&format!("NOT {SPIFFE} AND NOT {followed} AND NOT {BROUGHT}"));
+        clause.and_always(&format!("NOT {SPIFFE} AND NOT {followed} AND {follows}"));
         clause
     }
-}
-
-/// How far the agents are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Progress {
-    /// Active agents that this Mastio certifies.
-    pub agents: u64,
-    /// How many of them have the trust file of now.
-    pub fetched: u64,
-    /// How many of them presented a certificate of the new root.
-    pub moved: u64,
-    /// Active agents with certificates of the organisation's own CA, and how many of these are of the new root.
-    pub byoca: u64,
-    /// How many of them presented a certificate of the new root.
-    pub byoca_moved: u64,
-    /// Active agents with SVIDs.
-    pub spiffe: u64,
-    /// How many of them have the trust file of now.
-    pub spiffe_fetched: u64,
-}
-
-impl Progress {
-    /// How many of our agents hold up the step out of `phase`.
-    #[must_use]
-    pub fn left(&self, phase: Phase) -> u64 {
-        let followed = match phase {
-            // Nobody can have the trust file that there is not yet.
-            Phase::Staged => 0,
-            Phase::Distribute => self.fetched,
-            _ => self.moved,
-        };
-        self.agents.saturating_sub(followed)
-    }
-}
-
-/// Whose an agent's certificate is, as a value.
-fn kind() -> String {
-    format!("CASE WHEN {SPIFFE} THEN 'spiffe' WHEN {BROUGHT} THEN 'byoca' ELSE '' END")
-}
-
-/// Counts them.
-///
-/// # Errors
-/// When the database cannot be read.
-pub async fn progress(
-    store: &Store,
-    org: &OrgId,
-    rotation: &Rotation,
-    bundle: Thumbprint,
-) -> Result<Progress, ReadError> {
-    let (fetched, moved) = (FETCHED.replace('?', "?2"), MOVED.replace('?', "?1"));
-    let sql = format!(
-        "SELECT {} AS kind, count(*) AS agents, sum({fetched}) AS fetched, sum({moved}) AS moved FROM internal_agents a \
-         WHERE {ACTIVE} AND {} GROUP BY 1",
-        kind(),
-        OF_ORG.replace('?', "?3")
-    );
-    let values = vec![rotation.id.as_str().into(), bundle.into(), format!("{org}::").into()];
-    let rows = store.rows(Query { table: "internal_agents", sql: sql.into(), values }).await?;
-    let mut progress = Progress::default();
-    for row in &rows {
-        let number = |column| row.int(column).map(i64::unsigned_abs);
-        let (agents, fetched, moved) = (number("agents")?, number("fetched")?, number("moved")?);
-        match row.text("kind")? {
-            "byoca" => (progress.byoca, progress.byoca_moved) = (agents, moved),
-            "spiffe" => (progress.spiffe, progress.spiffe_fetched) = (agents, fetched),
-            _ => (progress.agents, progress.fetched, progress.moved) = (agents, fetched, moved),
-        }
-    }
-    Ok(progress)
 }
 
 /// How many agents have certificates that are pinned.
@@ -140,28 +88,6 @@ pub fn pinned(database: &Database) -> Result<u32, ReadError> {
     let rows = database.rows_now(&Query::new("agent_certs", sql, vec![]))?;
     let counted = rows.first().map_or(Ok(0), |row| row.int("agents"))?;
     Ok(u32::try_from(counted).unwrap_or(u32::MAX))
-}
-
-/// Counts active agents: those with certificates of ours, of the organisation's own CA, and of SPIRE.
-///
-/// # Errors
-/// When the database cannot be read.
-pub async fn by_issuer(store: &Store) -> Result<[u64; 3], ReadError> {
-    let sql = format!(
-        "SELECT {} AS kind, count(*) AS agents FROM internal_agents a WHERE {ACTIVE} GROUP BY 1",
-        kind()
-    );
-    let rows = store.rows(Query { table: "internal_agents", sql: sql.into(), values: vec![] }).await?;
-    let mut counted = [0; 3];
-    for row in &rows {
-        let kind = match row.text("kind")? {
-            "byoca" => 1,
-            "spiffe" => 2,
-            _ => 0,
-        };
-        counted[kind] = row.int("agents")?.unsigned_abs();
-    }
-    Ok(counted)
 }
 
 /// An agent that has not followed yet.
@@ -177,6 +103,8 @@ pub struct Waiting {
     pub not_after: Option<Stamp>,
     /// When it fetched a trust file last, this one or another.
     pub fetched_at: Option<Stamp>,
+    /// Whether it has no certificate that logs in, although this Mastio certified it.
+    pub shut_out: bool,
 }
 
 impl Waiting {
@@ -188,6 +116,7 @@ impl Waiting {
             method: Method::ALL.into_iter().find(|known| Some(known.as_str()) == method),
             not_after: row.stamp_or_null("not_after")?,
             fetched_at: row.stamp_or_null("fetched_at")?,
+            shut_out: row.int("shut_out")? != 0,
         })
     }
 }
@@ -198,19 +127,21 @@ impl Waiting {
 /// When the database cannot be read or a row is illegal.
 pub async fn left(
     store: &Store,
-    org: &OrgId,
+    fleet: Fleet<'_>,
     left: Left<'_>,
     after: Option<&AgentId>,
     limit: u32,
 ) -> Result<Vec<Waiting>, ReadError> {
-    let mut clause = left.clause(org, Clause::default());
+    let mut clause = left.clause(fleet, Clause::default());
+    let holds = HOLDS.replace('?', &clause.bind(fleet.now));
     if let Some(after) = after {
         clause.and("a.agent_id > ?", after);
     }
     let limit = clause.bind(i64::from(limit));
     let sql = format!(
-        "SELECT a.agent_id, a.display_name, a.enrollment_method, c.not_after, f.fetched_at FROM internal_agents a \
-         LEFT JOIN agent_certs c ON c.agent_id = a.agent_id \
+        "SELECT a.agent_id, a.display_name, a.enrollment_method, c.not_after, f.fetched_at, \
+         NOT {SPIFFE} AND NOT {BROUGHT} AND NOT coalesce({holds}, 0) AS shut_out \
+         FROM internal_agents a LEFT JOIN agent_certs c ON c.agent_id = a.agent_id \
          LEFT JOIN agent_trust_bundles f ON f.agent_id = a.agent_id{} ORDER BY a.agent_id LIMIT {limit}",
         clause.sql
     );
@@ -222,8 +153,8 @@ pub async fn left(
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn anybody_left(store: &Store, org: &OrgId, left: Left<'_>) -> Result<bool, ReadError> {
-    let Clause { sql, values } = left.clause(org, Clause::default());
+pub async fn anybody_left(store: &Store, fleet: Fleet<'_>, left: Left<'_>) -> Result<bool, ReadError> {
+    let Clause { sql, values } = left.clause(fleet, Clause::default());
     let sql = format!("SELECT a.agent_id FROM internal_agents a{sql} LIMIT 1");
     Ok(!store.rows(Query { table: "internal_agents", sql: sql.into(), values }).await?.is_empty())
 }
@@ -240,6 +171,13 @@ pub fn end_tokens_of_unmoved(rotation: &Rotation, org: &OrgId) -> Statement {
     );
     let values = vec![rotation.id.as_str().into(), format!("{org}::").into()];
     Statement { sql: sql.into(), values, rows: None }
+}
+
+/// Of pinned certificates whose issuer was never noted is known from now on that they are below `root`, which is being cut
+/// off: those that come from what takes its place have theirs noted.
+#[must_use]
+pub fn note_former_issuer(root: Thumbprint) -> Statement {
+    Statement::any("UPDATE agent_certs SET issuer = ?1 WHERE issuer = ''", vec![root.into()])
 }
 
 /// Which trust file `agent` fetched last.
@@ -319,8 +257,8 @@ pub fn unless_paused(mut enter: Statement) -> Statement {
 
 /// [`Rotation::enter`] as it applies only when nobody is `left`.
 #[must_use]
-pub fn unless_left(enter: Statement, org: &OrgId, left: Left<'_>) -> Statement {
-    let clause = left.clause(org, Clause { sql: String::new(), values: enter.values });
+pub fn unless_left(enter: Statement, fleet: Fleet<'_>, left: Left<'_>) -> Statement {
+    let clause = left.clause(fleet, Clause { sql: String::new(), values: enter.values });
     let sql = format!("{} AND NOT EXISTS (SELECT 1 FROM internal_agents a{})", enter.sql, clause.sql);
     Statement { sql: sql.into(), values: clause.values, rows: enter.rows }
 }

@@ -55,6 +55,9 @@ pub enum OverlapError {
     /// Somebody else took a step meanwhile.
     #[error("the rotation has changed meanwhile; look at it, then decide again")]
     Moved,
+    /// A step of it is being taken, or it is being given up.
+    #[error("a step of this rotation is being taken; try again in a moment")]
+    StepUnderWay,
     /// Agents could not get certificates.
     #[error(
         "agents cannot move while nothing is signed: {0}; end that first: mastio pki updates for a migration, \
@@ -113,6 +116,7 @@ impl Refusal for OverlapError {
             | Self::NotPaused
             | Self::ForcedFromWhere(_)
             | Self::Moved
+            | Self::StepUnderWay
             | Self::Halted(_)
             | Self::Expired(_)
             | Self::EndsTooSoon(_)
@@ -136,6 +140,7 @@ impl Refusal for OverlapError {
             Self::NotPaused => "not_paused",
             Self::ForcedFromWhere(_) => "from_missing",
             Self::Moved => "rotation_changed",
+            Self::StepUnderWay => "step_under_way",
             Self::Halted(_) => "signing_halted",
             Self::Expired(_) => "root_expired",
             Self::EndsTooSoon(_) => "ends_too_soon",

@@ -27,7 +27,7 @@ impl Authority {
     pub(super) fn exchange(&self, unit: Unit, rotation: &Rotation, by: &str) -> Result<Unit, OverlapError> {
         let (from, to) = (self.active_pair()?, self.stored_pair("new", rotation, CaState::Staged)?);
         let root_key = self.wrapped(&from.root)?;
-        let vouched = self.vouched(&from.root, &to.root.certificate, rotation.compromise)?;
+        let vouched = self.vouched(&from.root, &to.root.certificate)?;
         let link = vouched.link.as_ref().ok().map(Certificate::pem);
         let leaving = Superseded {
             private: Some(&root_key),
@@ -56,7 +56,7 @@ impl Authority {
         if end <= self.clock.now() {
             return Err(OverlapError::OldEnded(end));
         }
-        let vouched = self.vouched(&from.root, &to.root.certificate, rotation.compromise)?;
+        let vouched = self.vouched(&from.root, &to.root.certificate)?;
         let link = vouched.link.as_ref().ok().map(Certificate::pem);
         let leaving = Superseded { link: link.as_deref(), ..Superseded::default() };
         self.exchanged(unit, &from, &to, &leaving, by)
@@ -82,17 +82,19 @@ impl Authority {
             rotation_id: rotation.id.clone(),
             mode: rotation.mode.as_str(),
             transition: rotation.transition.as_str(),
-            compromise: rotation.compromise,
+            compromise: false,
             fingerprint_sha256: rotation.new_root,
             subject: root.subject().to_owned(),
             not_after: root.not_after(),
             previous_fingerprint_sha256: rotation.old_root,
             tls_continuity: old.is_some_and(|old| trust.cas.leads_here(old)),
-            agents_invalidated: progress.left(rotation.phase)
-                + progress.byoca.saturating_sub(progress.byoca_moved),
+            agents_invalidated: progress.left(rotation.phase) + progress.byoca_left(),
             by: by.name(),
         };
-        let unit = unit.write_all(cuts).write(following::end_tokens_of_unmoved(rotation, &trust.org));
+        let unit = unit
+            .write_all(cuts)
+            .write(following::note_former_issuer(rotation.old_root))
+            .write(following::end_tokens_of_unmoved(rotation, &trust.org));
         let unit = updates::left_with_root(unit, self.store.database(), &by.name()).map_err(Outage::from)?;
         Ok(unit.tell(Event::new(&rotated)))
     }

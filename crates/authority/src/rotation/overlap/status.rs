@@ -26,11 +26,15 @@ impl RotationStatus {
     /// What an operator wants to know: "212 of 240 moved".
     #[must_use]
     pub fn summary(&self) -> String {
-        let Some(progress) = &self.progress else { return self.rotation.phase.as_str().to_owned() };
-        match self.rotation.phase {
-            Phase::Distribute => format!("{} of {} have the trust file", progress.fetched, progress.agents),
-            _ => format!("{} of {} moved", progress.moved, progress.agents),
-        }
+        let phase = self.rotation.phase;
+        self.progress.as_ref().map_or_else(|| phase.as_str().to_owned(), |progress| summary(phase, progress))
+    }
+}
+
+pub(crate) fn summary(phase: Phase, progress: &Progress) -> String {
+    match phase {
+        Phase::Distribute => format!("{} of {} have the trust file", progress.fetched, progress.agents),
+        _ => format!("{} of {} moved", progress.moved, progress.agents),
     }
 }
 
@@ -116,7 +120,8 @@ impl Authority {
             (Half::Agents, _) => Left::Unmoved(rotation),
         };
         // One more than asked for tells whether there is a next page.
-        let found = following::left(&self.store, &trust.org, left, after, limit.saturating_add(1)).await;
+        let fleet = self.followers(&trust);
+        let found = following::left(&self.store, fleet, left, after, limit.saturating_add(1)).await;
         let mut agents = found.map_err(Outage::from)?;
         let more = agents.len() > limit as usize;
         agents.truncate(limit as usize);

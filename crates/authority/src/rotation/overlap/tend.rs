@@ -11,7 +11,7 @@ use mastio_store::{
     rotations::{self, Phase, Rotation, following},
 };
 
-use super::{By, OverlapError, RotationError, next};
+use super::{By, OverlapError, next};
 use crate::{
     Authority, Outage,
     trust::{Ca, Trust},
@@ -66,7 +66,7 @@ impl Authority {
         if next == Phase::Done && self.clock.now() < self.old_root_until(rotation)? {
             return Ok(());
         }
-        if following::anybody_left(&self.store, &trust.org, left).await.map_err(Outage::from)? {
+        if following::anybody_left(&self.store, self.followers(&trust), left).await.map_err(Outage::from)? {
             return Ok(());
         }
         self.step_once(rotation, By::Itself).await
@@ -80,11 +80,7 @@ impl Authority {
     ) -> Result<(), OverlapError> {
         match self.step(rotation, by).await {
             // An operator was faster, or somebody was enrolled meanwhile.
-            Err(
-                OverlapError::Waiting { .. }
-                | OverlapError::Moved
-                | OverlapError::Rotation(RotationError::InProgress),
-            ) => Ok(()),
+            Err(OverlapError::Waiting { .. } | OverlapError::Moved | OverlapError::StepUnderWay) => Ok(()),
             stepped => stepped,
         }
     }

@@ -40,8 +40,8 @@ async fn a_prepared_root_is_good_for_the_plan_that_it_was_shown_with() {
     assert_eq!(reason(refused), (409, "plan_differs"));
     assert_eq!(authority.trust().root, before);
     let plan = authority.plan(Words::default(), &leaked).unwrap();
-    assert_eq!(plan, COMPROMISE, "who says nothing gets what was shown");
-    assert!(authority.rotate_root(leaked, plan, &operator()).await.unwrap().continuity.is_err());
+    assert_eq!(plan, COMPROMISE.into(), "who says nothing gets what was shown");
+    assert!(authority.rotate_root(leaked, COMPROMISE, &operator()).await.unwrap().continuity.is_err());
 }
 
 #[tokio::test]

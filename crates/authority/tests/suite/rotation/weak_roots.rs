@@ -15,7 +15,7 @@ async fn a_legacy_root_is_replaced_although_signing_is_halted_and_the_halt_ends(
     let world = World::new();
     let authority = legacy(&world).await;
     assert!(authority.trust().halt.is_some());
-    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &CUT).await.unwrap();
+    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), CUT.into()).await.unwrap();
     assert_eq!(plan.continuity, Err(NoContinuity::PathLength));
     assert!(plan.consequences.iter().any(|told| told.contains("Signing is halted")), "{plan:?}");
     cut(&authority).await.unwrap();
@@ -34,7 +34,7 @@ async fn an_expired_root_is_replaced() {
     let world = World::new();
     let authority = world.boot(&[]).await.unwrap();
     world.clock.advance(16 * 366 * 24 * HOUR);
-    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), &CUT).await.unwrap();
+    let plan = authority.preflight(&authority.candidate(&Source::Mint).unwrap(), CUT.into()).await.unwrap();
     assert!(matches!(plan.continuity, Err(NoContinuity::Expired(_))), "{plan:?}");
     leave(authority);
     let authority = world.boot(&[]).await.unwrap();

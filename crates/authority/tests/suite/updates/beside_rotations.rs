@@ -8,12 +8,10 @@ use mastio_authority::{
     rotation::{Plan, Source},
     signing_key::GraceDays,
 };
-use mastio_store::rotations::{Phase, Transition};
+use mastio_store::rotations::Phase;
 
 use super::*;
 use crate::rotation::{CUT, cut};
-
-const OVERLAP: Plan = Plan { transition: Transition::Overlap, compromise: false };
 
 /// With a root of path length 0 and no agent of ours, so that nothing is halted.
 async fn unhalted(world: &World) -> Arc<Authority> {
@@ -36,8 +34,8 @@ async fn rotations(authority: &Arc<Authority>) -> Vec<(&'static str, (u16, &'sta
     let candidate = || authority.candidate(&Source::Mint).unwrap();
     let question = |dry_run| Question { dry_run, grace: GraceDays::FORTNIGHT, instead_of: None };
     vec![
-        ("plan of a cut", told(authority.preflight(&candidate(), &CUT).await)),
-        ("plan of an overlap", told(authority.preflight(&candidate(), &OVERLAP).await)),
+        ("plan of a cut", told(authority.preflight(&candidate(), CUT.into()).await)),
+        ("plan of an overlap", told(authority.preflight(&candidate(), Plan::Overlap).await)),
         ("overlap may begin", told(authority.may_overlap())),
         ("cut", told(cut(authority).await)),
         ("overlap", told(authority.begin_overlap(Source::Mint, 14, &by).await)),

@@ -6,14 +6,15 @@ use axum::{
     response::Response,
 };
 use mastio_authority::{
-    Refusal, dashboard,
+    dashboard,
     intermediate::{IntermediateError, Question, RotatedIntermediate},
     signing_key::GraceDays,
 };
 use mastio_core::Thumbprint;
+use mastio_store::rotations::Phase;
 use serde::Deserialize;
 
-use super::{HERE, rotation::Open};
+use super::{HERE, refused};
 use crate::{
     answer::ApiError,
     dashboard::{
@@ -30,8 +31,10 @@ const ROTATE: &str = "/proxy/pki/rotate-intermediate";
 #[template(path = "rotate-intermediate.html")]
 struct AskPage {
     frame: Frame,
-    /// While there is one, nothing is asked.
-    rotation: Option<Open>,
+    /// What comes first, if anything does: then nothing is asked.
+    refusal: Option<String>,
+    /// The phase of a rotation of the Org CA with overlap, beside which this one is possible.
+    overlap: Option<Phase>,
     present: Option<Present>,
     grace_days: u32,
     is_automatic: bool,
@@ -49,11 +52,12 @@ pub(super) async fn ask(
     Session(session): Session,
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
-    let (trust, now) = (app.authority.trust(), app.authority.clock().now());
+    let trust = app.authority.trust();
     let present = trust.server_issuer.as_ref().map(|issuer| issuer.certificate());
     render(&AskPage {
         frame: Frame::new(&app, &session, "pki", Said::read(query.as_deref(), &session)).await?,
-        rotation: Open::of(&app, &trust, now).await?,
+        refusal: app.authority.may_rotate_intermediate().err().map(|error| error.to_string()),
+        overlap: trust.followed().map(|rotation| rotation.phase),
         present: present.map(|certificate| Present {
             subject: certificate.subject().to_owned(),
             fingerprint: text::grouped(&certificate.thumbprint().to_string()),
@@ -100,8 +104,7 @@ pub(super) async fn rotate(
         Ok(shown) if question.dry_run => confirm(&app, &session, shown, question.grace).await,
         Ok(done) => Ok(go(&session, HERE, "flash", &told(&done))),
         Err(error @ IntermediateError::Failed(_)) => Ok(go(&session, ROTATE, "error", &error.to_string())),
-        Err(error) if error.status() < 500 => Ok(go(&session, ROTATE, "error", &error.to_string())),
-        Err(error) => Err(error.into()),
+        Err(error) => refused(&session, ROTATE, error),
     }
 }
 
@@ -124,6 +127,8 @@ struct ConfirmPage {
     previous_name: String,
     instead_of: String,
     grace_days: u32,
+    /// The phase of a rotation of the Org CA with overlap.
+    overlap: Option<Phase>,
 }
 
 async fn confirm(
@@ -139,5 +144,6 @@ async fn confirm(
         previous_name: shown.old_cn,
         instead_of: shown.previous.to_string(),
         grace_days: grace.get(),
+        overlap: app.authority.trust().followed().map(|rotation| rotation.phase),
     })
 }

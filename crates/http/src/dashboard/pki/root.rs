@@ -6,17 +6,16 @@ use axum::{
     response::Response,
 };
 use mastio_authority::{
-    Refusal, dashboard,
+    dashboard,
     rotation::{
-        Preflight,
+        Plan, Preflight,
         overlap::{self, OverlapError},
     },
 };
 use mastio_core::counted;
-use mastio_store::rotations::Transition;
 use serde::Deserialize;
 
-use super::{HERE, rotation::Open};
+use super::{HERE, refused, rotation::Open};
 use crate::{
     dashboard::{
         page::{Frame, PageError, Said, go, render},
@@ -98,34 +97,37 @@ pub(super) async fn rotate(
     };
     let plan = match app.authority.plan(words, &source) {
         Ok(plan) => plan,
-        Err(error) => return refused(&session, error),
+        Err(error) => return refused(&session, ROTATE, error),
     };
     if fields.asked.candidate.is_empty() {
         let shown = async || {
-            if plan.transition == Transition::Overlap {
+            if plan == Plan::Overlap {
                 app.authority.may_overlap()?;
             }
             let candidate = app.authority.candidate(&source)?;
-            if plan.transition == Transition::Overlap {
+            if plan == Plan::Overlap {
                 app.authority.outlives_grace(&candidate, overlap::GRACE_DAYS)?;
             }
-            let preflight = app.authority.preflight(&candidate, &plan).await?;
+            let preflight = app.authority.preflight(&candidate, plan).await?;
             let name = app.authority.prepare(candidate, plan, preflight.previous);
             Ok::<_, OverlapError>((preflight, name))
         };
         return match shown().await {
             Ok((preflight, candidate)) => confirm(&app, &session, preflight, candidate).await,
-            Err(error) => refused(&session, error),
+            Err(error) => refused(&session, ROTATE, error),
         };
     }
-    if plan.transition == Transition::Overlap {
-        let begun = app.authority.begin_overlap(source, overlap::GRACE_DAYS, &session.operator).await;
-        return match begun {
-            Ok(_) => Ok(go(&session, HERE, "flash", "The rotation with overlap began.")),
-            Err(error) => refused(&session, error),
-        };
-    }
-    match app.authority.rotate_root(source, plan, &session.operator).await {
+    let cut = match plan {
+        Plan::Cut(cut) => cut,
+        Plan::Overlap => {
+            let begun = app.authority.begin_overlap(source, overlap::GRACE_DAYS, &session.operator).await;
+            return match begun {
+                Ok(_) => Ok(go(&session, HERE, "flash", "The rotation with overlap began.")),
+                Err(error) => refused(&session, ROTATE, error),
+            };
+        }
+    };
+    match app.authority.rotate_root(source, cut, &session.operator).await {
         Ok(rotated) => {
             let text = format!(
                 "The Org CA was rotated to {}{}. {}.",
@@ -139,7 +141,7 @@ pub(super) async fn rotate(
             );
             Ok(go(&session, HERE, "flash", &text))
         }
-        Err(error) => refused(&session, error),
+        Err(error) => refused(&session, ROTATE, error),
     }
 }
 
@@ -157,19 +159,9 @@ async fn confirm(
         until: text::moment(preflight.not_after),
         previous: text::grouped(&preflight.previous.to_string()),
         break_of_trust: preflight.continuity.err().map(|why| why.to_string()),
-        overlap: preflight.transition == Transition::Overlap,
-        compromise: preflight.compromise,
+        overlap: preflight.plan == Plan::Overlap,
+        compromise: preflight.plan.compromise(),
         consequences: preflight.consequences,
         candidate,
     })
-}
-
-fn refused<R: Refusal>(session: &dashboard::Session, error: R) -> Result<Response, PageError>
-where
-    PageError: From<R>,
-{
-    match error.status() {
-        500.. => Err(error.into()),
-        _ => Ok(go(session, ROTATE, "error", &error.to_string())),
-    }
 }

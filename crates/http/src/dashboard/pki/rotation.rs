@@ -4,11 +4,8 @@ use mastio_authority::{
     rotation::overlap::{Half, OverlapError, RotationStatus},
     trust::Trust,
 };
-use mastio_core::Stamp;
-use mastio_store::rotations::{
-    Phase, Rotation,
-    following::{Progress, Waiting},
-};
+use mastio_core::{Stamp, counted};
+use mastio_store::rotations::{Phase, Rotation, following::Waiting};
 
 use crate::{
     dashboard::{agents::method, text},
@@ -66,6 +63,8 @@ pub(super) struct OperatorsWork {
     pub(super) byoca: (u64, u64),
     /// How many SPIFFE agents there are, and how many of them have the trust file.
     pub(super) spiffe: (u64, u64),
+    /// How many agents of ours have no certificate that logs in.
+    pub(super) shut_out: u64,
     pub(super) left: Names,
 }
 
@@ -74,6 +73,7 @@ pub(super) struct Waiter {
     pub(super) id: String,
     pub(super) display_name: String,
     pub(super) method: &'static str,
+    pub(super) shut_out: bool,
     pub(super) fetched: String,
     pub(super) until: String,
 }
@@ -131,20 +131,18 @@ impl Followed {
             operators_work: OperatorsWork {
                 byoca: (progress.byoca, progress.byoca_moved),
                 spiffe: (progress.spiffe, progress.spiffe_fetched),
-                left: names(Half::Operators, operators_left(progress)).await?,
+                shut_out: progress.shut_out,
+                left: names(Half::Operators, progress.operators_left()).await?,
             },
         }))
     }
 
-    /// How many agents have not done what the rotation asks of them, whoever must see to it.
+    /// How many agents have not done what the rotation asks of them, whoever must see to it. Who is shut out already loses
+    /// nothing.
     pub(super) fn behind(&self) -> u64 {
-        self.left.count() + self.operators_work.left.count()
+        let work = &self.operators_work;
+        self.left.count() + work.left.count().saturating_sub(work.shut_out)
     }
-}
-
-fn operators_left(progress: &Progress) -> u64 {
-    let byoca = progress.byoca.saturating_sub(progress.byoca_moved);
-    byoca + progress.spiffe.saturating_sub(progress.spiffe_fetched)
 }
 
 fn meaning(phase: Phase) -> &'static str {
@@ -183,7 +181,7 @@ impl Names {
 
 impl OperatorsWork {
     pub(super) fn is_any(&self) -> bool {
-        self.byoca.0 + self.spiffe.0 > 0
+        self.byoca.0 + self.spiffe.0 + self.shut_out > 0
     }
 
     /// How far it is.
@@ -193,7 +191,11 @@ impl OperatorsWork {
         };
         let byoca = told(self.byoca, "BYOCA", "a certificate of the new root");
         let spiffe = told(self.spiffe, "SPIFFE", "the new trust file");
-        byoca.into_iter().chain(spiffe).collect()
+        let shut_out = (self.shut_out > 0).then(|| {
+            counted(self.shut_out, "agent is shut out", "agents are shut out")
+                + " until it gets another certificate"
+        });
+        byoca.into_iter().chain(spiffe).chain(shut_out).collect()
     }
 }
 
@@ -203,6 +205,7 @@ impl Waiter {
             id: waiting.agent.to_string(),
             display_name: waiting.display_name,
             method: method(waiting.method),
+            shut_out: waiting.shut_out,
             fetched: waiting.fetched_at.map_or_else(|| "never".to_owned(), |at| text::distance(at, now)),
             until: waiting.not_after.map_or_else(|| "none".to_owned(), |end| text::distance(end, now)),
         }
