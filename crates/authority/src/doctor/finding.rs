@@ -72,7 +72,7 @@ kinds! {
         "decide about it: mastio pki complete-staged --activate or --drop";
     RotationStuck: Problem, "rotation_stuck",
         "a rotation of the Org CA does not go on",
-        "start the server, which undoes or resumes it; then look at mastio pki rotation";
+        "start the server if it does not run: it undoes or resumes it; else do what the error says, or abort: mastio pki abort";
     RootKeyKept: Problem, "root_key_kept",
         "the private key of a superseded root is still stored, although no rotation needs it",
         "restore the newest backup if somebody put it there; else report it";

@@ -223,6 +223,7 @@ impl Authority {
         operator: &Operator,
     ) -> Result<(), OverlapError> {
         let _one_at_a_time = self.rotations.begin().ok_or(OverlapError::StepUnderWay)?;
+        let _keys_stay = self.rotations.keys().await;
         self.may_go_back(rotation)?;
         let now = self.clock.now();
         let why = format!("{ABORTED_BY}{}", operator.fingerprint);
@@ -232,12 +233,11 @@ impl Authority {
             .write(rotation.give_up(&why, now));
         let unit = match rotation.phase {
             Phase::Staged => unit.write(cas::retire_staged(now)),
-            // An operator may have brought certificates of the new root already.
-            Phase::Distribute => unit
+            // Whoever has a certificate of the new root, even if an operator brought it, goes on with that. Without any it
+            // goes at once: the trust file has no room for roots that say nothing.
+            Phase::Distribute | Phase::Reissue => unit
                 .write(following::unless_moved(cas::retire_staged(now), rotation))
                 .write(cas::supersede_staged(now)),
-            // A certificate may be on its way to an agent at this moment: retiring what signed it would lock that out.
-            Phase::Reissue => unit.write(cas::supersede_staged(now)),
             Phase::Activated => self.exchange_back(unit, rotation, &operator.fingerprint)?,
             Phase::Done | Phase::Aborted => return Err(OverlapError::Over(rotation.phase)),
         };
@@ -250,6 +250,7 @@ impl Authority {
     /// Takes the step out of the phase that `rotation` is in.
     async fn step(self: &Arc<Self>, rotation: &Rotation, by: By<'_>) -> Result<(), OverlapError> {
         let _one_at_a_time = self.rotations.begin().ok_or(OverlapError::StepUnderWay)?;
+        let _keys_stay = self.rotations.keys().await;
         // Who moved a moment ago has moved.
         self.keep_moves().await?;
         let (trust, now) = (self.trust(), self.clock.now());

@@ -22,7 +22,8 @@ use mastio_store::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const PASSPHRASE: (&str, &str) = ("MCP_PROXY_DB_ENCRYPTION_KEY", "correct horse battery staple 0123");
-const QUESTION: Question = Question { dry_run: false, grace: GraceDays::FORTNIGHT, instead_of: None };
+pub(crate) const QUESTION: Question =
+    Question { dry_run: false, grace: GraceDays::FORTNIGHT, instead_of: None };
 
 pub(crate) async fn rotate(authority: &Arc<Authority>) -> RotatedIntermediate {
     authority.rotate_intermediate(QUESTION, &operator()).await.unwrap()

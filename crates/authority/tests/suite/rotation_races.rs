@@ -12,6 +12,7 @@ use mastio_core::{AgentId, Clock};
 use mastio_store::rotations::Phase;
 
 use crate::{
+    intermediates::{QUESTION, rotate},
     renewal::renew,
     rotation::{COMPROMISE, cut, gets_in},
     world::*,
@@ -91,6 +92,25 @@ fn signing_keys_rotate(authority: &Arc<Authority>) -> tokio::task::JoinHandle<()
             }
         }
     })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_step_of_an_overlap_and_another_intermediate_do_not_meet() {
+    let world = World::new();
+    let authority = world.boot(&[]).await.unwrap();
+    for round in 0..6 {
+        let rotation = authority.begin_overlap(Source::Mint, 14, &operator()).await.unwrap();
+        let (authority, by) = (Arc::clone(&authority), operator());
+        let step = async || authority.advance_rotation(&rotation.id, None, false, &by).await.map(drop);
+        let (stepped, _) = tokio::join!(step(), rotate(&authority));
+        assert!(stepped.is_ok(), "round {round}: {stepped:?}");
+        let back = async || authority.abort_rotation(&rotation.id, &by).await.map(drop);
+        // In this phase another intermediate may be refused in words.
+        let another = authority.rotate_intermediate(QUESTION, &by);
+        let (aborted, another) = tokio::join!(back(), another);
+        assert!(aborted.is_ok(), "round {round}: {aborted:?}");
+        assert!(another.as_ref().map_or_else(|error| error.reason() != "contended", |_| true), "{another:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

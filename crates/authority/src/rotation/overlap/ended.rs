@@ -40,6 +40,12 @@ impl Authority {
     /// The old root must certify afterwards. If both have ended, or the keys of the new one are gone, giving up the new one
     /// loses nothing, as long as it is not the active one: a cut comes next.
     pub(super) fn may_go_back(&self, rotation: &Rotation) -> Result<(), OverlapError> {
+        let trust = self.trust();
+        let mut before = trust.cas.iter().filter(|ca| ca.certificate.thumbprint() == rotation.old_root);
+        let is_legacy = before.any(|root| root.certificate.path_len() == Some(0));
+        if self.settings.strict_pki && is_legacy && rotation.phase == Phase::Activated {
+            return Err(OverlapError::StrictPki);
+        }
         let key_gone = || matches!(self.holds_new_keys(rotation), Err(OverlapError::KeyGone(_)));
         let is_of_use = || self.ended(rotation.new_root).is_none() && !key_gone();
         let is_worse = || rotation.phase == Phase::Activated || is_of_use();

@@ -80,6 +80,12 @@ pub enum OverlapError {
          rotation goes on by itself, or with advance"
     )]
     OldEnded(Stamp),
+    /// The next start would refuse the old root.
+    #[error(
+        "the Org CA of before has path length 0, and with MCP_PROXY_STRICT_PKI=1 no server starts with it; go on with \
+         advance, or unset the variable and restart first"
+    )]
+    StrictPki,
     /// The new root cannot be gone on to.
     #[error("the new Org CA ended at {0}, and nothing can be certified under it; abort, then rotate again")]
     NewEnded(Stamp),
@@ -121,6 +127,7 @@ impl Refusal for OverlapError {
             | Self::Expired(_)
             | Self::EndsTooSoon(_)
             | Self::OldEnded(_)
+            | Self::StrictPki
             | Self::NewEnded(_)
             | Self::KeyGone(_) => 409,
             Self::Custody(_) => 503,
@@ -145,6 +152,7 @@ impl Refusal for OverlapError {
             Self::Expired(_) => "root_expired",
             Self::EndsTooSoon(_) => "ends_too_soon",
             Self::OldEnded(_) => "old_root_ended",
+            Self::StrictPki => "strict_pki",
             Self::NewEnded(_) => "new_root_ended",
             Self::KeyGone(_) => "key_gone",
             Self::Custody(_) => "custody_unavailable",

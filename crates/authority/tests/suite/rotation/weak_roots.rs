@@ -7,6 +7,8 @@ use mastio_authority::{
     rotation::{NoContinuity, Source},
 };
 
+use mastio_store::rotations::Phase;
+
 use super::{CUT, cut};
 use crate::{forge::HOUR, world::*};
 
@@ -55,4 +57,23 @@ async fn legacy(world: &World) -> Arc<Authority> {
     // The vector was made on 2026-11-22.
     world.clock.advance(Duration::from_secs(10_000_000));
     world.boot(&[]).await.unwrap()
+}
+
+#[tokio::test]
+async fn nothing_goes_back_to_a_root_that_the_next_start_would_refuse() {
+    let world = World::new();
+    let authority = legacy(&world).await;
+    // An operator puts the update aside and lets the agents follow instead.
+    world.sql("UPDATE pending_updates SET status = 'rolled_back'");
+    authority.reload().unwrap();
+    let rotation = authority.begin_overlap(Source::Mint, 14, &operator()).await.unwrap();
+    for from in [Phase::Distribute, Phase::Reissue] {
+        authority.advance_rotation(&rotation.id, Some(from), true, &operator()).await.unwrap();
+    }
+    leave(authority);
+    let authority = world.boot(&[("MCP_PROXY_STRICT_PKI", "1")]).await.unwrap();
+    assert_eq!(reason(authority.abort_rotation(&rotation.id, &operator()).await), (409, "strict_pki"));
+    leave(authority);
+    let authority = world.boot(&[]).await.unwrap();
+    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
 }
