@@ -106,7 +106,7 @@ impl One {
         let mut all = all.as_array().into_iter().flatten();
         let open = all.find(|rotation| rotation["ended_at"].is_null());
         let id = open.and_then(|rotation| rotation["id"].as_str());
-        Ok(id.ok_or("no rotation is open; name one that is over by its id")?.to_owned())
+        Ok(id.ok_or("no rotation is open; mastio pki rotations lists those that are over")?.to_owned())
     }
 
     /// How it stands, with the first few of those that are left.
