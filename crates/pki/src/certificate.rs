@@ -1,19 +1,16 @@
 //! A certificate, read once: its bytes and the facts that the rest of Mastio asks for.
 
+mod facts;
+
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use mastio_core::{Principal, SpiffeId, Stamp, Thumbprint, sha256};
 use rustls_pki_types::CertificateDer;
-use x509_parser::{
-    certificate::{TbsCertificate, X509Certificate},
-    prelude::FromDer,
-    x509::AttributeTypeAndValue,
-};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use crate::{
-    KeyKind, PemError, PublicKey, PublicKeyError, StrictFault, extensions::Extensions, name, pem, public_key,
-    strict,
-};
+use self::facts::Facts;
+pub(crate) use self::facts::strip_zeros;
+use crate::{KeyKind, PemError, PublicKey, PublicKeyError, StrictFault, pem, public_key, strict};
 
 /// Longest certificate that is read, in bytes of DER.
 const MAX_DER: usize = 32 * 1024;
@@ -40,22 +37,6 @@ struct Read {
     der: Vec<u8>,
     thumbprint: Thumbprint,
     facts: Facts,
-}
-
-struct Facts {
-    spki: Vec<u8>,
-    key_kind: KeyKind,
-    serial: Vec<u8>,
-    subject: String,
-    subject_raw: Vec<u8>,
-    issuer_raw: Vec<u8>,
-    common_name: Option<String>,
-    organization: Option<String>,
-    not_before: Stamp,
-    not_after: Stamp,
-    extensions: Extensions,
-    spiffe_id: Option<SpiffeId>,
-    principal: Option<Principal>,
 }
 
 impl Certificate {
@@ -341,54 +322,6 @@ impl Certificate {
                 &parsed.signature_value.data,
             )
     }
-}
-
-impl Facts {
-    fn read(tbs: &TbsCertificate<'_>) -> Result<Self, CertificateError> {
-        let extensions = Extensions::read(tbs)?;
-        let common_name = only_text(tbs.subject.iter_common_name());
-        let spiffe_id = spiffe_id(&extensions.uris);
-        let from_name = || common_name.as_deref().and_then(|text| Principal::parse(text).ok());
-        let principal = spiffe_id.as_ref().and_then(SpiffeId::principal).or_else(from_name);
-        Ok(Self {
-            spki: tbs.subject_pki.raw.to_vec(),
-            key_kind: KeyKind::of(&tbs.subject_pki),
-            serial: strip_zeros(tbs.raw_serial()).to_vec(),
-            subject: name::display(&tbs.subject),
-            subject_raw: tbs.subject.as_raw().to_vec(),
-            issuer_raw: tbs.issuer.as_raw().to_vec(),
-            organization: only_text(tbs.subject.iter_organization()),
-            not_before: Stamp::from_unix(tbs.validity.not_before.timestamp()),
-            not_after: Stamp::from_unix(tbs.validity.not_after.timestamp()),
-            common_name,
-            extensions,
-            spiffe_id,
-            principal,
-        })
-    }
-}
-
-fn spiffe_id(uris: &[String]) -> Option<SpiffeId> {
-    let principal =
-        uris.iter().filter_map(|uri| SpiffeId::parse(uri).ok()).find(|id| id.principal().is_some());
-    principal.or_else(|| match uris {
-        [only] => SpiffeId::parse(only).ok(),
-        _ => None,
-    })
-}
-
-fn only_text<'n, 'a: 'n>(
-    mut attributes: impl Iterator<Item = &'n AttributeTypeAndValue<'a>>,
-) -> Option<String> {
-    match (attributes.next(), attributes.next()) {
-        (Some(attribute), None) => attribute.as_str().ok().map(str::to_owned),
-        _ => None,
-    }
-}
-
-pub(crate) fn strip_zeros(number: &[u8]) -> &[u8] {
-    let first = number.iter().position(|byte| *byte != 0).unwrap_or(number.len().saturating_sub(1));
-    &number[first..]
 }
 
 impl PartialEq for Certificate {

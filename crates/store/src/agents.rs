@@ -3,6 +3,7 @@
 mod change;
 pub mod fleet;
 mod kept;
+mod pin;
 mod tombstone;
 
 use std::time::Duration;
@@ -10,11 +11,13 @@ use std::time::Duration;
 use mastio_core::{AgentId, Jkt, PrincipalKind, SpiffeId, Stamp};
 
 pub use change::{
-    DpopChange, NewAgent, NewPin, PinnedLeaf, cascade, deactivate, empty_grace, forget_old_revocations,
-    mark_revoked, note_missing_certificate, pin_again, raise_epoch, raise_epochs_but_spiffe, re_describe,
-    re_pin, reactivate, renew_svid, restore_bindings, set_dpop_key, set_federated,
+    cascade, deactivate, empty_grace, forget_old_revocations, mark_revoked, raise_epoch,
+    raise_epochs_but_spiffe, re_describe, reactivate, restore_bindings, set_dpop_key, set_federated,
 };
 pub use kept::{drop_escrow, escrow_key, keep_jwk, keep_lifetime, key_name};
+pub use pin::{
+    DpopChange, NewAgent, NewPin, PinnedLeaf, note_missing_certificate, pin_again, re_pin, renew_svid,
+};
 pub use tombstone::{AllEnded, Receipt, Tombstone, all_ended, bury, tombstone, tombstones_like};
 
 use crate::{Query, ReadError, Row, RowError, Store, Value, sqlite::Database};
