@@ -12,7 +12,7 @@ pub use self::{
         ManagedLeaf, ReissuedLeaf, flip_leaves, forget_leaves, has_idle_leaves, managed_leaves, unflip_leaves,
     },
     parked::{ParkedKey, has_archive, none_is_parked, parked_keys},
-    snapshots::{SnapshotRow, keep_snapshot, snapshots, wipe_snapshot},
+    snapshots::{SnapshotRow, keep_snapshot, snapshots},
     under_way::{UnderWay, none_is_under_way, under_way},
 };
 use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
@@ -93,14 +93,26 @@ fn slip(word: &str) -> String {
     format!("the status {word:?} in pending_updates is none of {known}, so it counts as pending")
 }
 
-/// Every row, in the order of migrations.
+/// Every row, in the order of migrations, but for those that [name none](nameless).
 ///
 /// # Errors
-/// When the database cannot be read or a row is illegal.
+/// When the database cannot be read.
 pub fn all(database: &Database) -> Result<Vec<UpdateRow>, ReadError> {
-    let sql = "SELECT migration_id, detected_at, status, applied_at, error FROM pending_updates ORDER BY migration_id";
+    let sql = "SELECT migration_id, detected_at, status, applied_at, error FROM pending_updates \
+        WHERE typeof(migration_id) = 'text' ORDER BY migration_id";
     let rows = database.rows_now(&Query::new(TABLE, sql, vec![]))?;
     rows.iter().map(UpdateRow::read).collect::<Result<_, _>>().map_err(Into::into)
+}
+
+/// The ids of rows that are no text and so name no migration, as SQL literals: nothing looks at those rows.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn nameless(database: &Database) -> Result<Vec<String>, ReadError> {
+    let sql = "SELECT quote(migration_id) AS literal FROM pending_updates WHERE typeof(migration_id) <> 'text' ORDER BY 1";
+    let rows = database.rows_now(&Query::new(TABLE, sql, vec![]))?;
+    let literal = |row: &Row| row.text("literal").map(str::to_owned);
+    rows.iter().map(literal).collect::<Result<_, _>>().map_err(Into::into)
 }
 
 /// Proposes a migration; rejected by a constraint when it has a row already.

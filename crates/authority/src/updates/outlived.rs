@@ -5,7 +5,7 @@ use mastio_pki::{Certificate, lineage};
 use mastio_store::{
     ReadError, Unit, cas,
     sqlite::Database,
-    updates::{SnapshotRow, snapshots, wipe_snapshot},
+    updates::{SnapshotRow, snapshots},
 };
 
 use super::{adopted::took_its_place, snapshot::Snapshot};
@@ -21,7 +21,8 @@ pub(crate) fn left_with_root(unit: Unit, database: &Database, by: &str) -> Resul
     Ok(snapshots(database)?.iter().fold(unit, |unit, row| wiped(unit, row, by)))
 }
 
-/// With the intermediate only those go whose root has another key than that of today: below it is nothing any more.
+/// With the intermediate only those go whose root has another key than that of today: below it is nothing any more. And
+/// what cannot be read, which may be such a one.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -32,8 +33,8 @@ pub(crate) fn left_with_intermediate(
     by: &str,
 ) -> Result<Unit, ReadError> {
     let of_another = |row: &&SnapshotRow| {
-        let before = Snapshot::read(row).root();
-        before.is_ok_and(|before| before.spki_der() != root.spki_der())
+        let before = Snapshot::read(row);
+        before.is_unread() || before.root().is_ok_and(|before| before.spki_der() != root.spki_der())
     };
     Ok(snapshots(database)?.iter().filter(of_another).fold(unit, |unit, row| wiped(unit, row, by)))
 }
@@ -45,7 +46,7 @@ fn wiped(unit: Unit, row: &SnapshotRow, by: &str) -> Unit {
         reason: ROTATED,
         by: Some(by.to_owned()),
     };
-    unit.write_all(wipe_snapshot(&row.migration)).tell(Event::new(&event))
+    unit.write_all(row.wipe_anyway()).tell(Event::new(&event))
 }
 
 /// Whether `snapshot` holds the key of a root to which nothing leads back from `root`, the active one.

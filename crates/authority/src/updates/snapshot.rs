@@ -67,11 +67,17 @@ impl Snapshot {
 
     /// What is in the row, whatever that is.
     pub(crate) fn read(row: &SnapshotRow) -> Self {
-        match serde_json::from_str(&row.json) {
+        let Some(json) = row.json() else { return Self::default().note(UNREAD, as_key(row.bytes())) };
+        match serde_json::from_str(json) {
             Ok(Value::Object(members)) => Self(members),
             Ok(other) => Self::default().note(UNREAD, other),
-            Err(_) => Self::default().note(UNREAD, row.json.as_str()),
+            Err(_) => Self::default().note(UNREAD, json),
         }
+    }
+
+    /// Whether nothing can be read in it, so that it leads nowhere.
+    pub(super) fn is_unread(&self) -> bool {
+        self.0.contains_key(UNREAD)
     }
 
     pub(super) fn json(&self) -> String {
@@ -160,6 +166,11 @@ impl Snapshot {
 
 fn missing(name: &str) -> UpdateError {
     UpdateError::Snapshot(format!("it holds no {name}; restore a backup of before the update"))
+}
+
+/// What is no text may be a key in any form, so it is written as if it were one.
+fn as_key(bytes: &[u8]) -> String {
+    format!("-----BEGIN {KEY_MARK}\n{}\n-----END {KEY_MARK}", hex::encode(bytes))
 }
 
 /// Wherever it is: what the existing system kept for other migrations is not known.
