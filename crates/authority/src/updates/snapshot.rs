@@ -156,6 +156,11 @@ impl Snapshot {
         self.wiped_after().filter(|after| *after <= now).map(|_| "readable_keys")
     }
 
+    /// The same for another attempt, from which the time counts that readable keys are kept.
+    pub(super) fn again(self, now: Stamp) -> Self {
+        if self.is_sealed() { self } else { self.dated(now) }
+    }
+
     /// The same with every readable key sealed, which needs no end.
     fn sealed(mut self, custody: &dyn Custody) -> Result<Self, CustodyError> {
         self.0.remove(WIPED_AFTER);
