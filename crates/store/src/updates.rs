@@ -15,7 +15,7 @@ pub use self::{
     snapshots::{SnapshotRow, keep_snapshot, snapshots},
     under_way::{UnderWay, none_is_under_way, under_way},
 };
-use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
+use crate::{Query, ReadError, Row, RowError, Statement, rotations::following::BROUGHT, sqlite::Database};
 
 const TABLE: &str = "pending_updates";
 
@@ -152,20 +152,20 @@ pub fn mark_rolled_back(migration: &str) -> Statement {
     )
 }
 
-/// The condition that the Mastio makes the certificates of the agent `a`: what operators call `connector` (contract
-/// `pki.md` §8). Old rows do not say how their agent came in.
-const IS_MANAGED: &str = "coalesce(a.enrollment_method, '') NOT IN ('byoca', 'spiffe')";
+/// SPIRE makes the certificates of the agent `a`.
+const IS_SPIRE: &str = "coalesce(a.enrollment_method, '') = 'spiffe'";
 
-/// How many agents there are whose certificates the Mastio makes, whose organisation does, and whose SPIRE does. All
-/// agents count, revoked ones apart.
+/// How many agents there are whose certificates the Mastio makes, whose organisation does, and whose SPIRE does: by the
+/// certificate that is pinned now, as in a rotation with overlap, not by how they came in. All agents count, revoked ones
+/// apart.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub fn census(database: &Database) -> Result<Census, ReadError> {
     let sql = format!(
-        "SELECT count(*) FILTER (WHERE {IS_MANAGED}) AS managed, \
-         count(*) FILTER (WHERE a.enrollment_method = 'byoca') AS byoca, \
-         count(*) FILTER (WHERE a.enrollment_method = 'spiffe') AS spire FROM internal_agents a \
+        "SELECT count(*) FILTER (WHERE NOT {IS_SPIRE} AND NOT {BROUGHT}) AS managed, \
+         count(*) FILTER (WHERE NOT {IS_SPIRE} AND {BROUGHT}) AS byoca, \
+         count(*) FILTER (WHERE {IS_SPIRE}) AS spire FROM internal_agents a \
          WHERE a.is_active <> 0 OR coalesce(CAST(a.revoked_at AS TEXT), '') = ''"
     );
     let rows = database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values: vec![] })?;
@@ -173,7 +173,7 @@ pub fn census(database: &Database) -> Result<Census, ReadError> {
     Ok(Census { managed: count("managed")?, byoca: count("byoca")?, spire: count("spire")? })
 }
 
-/// How many agents came in which way.
+/// How many agents have which certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Census {
     /// Their certificates are made here.
@@ -202,9 +202,10 @@ pub enum Enrollment {
 /// When the database cannot be read.
 pub fn has_active(database: &Database, way: Enrollment) -> Result<bool, ReadError> {
     let condition = match way {
-        Enrollment::Connector => IS_MANAGED,
+        // Old rows do not say how their agent came in (contract `pki.md` §8).
+        Enrollment::Connector => "coalesce(a.enrollment_method, '') NOT IN ('byoca', 'spiffe')",
         Enrollment::Byoca => "a.enrollment_method = 'byoca'",
-        Enrollment::Spire => "a.enrollment_method = 'spiffe'",
+        Enrollment::Spire => IS_SPIRE,
     };
     let sql =
         format!("SELECT 1 AS one FROM internal_agents a WHERE a.is_active <> 0 AND {condition} LIMIT 1");
