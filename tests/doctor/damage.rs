@@ -101,6 +101,11 @@ pub(super) const KEYS: &[Damage] = &[
             &json!({ "format": 1, "org_ca_cert_pem": before, "org_ca_key_pem": pem.expose_secret() }),
         );
     }),
+    ("update_nameless", |sick| {
+        sick.sql(
+            "INSERT INTO pending_updates (migration_id, detected_at, status) VALUES (x'ff', '', 'pending')",
+        );
+    }),
     ("update_by_halves", |sick| {
         let before = sick.healthy.root.certificate().pem();
         sick.snapshot(&json!({ "org_ca_cert_pem": before, "org_ca_key_pem": "", "internal_agents": {} }));

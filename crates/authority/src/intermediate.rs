@@ -145,8 +145,7 @@ impl Authority {
             by: by.to_owned(),
         };
         let unit = self.replaced(&draft, now)?.tell(Event::new(&event));
-        let unit =
-            left_with_intermediate(unit, self.store.database(), &trust.root, by).map_err(Outage::from)?;
+        let unit = left_with_intermediate(unit, self.store.database(), &trust, by).map_err(Outage::from)?;
         let unit = told.into_iter().fold(unit, Unit::tell);
         let (unit, kid) = self.with_signing_key(unit, &trust, draft.ca, question.grace, by, now)?;
         let _no_cut = self.rotations.keys().await;

@@ -12,10 +12,10 @@ pub use self::{
         ManagedLeaf, ReissuedLeaf, flip_leaves, forget_leaves, has_idle_leaves, managed_leaves, unflip_leaves,
     },
     parked::{ParkedKey, has_archive, none_is_parked, parked_keys},
-    snapshots::{SnapshotRow, keep_snapshot, snapshots, wipe_snapshot},
+    snapshots::{SnapshotRow, keep_snapshot, snapshots},
     under_way::{UnderWay, none_is_under_way, under_way},
 };
-use crate::{Query, ReadError, Row, RowError, Statement, sqlite::Database};
+use crate::{Query, ReadError, Row, RowError, Statement, rotations::following::BROUGHT, sqlite::Database};
 
 const TABLE: &str = "pending_updates";
 
@@ -93,14 +93,26 @@ fn slip(word: &str) -> String {
     format!("the status {word:?} in pending_updates is none of {known}, so it counts as pending")
 }
 
-/// Every row, in the order of migrations.
+/// Every row, in the order of migrations, but for those that [name none](nameless).
 ///
 /// # Errors
-/// When the database cannot be read or a row is illegal.
+/// When the database cannot be read.
 pub fn all(database: &Database) -> Result<Vec<UpdateRow>, ReadError> {
-    let sql = "SELECT migration_id, detected_at, status, applied_at, error FROM pending_updates ORDER BY migration_id";
+    let sql = "SELECT migration_id, detected_at, status, applied_at, error FROM pending_updates \
+        WHERE typeof(migration_id) = 'text' ORDER BY migration_id";
     let rows = database.rows_now(&Query::new(TABLE, sql, vec![]))?;
     rows.iter().map(UpdateRow::read).collect::<Result<_, _>>().map_err(Into::into)
+}
+
+/// The ids of rows that are no text and so name no migration, as SQL literals: nothing looks at those rows.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn nameless(database: &Database) -> Result<Vec<String>, ReadError> {
+    let sql = "SELECT quote(migration_id) AS literal FROM pending_updates WHERE typeof(migration_id) <> 'text' ORDER BY 1";
+    let rows = database.rows_now(&Query::new(TABLE, sql, vec![]))?;
+    let literal = |row: &Row| row.text("literal").map(str::to_owned);
+    rows.iter().map(literal).collect::<Result<_, _>>().map_err(Into::into)
 }
 
 /// Proposes a migration; rejected by a constraint when it has a row already.
@@ -140,20 +152,20 @@ pub fn mark_rolled_back(migration: &str) -> Statement {
     )
 }
 
-/// The condition that the Mastio makes the certificates of the agent `a`: what operators call `connector` (contract
-/// `pki.md` §8). Old rows do not say how their agent came in.
-const IS_MANAGED: &str = "coalesce(a.enrollment_method, '') NOT IN ('byoca', 'spiffe')";
+/// SPIRE makes the certificates of the agent `a`.
+const IS_SPIRE: &str = "coalesce(a.enrollment_method, '') = 'spiffe'";
 
-/// How many agents there are whose certificates the Mastio makes, whose organisation does, and whose SPIRE does. All
-/// agents count, revoked ones apart.
+/// How many agents there are whose certificates the Mastio makes, whose organisation does, and whose SPIRE does: by the
+/// certificate that is pinned now, as in a rotation with overlap, not by how they came in. All agents count, revoked ones
+/// apart.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub fn census(database: &Database) -> Result<Census, ReadError> {
     let sql = format!(
-        "SELECT count(*) FILTER (WHERE {IS_MANAGED}) AS managed, \
-         count(*) FILTER (WHERE a.enrollment_method = 'byoca') AS byoca, \
-         count(*) FILTER (WHERE a.enrollment_method = 'spiffe') AS spire FROM internal_agents a \
+        "SELECT count(*) FILTER (WHERE NOT {IS_SPIRE} AND NOT {BROUGHT}) AS managed, \
+         count(*) FILTER (WHERE NOT {IS_SPIRE} AND {BROUGHT}) AS byoca, \
+         count(*) FILTER (WHERE {IS_SPIRE}) AS spire FROM internal_agents a \
          WHERE a.is_active <> 0 OR coalesce(CAST(a.revoked_at AS TEXT), '') = ''"
     );
     let rows = database.rows_now(&Query { table: "internal_agents", sql: sql.into(), values: vec![] })?;
@@ -161,7 +173,7 @@ pub fn census(database: &Database) -> Result<Census, ReadError> {
     Ok(Census { managed: count("managed")?, byoca: count("byoca")?, spire: count("spire")? })
 }
 
-/// How many agents came in which way.
+/// How many agents have which certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Census {
     /// Their certificates are made here.
@@ -190,9 +202,10 @@ pub enum Enrollment {
 /// When the database cannot be read.
 pub fn has_active(database: &Database, way: Enrollment) -> Result<bool, ReadError> {
     let condition = match way {
-        Enrollment::Connector => IS_MANAGED,
+        // Old rows do not say how their agent came in (contract `pki.md` §8).
+        Enrollment::Connector => "coalesce(a.enrollment_method, '') NOT IN ('byoca', 'spiffe')",
         Enrollment::Byoca => "a.enrollment_method = 'byoca'",
-        Enrollment::Spire => "a.enrollment_method = 'spiffe'",
+        Enrollment::Spire => IS_SPIRE,
     };
     let sql =
         format!("SELECT 1 AS one FROM internal_agents a WHERE a.is_active <> 0 AND {condition} LIMIT 1");

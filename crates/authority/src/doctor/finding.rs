@@ -163,6 +163,9 @@ kinds! {
     SnapshotOutlived: Problem, "snapshot_outlived",
         "the snapshot of an update holds the private key of a root, and nothing leads back to that root any more",
         "wipe it: mastio pki updates wipe; backups that were made meanwhile hold the key, too";
+    UpdateNameless: Advice, "update_nameless",
+        "a row of pending_updates has an id that is no text, so it counts for nothing, whatever its status says",
+        "write the id as text, or delete the row: DELETE FROM pending_updates WHERE typeof(migration_id) <> 'text'";
     OldArchive: Advice, "old_archive",
         "the existing system put private keys aside in legacy_pki_archive, readable",
         "set MCP_PROXY_DB_ENCRYPTION_KEY and restart, if it is not set; then apply the update that deletes them, and can be taken back: mastio pki updates apply 2026-11-22-parked-keys-1";

@@ -1,6 +1,11 @@
 //! What framework updates left: keys in their snapshots, and a root that the Python implementation replaced by halves.
 
-use mastio_store::{ReadError, keys::CaKind, rotations, updates::snapshots};
+use mastio_store::{
+    ReadError,
+    keys::CaKind,
+    rotations,
+    updates::{nameless, snapshots},
+};
 
 use super::{Kind, Notes, Patient, cas::Registry};
 use crate::updates::{Snapshot, is_by_halves, is_outlived};
@@ -10,6 +15,9 @@ pub(super) fn examine(
     registry: &Registry,
     notes: &mut Notes,
 ) -> Result<(), ReadError> {
+    for id in nameless(patient.database)? {
+        notes.find(Kind::UpdateNameless, id);
+    }
     for row in snapshots(patient.database)? {
         let snapshot = Snapshot::read(&row);
         let id = &row.migration;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_store::{
-    Touch, Unit,
-    updates::{self, Status, UnderWay},
+    Statement, Touch, Unit,
+    updates::{self, Status, UnderWay, UpdateRow},
 };
 
 use super::{Migration, Plan, Scene, Snapshot, UpdateError, detect::settle, registered, under_way::failed};
@@ -123,16 +123,11 @@ impl Authority {
         under_way: &UnderWay,
     ) -> Result<Applied, UpdateError> {
         let id = migration.id();
-        let before = self.aside(move |scene| {
-            let needed = migration.check(scene.database, scene.custody)?;
-            needed.then(|| migration.snapshot(scene)).transpose()
-        });
-        let Some(before) = before.await? else {
+        let Some((before, kept)) = self.aside(move |scene| before(scene, migration)).await? else {
             let at = self.clock.now();
             self.commit(settle(over(under_way), id, at)).await?;
             return Ok(Applied { migration: id, changed: false, strategy: None, at, reissued_leaves: 0 });
         };
-        let kept = updates::keep_snapshot(id, &before.json(), self.clock.now());
         self.commit(Unit::default().write_all(kept)).await?;
         let changed = self.change_kept(migration, strategy, before, under_way).await;
         if matches!(changed, Err(UpdateError::Raced)) {
@@ -185,6 +180,31 @@ impl Authority {
             );
         }
     }
+}
+
+/// What is there before the change, if it is needed, and what keeps it for the way back. After an attempt that failed that
+/// of its beginning is kept on, if it leads back still: whatever became of things since is not how they were.
+fn before(
+    scene: &Scene<'_>,
+    migration: &dyn Migration,
+) -> Result<Option<(Snapshot, [Statement; 2])>, UpdateError> {
+    if !migration.check(scene.database, scene.custody)? {
+        return Ok(None);
+    }
+    let (id, now) = (migration.id(), migration.snapshot(scene)?);
+    let failed = |row: &UpdateRow| row.migration == id && row.status == Status::Failed;
+    let rows = match updates::all(scene.database)?.iter().any(failed) {
+        true => updates::snapshots(scene.database)?,
+        false => vec![],
+    };
+    if let Some(row) = rows.iter().find(|row| row.migration == id) {
+        let kept = Snapshot::read(row);
+        if migration.covers(scene, &kept, &now) {
+            return Ok(Some((now, row.replace(&kept.again(scene.now).json()))));
+        }
+    }
+    let keep = updates::keep_snapshot(id, &now.json(), scene.now);
+    Ok(Some((now, keep)))
 }
 
 fn over(under_way: &UnderWay) -> Unit {

@@ -18,6 +18,12 @@ use super::REGISTRY;
 /// When the table cannot be read.
 pub fn detect(database: &Database, custody: &dyn Custody, now: Stamp) -> Result<Option<Unit>, ReadError> {
     let (rows, rotation) = (updates::all(database)?, rotations::open(database)?);
+    for id in updates::nameless(database)? {
+        tracing::warn!(
+            id,
+            "a row of pending_updates has an id that is no text, so it counts for nothing; delete it"
+        );
+    }
     let mut unit = Unit::default();
     for migration in REGISTRY {
         let id = migration.id();

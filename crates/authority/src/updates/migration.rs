@@ -146,6 +146,9 @@ pub trait Migration: Sync {
     /// When [`up`](Self::up) would refuse, or something of ours fails.
     fn snapshot(&self, scene: &Scene<'_>) -> Result<Snapshot, UpdateError>;
 
+    /// Whether `kept`, which an attempt that failed has left, leads back still from the change of what `now` holds.
+    fn covers(&self, scene: &Scene<'_>, kept: &Snapshot, now: &Snapshot) -> bool;
+
     /// The change of what `before` holds. `strategy` is one of [`strategies`](Self::strategies). May take seconds: keep it
     /// off a runtime's threads.
     ///

@@ -27,6 +27,8 @@ use crate::Outage;
 
 const REKEY: &str = "rekey";
 const REISSUE: &str = "reissue";
+/// Where the snapshot keeps the intermediate.
+const BELOW: &str = "mastio_ca_cert_pem";
 
 /// What going back does, as operators read it.
 const WAY_BACK: &[&str] = &[
@@ -130,7 +132,19 @@ impl Migration for OrgCaPathLen {
         Ok(Snapshot::new(scene)
             .note(ROOT, old.certificate.pem())
             .key(ROOT_KEY, scene, &old.key.to_pkcs8_pem())?
-            .note("mastio_ca_cert_pem", below.certificate.pem()))
+            .note(BELOW, below.certificate.pem()))
+    }
+
+    fn covers(&self, scene: &Scene<'_>, kept: &Snapshot, now: &Snapshot) -> bool {
+        let (Ok(root), Ok(key), Ok(below)) =
+            (kept.root(), kept.key_pair(ROOT_KEY, scene), kept.certificate(BELOW))
+        else {
+            return false;
+        };
+        kept.is_ours()
+            && key.matches(&root)
+            && now.root().is_ok_and(|now| now == root)
+            && now.certificate(BELOW).is_ok_and(|now| now.spki_der() == below.spki_der())
     }
 
     fn up(&self, scene: &Scene<'_>, strategy: Option<&'static str>, _: &Snapshot) -> Result<Up, UpdateError> {
@@ -168,7 +182,7 @@ impl Migration for OrgCaPathLen {
             statements.push(cas::retire(new.thumbprint(), scene.now));
         }
         let below = custody_ca(scene, CaKind::Intermediate)?;
-        let before = snapshot.certificate("mastio_ca_cert_pem")?;
+        let before = snapshot.certificate(BELOW)?;
         if !below.key.matches(&before) {
             return Err(UpdateError::MovedOn("the intermediate was rotated since"));
         }

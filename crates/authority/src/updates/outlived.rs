@@ -4,11 +4,13 @@ use mastio_core::{Event, Stamp, event::catalogue};
 use mastio_pki::{Certificate, lineage};
 use mastio_store::{
     ReadError, Unit, cas,
+    rotations::Phase,
     sqlite::Database,
-    updates::{SnapshotRow, snapshots, wipe_snapshot},
+    updates::{SnapshotRow, snapshots},
 };
 
 use super::{adopted::took_its_place, snapshot::Snapshot};
+use crate::trust::Trust;
 
 /// What is told of snapshots that a rotation wiped.
 const ROTATED: &str = "ca_rotated";
@@ -21,19 +23,24 @@ pub(crate) fn left_with_root(unit: Unit, database: &Database, by: &str) -> Resul
     Ok(snapshots(database)?.iter().fold(unit, |unit, row| wiped(unit, row, by)))
 }
 
-/// With the intermediate only those go whose root has another key than that of today: below it is nothing any more.
+/// With the intermediate only those go whose root has another key than that of today: below it is nothing any more. And
+/// what cannot be read, which may be such a one. While the root of an overlap is the active one its intermediate is no
+/// part of any way back: an abort brings back those of before, and the last step wipes all.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub(crate) fn left_with_intermediate(
     unit: Unit,
     database: &Database,
-    root: &Certificate,
+    trust: &Trust,
     by: &str,
 ) -> Result<Unit, ReadError> {
+    if trust.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Activated) {
+        return Ok(unit);
+    }
     let of_another = |row: &&SnapshotRow| {
-        let before = Snapshot::read(row).root();
-        before.is_ok_and(|before| before.spki_der() != root.spki_der())
+        let before = Snapshot::read(row);
+        before.is_unread() || before.root().is_ok_and(|before| before.spki_der() != trust.root.spki_der())
     };
     Ok(snapshots(database)?.iter().filter(of_another).fold(unit, |unit, row| wiped(unit, row, by)))
 }
@@ -45,7 +52,7 @@ fn wiped(unit: Unit, row: &SnapshotRow, by: &str) -> Unit {
         reason: ROTATED,
         by: Some(by.to_owned()),
     };
-    unit.write_all(wipe_snapshot(&row.migration)).tell(Event::new(&event))
+    unit.write_all(row.wipe_anyway()).tell(Event::new(&event))
 }
 
 /// Whether `snapshot` holds the key of a root to which nothing leads back from `root`, the active one.

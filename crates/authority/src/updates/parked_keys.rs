@@ -8,6 +8,7 @@ use mastio_store::{
     sqlite::Database,
     updates::{ParkedKey, has_archive, none_is_parked, parked_keys},
 };
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::{
@@ -79,6 +80,14 @@ impl Migration for ParkedKeys {
             snapshot = snapshot.key(&key.id, scene, &key.pem)?;
         }
         Ok(snapshot.note("rows", rows))
+    }
+
+    fn covers(&self, scene: &Scene<'_>, kept: &Snapshot, now: &Snapshot) -> bool {
+        let (Ok(kept), Ok(now)) = (self::kept(scene, kept), self::kept(scene, now)) else { return false };
+        let is_same = |one: &ParkedKey, other: &ParkedKey| {
+            one.id == other.id && one.pem.expose_secret() == other.pem.expose_secret()
+        };
+        now.iter().all(|key| kept.iter().any(|other| is_same(key, other)))
     }
 
     /// What the snapshot holds is deleted, and there is nothing else.

@@ -67,11 +67,17 @@ impl Snapshot {
 
     /// What is in the row, whatever that is.
     pub(crate) fn read(row: &SnapshotRow) -> Self {
-        match serde_json::from_str(&row.json) {
+        let Some(json) = row.json() else { return Self::default().note(UNREAD, as_key(row.bytes())) };
+        match serde_json::from_str(json) {
             Ok(Value::Object(members)) => Self(members),
             Ok(other) => Self::default().note(UNREAD, other),
-            Err(_) => Self::default().note(UNREAD, row.json.as_str()),
+            Err(_) => Self::default().note(UNREAD, json),
         }
+    }
+
+    /// Whether nothing can be read in it, so that it leads nowhere.
+    pub(super) fn is_unread(&self) -> bool {
+        self.0.contains_key(UNREAD)
     }
 
     pub(super) fn json(&self) -> String {
@@ -150,6 +156,11 @@ impl Snapshot {
         self.wiped_after().filter(|after| *after <= now).map(|_| "readable_keys")
     }
 
+    /// The same for another attempt, from which the time counts that readable keys are kept.
+    pub(super) fn again(self, now: Stamp) -> Self {
+        if self.is_sealed() { self } else { self.dated(now) }
+    }
+
     /// The same with every readable key sealed, which needs no end.
     fn sealed(mut self, custody: &dyn Custody) -> Result<Self, CustodyError> {
         self.0.remove(WIPED_AFTER);
@@ -160,6 +171,11 @@ impl Snapshot {
 
 fn missing(name: &str) -> UpdateError {
     UpdateError::Snapshot(format!("it holds no {name}; restore a backup of before the update"))
+}
+
+/// What is no text may be a key in any form, so it is written as if it were one.
+fn as_key(bytes: &[u8]) -> String {
+    format!("-----BEGIN {KEY_MARK}\n{}\n-----END {KEY_MARK}", hex::encode(bytes))
 }
 
 /// Wherever it is: what the existing system kept for other migrations is not known.

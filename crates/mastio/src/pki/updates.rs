@@ -70,9 +70,9 @@ pub(crate) struct Apply {
     order: Order,
 }
 
-/// The name of a migration, as it stands in paths.
+/// The name of a migration, as it stands in paths, or what is shown of one that is no text, such as `X'FF'`.
 fn name(text: &str) -> Result<String, &'static str> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'\'');
     match !text.is_empty() && text.bytes().all(plain) {
         true => Ok(text.to_owned()),
         false => Err("is no name of a migration; mastio pki updates list names them"),

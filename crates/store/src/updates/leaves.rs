@@ -2,8 +2,10 @@
 
 use mastio_core::{Stamp, Thumbprint};
 
-use super::IS_MANAGED;
-use crate::{Query, ReadError, Row, RowError, Statement, Value, sqlite::Database};
+use super::IS_SPIRE;
+use crate::{
+    Query, ReadError, Row, RowError, Statement, Value, rotations::following::BROUGHT, sqlite::Database,
+};
 
 /// The migration `?1`, if its leaves do not count.
 macro_rules! idle {
@@ -30,7 +32,7 @@ pub struct ManagedLeaf {
 pub fn managed_leaves(database: &Database, after: &str, limit: u32) -> Result<Vec<ManagedLeaf>, ReadError> {
     let sql = format!(
         "SELECT a.agent_id, a.cert_pem, c.thumbprint FROM internal_agents a \
-         JOIN agent_certs c ON c.agent_id = a.agent_id WHERE a.agent_id > ?1 AND {IS_MANAGED} \
+         JOIN agent_certs c ON c.agent_id = a.agent_id WHERE a.agent_id > ?1 AND NOT {IS_SPIRE} AND NOT {BROUGHT} \
          AND coalesce(a.cert_pem, '') <> '' \
          AND (a.is_active <> 0 OR coalesce(CAST(a.revoked_at AS TEXT), '') = '') ORDER BY a.agent_id LIMIT ?2"
     );

@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use mastio_authority::{Authority, updates::UpdateError};
+use mastio_core::Clock;
 use mastio_pki::Certificate;
 use mastio_store::updates::Status;
+use secrecy::ExposeSecret;
 
 use super::*;
 
@@ -111,14 +113,61 @@ async fn a_failure_changes_nothing_and_can_be_tried_again_or_set_aside() {
     world.sql("DROP TRIGGER broken");
     authority.apply_update(PATH_LEN, None, &operator()).await.unwrap();
     let retried = kept();
-    assert!(retried.created_at > first.created_at, "nothing had changed, so the retry takes its own");
+    assert_eq!(retried.created_at, first.created_at, "it is what was before the first attempt");
     assert_eq!(
         retried.wiped_after,
         first.wiped_after.map(|end| end.plus(later)),
-        "and has the whole way back"
+        "and there is all the time for the way back"
     );
     assert_eq!(reason(authority.apply_update(PATH_LEN, None, &operator()).await), (409, "already_applied"));
     assert_eq!(kept(), retried, "a refusal does not touch it");
+}
+
+/// A Mastio whose first attempt failed; the next one would not.
+async fn failed_once(world: &World) -> Arc<Authority> {
+    let (authority, _) = halted(world, &[], &["alice"]).await;
+    world.sql("CREATE TRIGGER broken BEFORE UPDATE ON pki_cas BEGIN SELECT RAISE(ABORT, 'no room'); END");
+    authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap_err();
+    world.sql("DROP TRIGGER broken");
+    authority
+}
+
+#[tokio::test]
+async fn a_retry_keeps_what_the_first_attempt_kept() {
+    let world = legacy();
+    let authority = failed_once(&world).await;
+    world
+        .sql("UPDATE migration_state_backups SET snapshot_json = json_set(snapshot_json, '$.mark', 'first')");
+    authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
+    let first = "SELECT count(*) FROM migration_state_backups WHERE snapshot_json ->> 'mark' = 'first'";
+    assert_eq!(world.count(first), 1);
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    assert_eq!(authority.trust().root.pem(), vector("root"));
+}
+
+/// Nothing leads back with it.
+#[tokio::test]
+async fn a_retry_does_not_keep_what_cannot_be_used_or_is_of_other_cas() {
+    let (root, key) = crate::rotation::root(World::new().clock.now(), |_| {});
+    let (root, key) = (root.pem(), key.to_pkcs8_pem());
+    let key = key.expose_secret();
+    for change in [
+        format!("json_set(snapshot_json, '$.org_ca_cert_pem', '{root}', '$.org_ca_key_pem', '{key}')"),
+        format!("json_set(snapshot_json, '$.org_ca_key_pem', '{key}')"),
+        format!("json_set(snapshot_json, '$.mastio_ca_cert_pem', '{root}')"),
+        "json_remove(snapshot_json, '$.org_ca_key_pem')".to_owned(),
+        "json_remove(snapshot_json, '$.mastio_ca_cert_pem')".to_owned(),
+        "json_remove(snapshot_json, '$.format')".to_owned(),
+        "CAST(snapshot_json AS BLOB)".to_owned(),
+        "'nothing'".to_owned(),
+    ] {
+        let world = legacy();
+        let authority = failed_once(&world).await;
+        world.sql(&format!("UPDATE migration_state_backups SET snapshot_json = {change}"));
+        authority.apply_update(PATH_LEN, Some("reissue"), &operator()).await.unwrap();
+        authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+        assert_eq!(authority.trust().root.pem(), vector("root"), "{change}");
+    }
 }
 
 #[tokio::test]
@@ -188,38 +237,48 @@ async fn a_failed_update_is_set_aside_by_rolling_it_back() {
     assert_eq!(reason(authority.roll_back_update(PATH_LEN, &operator()).await), (404, "no_snapshot"));
 }
 
+/// One of each. A variant that is missing here does not compile.
+macro_rules! every {
+    ($($pattern:pat => $why:expr),+ $(,)?) => {{
+        let _ = |why: &UpdateError| match why { $($pattern => (),)+ };
+        [$({
+            let why = $why;
+            assert!(matches!(why, $pattern), "{why:?}");
+            why
+        }),+]
+    }};
+}
+
 #[test]
 fn every_reason_for_a_refusal_is_in_the_docs() {
-    use mastio_authority::updates::UpdateError as Why;
+    use mastio_authority::{Outage, Refusal, updates::UpdateError as Why};
     let (id, text) = (PATH_LEN, String::new);
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
     let page = fs::read_to_string(page).unwrap();
-    for why in [
-        Why::Unconfirmed(id),
-        Why::Unknown(text()),
-        Why::Strategy { asked: text(), has: text() },
-        Why::NoSnapshot(id),
-        Why::FailedEarly(id),
-        Why::NoRow(id),
-        Why::AlreadyApplied,
-        Why::RolledBack(id),
-        Why::NotPending(id),
-        Why::NotApplied { id, status: mastio_store::updates::Status::Pending },
-        Why::Busy,
-        Why::Rotation(text()),
-        Why::HaltMismatch(id),
-        Why::RootExpired,
-        Why::MovedOn(id),
-        Why::StrictPki,
-        Why::Raced,
-        Why::Snapshot(text()),
-        Why::Failed(text()),
-    ] {
-        let row = format!(
-            "| `{}` | {}: ",
-            mastio_authority::Refusal::reason(&why),
-            mastio_authority::Refusal::status(&why)
-        );
+    let (_, page) = page.split_once("## Framework updates").unwrap();
+    for why in every! {
+        Why::Unconfirmed(_) => Why::Unconfirmed(id),
+        Why::Unknown(_) => Why::Unknown(text()),
+        Why::Strategy { .. } => Why::Strategy { asked: text(), has: text() },
+        Why::NoSnapshot(_) => Why::NoSnapshot(id),
+        Why::FailedEarly(_) => Why::FailedEarly(id),
+        Why::NoRow(_) => Why::NoRow(id),
+        Why::AlreadyApplied => Why::AlreadyApplied,
+        Why::RolledBack(_) => Why::RolledBack(id),
+        Why::NotPending(_) => Why::NotPending(id),
+        Why::NotApplied { .. } => Why::NotApplied { id, status: Status::Pending },
+        Why::Busy => Why::Busy,
+        Why::Rotation(_) => Why::Rotation(text()),
+        Why::HaltMismatch(_) => Why::HaltMismatch(id),
+        Why::RootExpired => Why::RootExpired,
+        Why::MovedOn(_) => Why::MovedOn(id),
+        Why::StrictPki => Why::StrictPki,
+        Why::Raced => Why::Raced,
+        Why::Snapshot(_) => Why::Snapshot(text()),
+        Why::Failed(_) => Why::Failed(text()),
+        Why::Outage(_) => Why::Outage(Outage::Contended),
+    } {
+        let row = format!("| `{}` | {}: ", why.reason(), why.status());
         assert!(page.contains(&row), "docs/troubleshooting.md lacks: {row}");
     }
 }

@@ -99,6 +99,24 @@ async fn another_intermediate_ends_the_way_back_only_from_another_key() {
     }
 }
 
+/// The one of the overlap's root: those of before have their place again when it is aborted.
+#[tokio::test]
+async fn another_intermediate_within_an_overlap_leaves_the_way_back_that_an_abort_opens_again() {
+    let question = Question { dry_run: false, grace: GraceDays::FORTNIGHT, instead_of: None };
+    for strategy in ["reissue", "rekey"] {
+        let world = legacy();
+        let (authority, by) = (repaired(&world, &[], strategy).await, operator());
+        let rotation = authority.begin_overlap(Source::Mint, 14, &by).await.unwrap();
+        for from in [Phase::Distribute, Phase::Reissue] {
+            authority.advance_rotation(&rotation.id, Some(from), true, &by).await.unwrap();
+        }
+        authority.rotate_intermediate(question, &by).await.unwrap();
+        authority.abort_rotation(&rotation.id, &by).await.unwrap();
+        authority.roll_back_update(PATH_LEN, &by).await.unwrap();
+        assert_eq!(authority.trust().root.pem(), vector("root"), "{strategy}");
+    }
+}
+
 #[tokio::test]
 async fn a_root_that_has_ended_is_kept_in_no_snapshot() {
     let world = legacy();

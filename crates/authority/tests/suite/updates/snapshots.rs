@@ -211,3 +211,40 @@ async fn the_snapshot_of_a_migration_that_nobody_knows_is_wiped_too() {
     assert_eq!(world.count("SELECT count(*) FROM migration_state_backups"), 0);
     assert_eq!(world.events("admin.update_snapshot_wiped"), 1);
 }
+
+#[tokio::test]
+async fn a_parked_key_that_is_gone_before_a_retry_comes_back_with_the_others() {
+    let world = World::new();
+    fixture(&world, "adopted-encrypted.db");
+    world.clock.advance(Duration::from_secs(10_000_000));
+    let add = |id: &str| {
+        world.sql(&format!(
+            "INSERT INTO legacy_pki_archive VALUES ('{id}', 'org_ca', 'the key {id}', 'then')"
+        ));
+    };
+    world.sql("DELETE FROM legacy_pki_archive");
+    add("x");
+    add("y");
+    let settings = [("MCP_PROXY_DB_ENCRYPTION_KEY", "fixture-passphrase-0123456789abcdef")];
+    let authority = world.boot(&settings).await.unwrap();
+    let parked = || world.count("SELECT count(*) FROM legacy_pki_archive");
+    let fails = async || {
+        world.sql("CREATE TRIGGER broken BEFORE DELETE ON legacy_pki_archive BEGIN SELECT RAISE(ABORT, 'no room'); END");
+        authority.apply_update(PARKED, None, &operator()).await.unwrap_err();
+        world.sql("DROP TRIGGER broken");
+    };
+    fails().await;
+    world.sql("DELETE FROM legacy_pki_archive WHERE key_id = 'x'");
+    authority.apply_update(PARKED, None, &operator()).await.unwrap();
+    assert_eq!(parked(), 0);
+    authority.roll_back_update(PARKED, &operator()).await.unwrap();
+    assert_eq!(parked(), 2, "as before the first attempt");
+
+    // One that came meanwhile is in no snapshot yet.
+    world.sql(WANTED);
+    fails().await;
+    add("z");
+    authority.apply_update(PARKED, None, &operator()).await.unwrap();
+    authority.roll_back_update(PARKED, &operator()).await.unwrap();
+    assert_eq!(parked(), 3);
+}

@@ -227,6 +227,28 @@ async fn agents_enrolled_below_the_new_root_go_on_when_it_is_taken_back() {
     mint_mtls(&authority, &carol.peer()).await.unwrap();
 }
 
+/// What is pinned counts, and not how the agent came in.
+#[tokio::test]
+async fn an_agent_that_came_in_otherwise_goes_on_below_the_new_root_that_is_taken_back() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &["alice", "bob"]).await;
+    authority.apply_update(PATH_LEN, Some("rekey"), &operator()).await.unwrap();
+    let key = KeyPair::from_pem(&world.text("SELECT value FROM proxy_config WHERE key = 'org_ca_key'"));
+    let alice = below(&world, &authority, key.unwrap(), "alice");
+    authority.enroll_byoca(&candidate("alice"), &alice.update(), &operator()).await.unwrap();
+    let ours = "SELECT count(*) FROM internal_agents WHERE enrollment_method = 'byoca'";
+    assert_eq!(world.count(ours), 0, "it came in by an operator and stays so");
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    mint_mtls(&authority, &alice.peer()).await.unwrap();
+
+    // The plan of another attempt counts in the same way.
+    world.sql(WANTED);
+    let plan = authority.plan_update(PATH_LEN, Some("rekey")).unwrap();
+    for told in ["the leaves of 1 agent are", "1 agent with certificates of their organisation"] {
+        assert!(plan.steps.iter().any(|step| step.contains(told)), "{told}: {plan:?}");
+    }
+}
+
 #[tokio::test]
 async fn agents_certified_by_the_old_root_itself_go_on_under_either_strategy() {
     for strategy in ["rekey", "reissue"] {
@@ -249,8 +271,8 @@ async fn a_long_update_shows_how_far_it_is() {
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200) INSERT INTO internal_agents \
          (agent_id, display_name, cert_pem, created_at) SELECT printf('acme::bulk-%06d', i), '', cert_pem, created_at \
          FROM n, internal_agents; \
-         INSERT OR IGNORE INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after) \
-         SELECT a.agent_id, thumbprint, spki_sha256, not_after \
+         INSERT OR IGNORE INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after, issuer) \
+         SELECT a.agent_id, thumbprint, spki_sha256, not_after, issuer \
          FROM internal_agents a, agent_certs",
     );
     let applying = Arc::clone(&authority);
