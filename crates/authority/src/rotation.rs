@@ -191,6 +191,7 @@ impl Authority {
                 false => authority.rotations.begin().ok_or(RotationError::InProgress)?,
             };
             let _keys_stay = authority.rotations.keys().await;
+            authority.knows_whom_to_believe()?;
             authority.no_update_runs::<RotationError>()?;
             let open = authority.undo_leftover().await?;
             if open.is_some() && !cut.compromise {

@@ -141,7 +141,7 @@ impl Authority {
             let before = stored.as_ref().map(|bundle| bundle.pem.as_str());
             let by = ("operator", operator.fingerprint.clone());
             if self.applied(writing(Unit::default(), domain, &certificates, before, by, now)).await? {
-                self.reload_now().await;
+                self.reload_cas().await;
                 return Ok(SpireBundle { domain: domain.clone(), certificates, updated_at: now });
             }
         }

@@ -55,7 +55,10 @@ impl Ca {
     ) -> Result<Self, TrustError> {
         let what = format!("pki_cas, certificate {}", row.thumbprint);
         let certificate = Certificate::from_pem(&row.certificate).map_err(|error| unusable(&what, error))?;
-        let link = row.link.as_deref().map(Certificate::from_pem).transpose();
+        let link = row.link.as_deref().map(Certificate::from_pem).transpose().unwrap_or_else(|error| {
+            tracing::error!(%error, "{what}: its link cannot be read, and leads nowhere");
+            None
+        });
         let issuer = match (row.kind, row.state) {
             (CaKind::Root, _) => None,
             (CaKind::Intermediate, CaState::Active) => active.cloned(),
@@ -65,7 +68,7 @@ impl Ca {
                 .unwrap_or_default(),
         };
         Ok(Self {
-            link: link.map_err(|error| unusable(&what, error))?,
+            link,
             kind: row.kind,
             state: row.state,
             cut: row.cut,
@@ -143,7 +146,16 @@ impl Cas {
         rotation: Option<&Rotation>,
         now: Stamp,
     ) -> Result<Self, TrustError> {
-        let all = rows.iter().map(|row| Ca::read(row, active, custody)).collect::<Result<_, _>>()?;
+        let mut all = Vec::with_capacity(rows.len());
+        for row in rows {
+            match Ca::read(row, active, custody) {
+                // History: nobody is believed by it.
+                Err(error) if row.state == CaState::Retired => {
+                    tracing::error!(%error, "a retired CA is left out");
+                }
+                read => all.push(read?),
+            }
+        }
         let overlap = rotation.filter(|rotation| rotation.transition == Transition::Overlap);
         let mut cas = Self {
             all,

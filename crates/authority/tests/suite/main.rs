@@ -5,7 +5,7 @@
 mod authentication;
 mod boot;
 mod byoca;
-mod damaged_keys;
+mod damaged_cas;
 mod dashboard;
 mod decommission;
 mod device;

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use mastio_authority::{Authority, rotation::overlap::Half};
+use mastio_authority::{
+    Authority,
+    rotation::{Source, overlap::Half},
+};
 use mastio_store::rotations::{Phase, Rotation};
 
 use crate::{
     overlap::{Follower, Scene, progress},
     rotation::{cut, gets_in, reissued},
+    updates::{PATH_LEN, halted, legacy},
     world::*,
 };
 
@@ -83,4 +87,18 @@ async fn an_overlap_waits_for_nobody_who_is_shut_out() {
     let ended = "SELECT json_extract(details, '$.agents_invalidated') FROM local_audit \
         WHERE event_type = 'org_ca.rotated' ORDER BY chain_seq DESC LIMIT 1";
     assert_eq!(scene.world.count(ended), 0, "nobody else was shut out by it");
+}
+
+/// What signed their certificates is certified again by the update, and that certificate retired on the way back.
+#[tokio::test]
+async fn agents_of_an_update_that_was_rolled_back_are_waited_for() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &[]).await;
+    authority.apply_update(PATH_LEN, Some("rekey"), &operator()).await.unwrap();
+    let alice = Holder::created(&authority, "alice").await;
+    authority.roll_back_update(PATH_LEN, &operator()).await.unwrap();
+    assert_eq!(gets_in(&authority, &alice).await, Ok(()));
+    let rotation = authority.begin_overlap(Source::Mint, 0, &operator()).await.unwrap();
+    let now = progress(&authority, &rotation).await;
+    assert_eq!((now.agents, now.shut_out), (1, 0));
 }

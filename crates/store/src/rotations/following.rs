@@ -21,9 +21,11 @@ const ACTIVE: &str = "a.is_active <> 0";
 /// Its certificate is not one of ours: with [`SPIFFE`] an SVID, else of the organisation's own CA.
 pub(crate) const BROUGHT: &str =
     "EXISTS (SELECT 1 FROM agent_certs c WHERE c.agent_id = a.agent_id AND c.issuer IS NULL)";
-/// The certificate `c` is one of ours and logs in: who has it gets the next one by itself.
+/// The certificate `c` is one of ours and logs in: who has it gets the next one by itself. What counts is the key that
+/// signed it: an update, and its way back, certify that of the intermediate again.
 const HOLDS: &str = "c.issuer IS NOT NULL AND c.not_after > ? \
-    AND c.issuer NOT IN (SELECT thumbprint FROM pki_cas WHERE cut <> 0 OR compromised <> 0 OR state = 'retired') \
+    AND c.issuer NOT IN (SELECT gone.thumbprint FROM pki_cas gone WHERE NOT EXISTS (SELECT 1 FROM pki_cas ca \
+        WHERE ca.spki_sha256 = gone.spki_sha256 AND ca.cut = 0 AND ca.compromised = 0 AND ca.state <> 'retired')) \
     AND NOT EXISTS (SELECT 1 FROM revoked_agent_certs r WHERE r.thumbprint = c.thumbprint)";
 const SPIFFE: &str = "coalesce(a.enrollment_method, '') = 'spiffe'";
 const FETCHED: &str = "EXISTS (SELECT 1 FROM agent_trust_bundles b \

@@ -60,6 +60,9 @@ impl Authority {
     async fn step_if_followed(self: &Arc<Self>, rotation: &Rotation) -> Result<(), OverlapError> {
         let trust = self.trust();
         let Some((next, left)) = next(rotation, &trust) else { return Ok(()) };
+        if rotation.phase == Phase::Reissue && trust.issuer.is_none() {
+            return Err(OverlapError::KeyGone("new"));
+        }
         if self.waits_for_nobody(rotation) {
             return self.step_once(rotation, By::Itself).await;
         }
