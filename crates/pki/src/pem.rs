@@ -40,6 +40,9 @@ pub enum PemError {
     },
 }
 
+/// What is wanted for a private key.
+const UNENCRYPTED: &str = "unencrypted PRIVATE KEY";
+
 /// Reads every `CERTIFICATE` section, at least one, in order.
 ///
 /// # Errors
@@ -68,7 +71,13 @@ pub fn first_certificate(pem: &str) -> Result<Certificate, PemError> {
 /// # Errors
 /// [`PemError`].
 pub fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, PemError> {
-    first(pem, "unencrypted PRIVATE KEY")
+    not_encrypted(pem)?;
+    first(pem, UNENCRYPTED)
+}
+
+/// OpenSSL's old form of an encrypted key has headers where others have base64 (RFC 1421 §4.6.1.1).
+fn not_encrypted(pem: &str) -> Result<(), PemError> {
+    if pem.contains("\nProc-Type: 4,ENCRYPTED") { Err(PemError::Missing(UNENCRYPTED)) } else { Ok(()) }
 }
 
 /// How many private keys a text holds, of any form that [`private_key`] reads.
@@ -76,6 +85,7 @@ pub fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, PemError> {
 /// # Errors
 /// [`PemError`].
 pub fn private_keys(pem: &str) -> Result<usize, PemError> {
+    not_encrypted(pem)?;
     let mut count = 0;
     for key in sections::<PrivateKeyDer<'_>>(pem)? {
         key?.zeroize();
@@ -177,5 +187,15 @@ mod tests {
         let second_is_bad = format!("{pem}{}", encode("CERTIFICATE", b"no certificate"));
         assert!(matches!(certificates(&second_is_bad), Err(PemError::Certificate { position: 2, .. })));
         assert!(first_certificate(&second_is_bad).is_ok());
+    }
+
+    #[test]
+    fn encrypted_keys_are_told_from_damaged_ones() {
+        let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n\
+            -----END RSA PRIVATE KEY-----\n";
+        for encrypted in [old, &encode("ENCRYPTED PRIVATE KEY", b"x")] {
+            assert_eq!(private_key(encrypted).unwrap_err(), PemError::Missing(UNENCRYPTED));
+        }
+        assert_eq!(private_keys(old), Err(PemError::Missing(UNENCRYPTED)));
     }
 }

@@ -166,7 +166,8 @@ fn on_their_own(spiffe: u64) -> String {
 
 fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotation> {
     // The new root keeps the name, so a link certificate needs room for one CA below it.
-    let tls_continuity = root_key.map(|usable| usable && root.certificate.path_len() != Some(0));
+    let is_legacy = root.certificate.path_len() == Some(0);
+    let tls_continuity = root_key.map(|usable| usable && !is_legacy);
     let (elsewhere, spiffe) = (fleet.brought, fleet.spiffe);
     let mut refused = fleet.by_enrollment.clone();
     refused.remove(SPIFFE);
@@ -206,13 +207,14 @@ fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotat
             BTreeMap::new(),
             elsewhere,
             format!(
-                "agents move one after the other, both roots being believed; {} another by hand; {}",
+                "agents move one after the other, both roots being believed; {} another by hand; {}{}",
                 counted(
                     elsewhere,
                     "that brought its certificate needs",
                     "that brought their certificates need"
                 ),
-                on_their_own(spiffe)
+                on_their_own(spiffe),
+                if is_legacy { "; it does not begin while signing is halted" } else { "" }
             ),
         ),
         rotation(
@@ -220,8 +222,13 @@ fn rotations(root: &KnownCa, fleet: &Fleet, root_key: Option<bool>) -> Vec<Rotat
             Some(true),
             BTreeMap::new(),
             0,
-            "agents' certificates go on until they end; clients that trust the root notice nothing"
-                .to_owned(),
+            match is_legacy {
+                true => "it is refused below this root, whose path length is 0: replace that first",
+                false => {
+                    "agents' certificates go on until they end; clients that trust the root notice nothing"
+                }
+            }
+            .to_owned(),
         ),
     ]
 }

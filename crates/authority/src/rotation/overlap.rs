@@ -233,11 +233,12 @@ impl Authority {
             .write(rotation.give_up(&why, now));
         let unit = match rotation.phase {
             Phase::Staged => unit.write(cas::retire_staged(now)),
-            // Whoever has a certificate of the new root, even if an operator brought it, goes on with that. Without any it
-            // goes at once: the trust file has no room for roots that say nothing.
-            Phase::Distribute | Phase::Reissue => unit
+            // An operator may have brought certificates of the new root already.
+            Phase::Distribute => unit
                 .write(following::unless_moved(cas::retire_staged(now), rotation))
                 .write(cas::supersede_staged(now)),
+            // A certificate may be on its way to an agent at this moment, or be revoked: what signed it must stay for both.
+            Phase::Reissue => unit.write(cas::supersede_staged(now)),
             Phase::Activated => self.exchange_back(unit, rotation, &operator.fingerprint)?,
             Phase::Done | Phase::Aborted => return Err(OverlapError::Over(rotation.phase)),
         };

@@ -62,9 +62,7 @@ pub enum NoContinuity {
     #[error("the old root expired at {0}")]
     Expired(Stamp),
     /// Its path length leaves no room for another root below it.
-    #[error(
-        "the old root's path length leaves no room for a link certificate; a new root with the same subject needs less"
-    )]
+    #[error("the old root's path length leaves no room for a link certificate")]
     PathLength,
     /// Anything else.
     #[error("the old root cannot sign a link certificate: {0}")]

@@ -105,6 +105,11 @@ impl Ca {
         self.activated_at.is_some() || matches!(self.state, CaState::Active | CaState::Superseded)
     }
 
+    /// Whether another took its place before it was the active one: then both are noted at once.
+    fn was_given_up(&self) -> bool {
+        self.superseded_at.is_some() && self.activated_at == self.superseded_at
+    }
+
     /// Whether it is past its end.
     pub(crate) fn has_ended(&self, now: Stamp) -> bool {
         self.certificate.not_after() <= now
@@ -275,10 +280,12 @@ impl Cas {
             Superseded => self.is_worth_showing(ca),
             _ => true,
         };
-        // Those whose certificates still log in come before those that were cut.
+        // Those whose certificates still log in come before those that were given up, of which there are few, and those
+        // before what was cut.
         let newest = move |(kind, state)| {
-            let cas = |cut| self.of(kind, state).filter(shown).filter(move |ca| ca.cut == cut);
-            cas(false).chain(cas(true)).take(MOST_SHOWN)
+            let mut cas: Vec<_> = self.of(kind, state).filter(shown).collect();
+            cas.sort_by_key(|ca| (ca.cut, !ca.cut && ca.was_given_up()));
+            cas.into_iter().take(MOST_SHOWN)
         };
         order.flat_map(newest).map(|ca| &ca.certificate)
     }

@@ -28,7 +28,7 @@ async fn roots_that_were_given_up_do_not_hide_the_way_from_the_root_before() {
 
 /// The trust file has room for four, and clients look one level deep (contract `pki.md` §4).
 #[tokio::test]
-async fn roots_that_certified_nobody_take_no_place_in_the_trust_file() {
+async fn who_certifies_agents_is_in_the_trust_file_before_what_was_given_up() {
     let (scene, authority) = Scene::new().await;
     rotate(&authority).await;
     let living = scene.agents[0].holder.chain[1].clone();

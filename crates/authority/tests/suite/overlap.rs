@@ -337,9 +337,6 @@ async fn a_root_that_was_given_up_goes_when_its_intermediates_have() {
     let (mut scene, authority) = Scene::new().await;
     let rotation = scene.begin(&authority).await.unwrap();
     scene.until(&authority, &rotation.id, Phase::Reissue).await;
-    // One of the two moves.
-    scene.world.clock.advance(LOOK);
-    scene.agents[0].call(&authority, &scene.world).await;
     authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
     let believed = "SELECT count(*) FROM pki_cas WHERE kind = 'org_ca' AND state = 'superseded'";
     for left in [1, 0] {

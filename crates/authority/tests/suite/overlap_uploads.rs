@@ -92,13 +92,24 @@ async fn a_key_of_the_new_root_that_is_gone_is_told_before_anything_needs_it() {
 
 #[tokio::test]
 async fn an_abort_leaves_in_whose_certificate_of_the_new_root_was_brought() {
-    for (phase, calls) in [(Phase::Distribute, true), (Phase::Distribute, false), (Phase::Reissue, false)] {
+    for (phase, calls, when_over) in [
+        (Phase::Distribute, true, false),
+        (Phase::Distribute, false, false),
+        (Phase::Reissue, false, false),
+        (Phase::Reissue, false, true),
+    ] {
         let (scene, authority, root, rotation) = begun(phase).await;
+        let abort = async || authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+        if when_over {
+            abort().await;
+        }
         let brought = enrolled(&authority, &scene.world, &root, "brought").await;
         if calls {
             assert_eq!(gets_in(&authority, &brought).await, Ok(()));
         }
-        authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+        if !when_over {
+            abort().await;
+        }
         assert_eq!(gets_in(&authority, &brought).await, Ok(()), "{phase:?}");
         // The intermediate goes once nothing that it certified is left; the root stays for this one.
         let gone = "state = 'retired' WHERE kind = 'intermediate_ca' AND state = 'superseded'";
@@ -113,9 +124,7 @@ async fn an_abort_leaves_in_whose_certificate_of_the_new_root_was_brought() {
 
 #[tokio::test]
 async fn a_root_that_was_given_up_and_is_retired_is_told_and_at_the_beginning_nobody_has_followed() {
-    let (mut scene, authority, _, rotation) = begun(Phase::Reissue).await;
-    scene.world.clock.advance(LOOK);
-    scene.agents[0].call(&authority, &scene.world).await;
+    let (scene, authority, _, rotation) = begun(Phase::Reissue).await;
     let steps = told(&authority, "org_ca.rotation_phase").await;
     assert!(steps[0].contains(r#""agents_left":2"#), "{steps:?}");
     authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
@@ -130,14 +139,12 @@ async fn a_root_that_was_given_up_and_is_retired_is_told_and_at_the_beginning_no
 
 #[tokio::test]
 async fn an_abort_before_anybody_has_a_certificate_of_the_new_root_retires_it() {
-    for phase in [Phase::Distribute, Phase::Reissue] {
-        let (scene, authority, root, rotation) = begun(phase).await;
-        authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
-        assert_eq!(scene.world.count("SELECT count(*) FROM pki_cas WHERE state = 'retired'"), 2);
-        // It may be brought again.
-        let source = upload(root.certificate.pem(), &root.key);
-        authority.begin_overlap(source, 0, &operator()).await.unwrap();
-    }
+    let (scene, authority, root, rotation) = begun(Phase::Distribute).await;
+    authority.abort_rotation(&rotation.id, &operator()).await.unwrap();
+    assert_eq!(scene.world.count("SELECT count(*) FROM pki_cas WHERE state = 'retired'"), 2);
+    // It may be brought again.
+    let source = upload(root.certificate.pem(), &root.key);
+    authority.begin_overlap(source, 0, &operator()).await.unwrap();
 }
 
 #[tokio::test]

@@ -177,8 +177,11 @@ pub(crate) fn advance(arguments: &Advance) -> Result<String, Failure> {
     let now = arguments.one.now()?;
     let (id, phase) = (text(&now, "id"), text(&now, "phase"));
     if arguments.force && arguments.from.is_none() {
-        let what =
-            format!("This leaves the phase {phase}, which cannot be taken back. {}.", left_behind(&now));
+        let back = match phase {
+            "activated" => "which cannot be taken back",
+            _ => "and mastio pki abort leads back",
+        };
+        let what = format!("This leaves the phase {phase}, {back}. {}.", left_behind(&now));
         let in_a_script = format!("{what} Nothing was done; say --from {phase} to do it");
         if !agreed(&what, &in_a_script)? {
             return Err("the rotation is where it was".into());

@@ -240,16 +240,12 @@ pub fn forget_moves(agent: &AgentId, root: Option<Thumbprint>) -> Statement {
     )
 }
 
-/// [`cas::retire_staged`](crate::cas::retire_staged) as it applies only when nobody has a certificate of the new root,
-/// or is about to be given one that is committed.
+/// [`cas::retire_staged`](crate::cas::retire_staged) as it applies only when nobody has a certificate of the new root.
 #[must_use]
 pub fn unless_moved(mut retire: Statement, rotation: &Rotation) -> Statement {
     retire.values.push(rotation.id.as_str().into());
     let place = retire.values.len();
-    let moved = format!(
-        " AND NOT EXISTS (SELECT 1 FROM rotation_moves WHERE rotation_id = ?{place}) AND NOT EXISTS (SELECT 1 \
-         FROM agent_certs WHERE issuer IN (SELECT thumbprint FROM pki_cas WHERE state = 'staged'))"
-    );
+    let moved = format!(" AND NOT EXISTS (SELECT 1 FROM rotation_moves WHERE rotation_id = ?{place})");
     retire.sql.to_mut().push_str(&moved);
     retire
 }
