@@ -45,6 +45,8 @@ pub struct Ca {
     pub superseded_at: Option<Stamp>,
     /// It with its key, if it is an intermediate whose key we hold.
     pub issuer: Option<Arc<Issuer<KeyPair>>>,
+    /// Whether its key is stored and cannot be used. Of the active CAs that is an error instead.
+    pub key_damaged: bool,
 }
 
 impl Ca {
@@ -60,12 +62,11 @@ impl Ca {
             None
         });
         let issuer = match (row.kind, row.state) {
-            (CaKind::Root, _) => None,
-            (CaKind::Intermediate, CaState::Active) => active.cloned(),
+            (CaKind::Root, _) => Ok(None),
+            (CaKind::Intermediate, CaState::Active) => Ok(active.cloned()),
             // A damaged one must not keep what was cut off in use: without it the others can still be read.
             (CaKind::Intermediate, _) => Self::stored_issuer(row, &certificate, custody)
-                .inspect_err(|error| tracing::error!(%error, "the key of an intermediate cannot be used"))
-                .unwrap_or_default(),
+                .inspect_err(|error| tracing::error!(%error, "the key of an intermediate cannot be used")),
         };
         Ok(Self {
             link,
@@ -77,7 +78,8 @@ impl Ca {
             activated_at: row.activated_at,
             superseded_at: row.superseded_at,
             certificate,
-            issuer,
+            key_damaged: issuer.is_err(),
+            issuer: issuer.unwrap_or_default(),
         })
     }
 
@@ -216,6 +218,12 @@ impl Cas {
     /// Whether there is such an intermediate at all.
     pub(crate) fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+
+    /// Whether the key of an intermediate that is not the active one is stored and cannot be used.
+    #[must_use]
+    pub fn has_damaged_key(&self) -> bool {
+        self.all.iter().any(|ca| ca.key_damaged)
     }
 
     /// Every CA of the registry, the newest first.

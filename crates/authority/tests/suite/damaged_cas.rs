@@ -19,6 +19,9 @@ async fn a_damaged_key_does_not_keep_a_compromised_root_in_use() {
         "UPDATE pki_cas SET private_key = 'garbage' WHERE kind = 'intermediate_ca' AND state IN ('staged', 'superseded')",
     );
     gets_in(&authority, old).await.unwrap();
+    assert!(!authority.trust().cas.has_damaged_key());
+    authority.reload().unwrap();
+    assert!(authority.trust().cas.has_damaged_key());
     authority.rotate_root(Source::Mint, COMPROMISE, &operator()).await.unwrap();
     assert_eq!(gets_in(&authority, old).await, Err("ca_rotated"));
     leave(authority);

@@ -104,12 +104,18 @@ async fn a_mastio_that_starts_after_the_end_of_the_old_root_has_a_certificate_to
 
 #[tokio::test]
 async fn when_the_old_root_ends_and_the_key_of_the_new_one_is_gone_an_abort_and_a_cut_lead_on() {
-    for phase in [Phase::Distribute, Phase::Reissue] {
+    for (phase, key) in [
+        (Phase::Distribute, "NULL"),
+        (Phase::Reissue, "NULL"),
+        (Phase::Distribute, "'garbage'"),
+        (Phase::Reissue, "'garbage'"),
+    ] {
         let (mut scene, authority) = ending_soon().await;
         let rotation = scene.begin(&authority).await.unwrap();
         let (id, by) = (rotation.id.as_str(), operator());
         scene.until(&authority, id, phase).await;
-        scene.world.sql("UPDATE pki_cas SET private_key = NULL WHERE state = 'staged' AND kind = 'org_ca'");
+        let of_new = "WHERE state = 'staged' AND kind = 'org_ca'";
+        scene.world.sql(&format!("UPDATE pki_cas SET private_key = {key} {of_new}"));
         authority.reload().unwrap();
         scene.world.clock.advance(BEYOND);
         assert_eq!(

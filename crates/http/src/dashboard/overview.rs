@@ -88,6 +88,10 @@ fn explained(code: &'static str) -> Warning {
             "What was changed about CAs, keys or bundles cannot be read from the database, and is tried again every second: \
              /readyz says why. After a change of the Org CA nobody is let in meanwhile."
         }
+        "ca_key_damaged" => {
+            "The stored key of an intermediate that is not the active one cannot be used: mastio pki doctor names it. What it \
+             certified logs in, but its revocation list cannot be signed, and an overlap that needs it is best aborted."
+        }
         "update_by_halves" => {
             "The Python implementation replaced the Org CA and left the intermediate below the old one: agents are refused \
              with the certificates that they hold. Roll the update back on the page Updates, then repair the root here."

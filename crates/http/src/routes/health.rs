@@ -46,6 +46,7 @@ pub(crate) fn warnings(app: &App) -> Vec<&'static str> {
     [
         (app.authority.trust().root.path_len() == Some(0), "org_ca_legacy_pathlen_zero"),
         (app.authority.stale().is_some(), "trust_stale"),
+        (app.authority.trust().cas.has_damaged_key(), "ca_key_damaged"),
         (app.authority.trust().by_halves.is_some(), "update_by_halves"),
         (app.authority.audit_chain_is_broken(), "audit_chain_broken"),
         (app.ledger.is_rolled_back(), "audit_rolled_back"),

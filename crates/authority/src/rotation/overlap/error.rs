@@ -91,7 +91,7 @@ pub enum OverlapError {
     NewEnded(Stamp),
     /// A CA whose key should be in the registry is not there, or without it.
     #[error(
-        "the key of the {which} root, or of its intermediate, is not held any more, and there is no way to it; {next}",
+        "the key of the {which} root, or of its intermediate, is gone or damaged, and there is no way to it; {next}",
         which = .0, next = next_without(.0)
     )]
     KeyGone(&'static str),

@@ -2,7 +2,7 @@
 //! ends.
 
 use mastio_core::{Event, Stamp, event::catalogue};
-use mastio_custody::CaKey;
+use mastio_custody::{CaKey, CustodyError};
 use mastio_pki::{Certificate, KeyPair};
 use mastio_store::{
     Unit,
@@ -162,16 +162,20 @@ impl Authority {
         Ok(Pair { intermediate: self.with_key(intermediate)?.ok_or_else(gone)?, root })
     }
 
+    /// A CA with its key. One that does not open although those of the active CAs do is as good as gone.
     fn with_key(&self, row: &CaRow) -> Result<Option<CaKey>, OverlapError> {
         let Some(stored) = &row.private else { return Ok(None) };
-        let pem = self.custody.unwrap(&format!("pki_cas {}", row.thumbprint), stored)?;
-        let key = KeyPair::from_pem(pem.expose_secret()).map_err(Outage::internal)?;
         let certificate = Certificate::from_pem(&row.certificate).map_err(Outage::internal)?;
-        if !key.matches(&certificate) {
-            return Err(
-                Outage::internal(format!("pki_cas {}: the key is another one's", row.thumbprint)).into()
-            );
+        let key = match self.custody.unwrap(&format!("pki_cas {}", row.thumbprint), stored) {
+            Err(CustodyError::Read(error)) => return Err(Outage::from(error).into()),
+            Err(error) => Err(error.to_string()),
+            Ok(pem) => KeyPair::from_pem(pem.expose_secret()).map_err(|error| error.to_string()),
+        };
+        match key {
+            Ok(key) if key.matches(&certificate) => return Ok(Some(CaKey { certificate, key })),
+            Ok(_) => tracing::error!("pki_cas {}: the key is another one's", row.thumbprint),
+            Err(error) => tracing::error!(error, "pki_cas {}: the key cannot be used", row.thumbprint),
         }
-        Ok(Some(CaKey { certificate, key }))
+        Ok(None)
     }
 }
