@@ -48,7 +48,7 @@ pub enum Outage {
     Read(ReadError),
     /// Who is believed has changed, and is not known yet.
     #[error(
-        "the Org CA was changed, and who is believed from then on could not be read yet: /readyz says why"
+        "CAs or bundles were changed, and who is believed from then on could not be read yet: /readyz says why"
     )]
     Stale,
     /// Another request changed the same thing first, and again when it was tried anew.
