@@ -22,7 +22,7 @@ pub enum SigningKeyError {
     #[error("the intermediate ended at {0}: rotate it, which rotates the signing key too")]
     IntermediateEnded(Stamp),
     /// The active key is too young, by so much.
-    #[error("the signing key was rotated a moment ago; wait {} s", seconds_up(*.0))]
+    #[error("the signing key was made a moment ago; wait {} s", seconds_up(*.0))]
     TooSoon(Duration),
     /// An interrupted rotation comes first.
     #[error("a rotation was interrupted and left the staged key {0}: complete it with activate or drop")]

@@ -91,6 +91,11 @@ fn verify(file: &Path, root: &Path, as_json: bool) -> Result<Ended, Failure> {
     } else {
         steps.iter().for_each(|step| say!("{}", in_words(step)));
         match broken {
+            None if steps.is_empty() => {
+                say!(
+                    "verified: {newest} is the newest root in it; whether there is a newer one it does not say"
+                );
+            }
             None => say!("verified: who trusts {} can trust {newest}", trusted.thumbprint()),
             Some(step) => say!(
                 "NOT verified behind {}: compare the fingerprint of {} by another way",
