@@ -341,6 +341,10 @@ async fn a_script_names_the_step_that_it_forces_and_agrees_to_an_abort() {
     }
     assert!(code == Some(1) && pki(&["rotation"]).1.contains("distribute"), "{told}");
 
+    let (code, told) = pki(&["advance", "--force", "--from", "foo"]);
+    assert!(code == Some(2) && told.contains("distribute, reissue, activated"), "{told}");
+    let (code, told) = pki(&["advance"]);
+    assert!(code == Some(1) && told.contains("with mastio pki rotation, or go on"), "{told}");
     let named = ["advance", "--force", "--from", "distribute"];
     let (code, told) = pki(&named);
     assert!(code == Some(0) && told.contains("reissue"), "{told}");

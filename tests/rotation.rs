@@ -269,7 +269,7 @@ async fn the_command_is_for_a_mastio_that_is_stopped() {
     let before = registry(&place);
     let refused = place.command(&["pki", "rotate-org-ca", "--mint"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", both(&refused));
-    assert!(both(&refused).contains("POST /pki/rotate-ca"), "{}", both(&refused));
+    assert!(both(&refused).contains("mastio pki rotate "), "{}", both(&refused));
     assert_eq!(server.stop().await, 0);
     assert_eq!(registry(&place), before);
 
@@ -279,7 +279,9 @@ async fn the_command_is_for_a_mastio_that_is_stopped() {
         own.map(|word| if word.ends_with(".pem") { place.path(&word).display().to_string() } else { word });
     let mut command = vec!["pki", "rotate-org-ca"];
     command.extend(own.iter().map(String::as_str));
-    run(&mut place.command(&command));
+    command.push("--yes");
+    let told = run(&mut place.command(&command));
+    assert!(told.contains("before they have the new trust file, /pki/ca.crt: the old root"), "{told}");
     let again = place.command(&command).output().unwrap();
     assert_eq!(again.status.code(), Some(1), "{}", both(&again));
     assert!(both(&again).contains("the key of a CA that was here before"), "{}", both(&again));
@@ -287,6 +289,7 @@ async fn the_command_is_for_a_mastio_that_is_stopped() {
     assert_eq!(first(&server.ca_pem), place.text("new-org-ca.pem"));
     let usage = place.command(&["pki", "rotate-org-ca"]).output().unwrap();
     assert_eq!(usage.status.code(), Some(2), "{}", both(&usage));
+    assert!(both(&usage).contains("<--mint|--cert"), "{}", both(&usage));
 }
 
 #[tokio::test]
@@ -304,6 +307,8 @@ async fn the_command_for_a_running_mastio_cuts_only_what_it_was_told_to() {
     for (arguments, code, words) in [
         (&[][..], 1, "--yes"),
         (&own, 1, "--yes"),
+        (&["--cert", "nope.pem", "--key", "nope.key"], 1, "nope.pem cannot be read"),
+        (&["--grace-days", "366", "--transition", "overlap"], 1, "Entity: grace_days: must be"),
         (&own_minted, 1, "leave out either"),
         (&["--watch", "--yes"], 2, "--transition"),
         (&["--grace-days", "3", "--yes"], 2, "--transition"),
@@ -316,6 +321,7 @@ async fn the_command_for_a_running_mastio_cuts_only_what_it_was_told_to() {
     assert_eq!(registry(&place), before);
     let done = rotate(&[&own[..], &["--yes"]].concat());
     assert!(done.status.success(), "{}", both(&done));
+    assert!(both(&done).contains("/pki/ca.crt: the old root's path length"), "{}", both(&done));
     assert_eq!(first(&place.text("certs/org-ca.pem")), place.text("new-org-ca.pem"));
 }
 

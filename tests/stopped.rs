@@ -42,8 +42,16 @@ async fn one_call_ends_an_overlap_for_a_compromise() {
     assert!(status == 200 && told.contains(begun["rotation_id"].as_str().unwrap()), "{plan}");
     assert_eq!(asked(&server, Method::POST, "/pki/rotate-ca?mode=mint").await.0, 409, "a routine cut waits");
 
+    let url = server.url();
+    let command = ["pki", "rotate", "--url", &url, "--reason", "compromise"];
+    let unasked = place.command(&command).output().unwrap();
+    let (told, id) = (both(&unasked), begun["rotation_id"].as_str().unwrap());
+    for part in ["a cut for a compromise", &format!("{id} is open, and ends"), "then say --yes"] {
+        assert!(unasked.status.code() == Some(1) && told.contains(part), "{part}: {told}");
+    }
+
     let (status, rotated) = asked(&server, Method::POST, COMPROMISE).await;
-    assert_eq!(status, 200, "{rotated}");
+    assert_eq!((status, &rotated["ended_rotation_id"]), (200, &begun["rotation_id"]), "{rotated}");
     let roots = [&begun["fingerprint_sha256"], &begun["previous_fingerprint_sha256"]];
     let superseded = rotated["superseded"].as_array().unwrap();
     assert!(roots.iter().all(|root| superseded.contains(root)), "{rotated}");
@@ -86,7 +94,9 @@ async fn a_mastio_that_is_stopped_ends_its_overlap_too() {
     begun(&server).await;
     assert_eq!(server.stop().await, 0);
     let said = run(&mut place.command(&["rotate-org-ca", "--mint", "--reason", "compromise"]));
-    assert!(said.contains("rotation with overlap"), "{said}");
+    for part in ["open, and ended with it", "clients do not believe this server before"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     assert!(active_root(&place) != old && believed(&place) == "2");
     // What is told of it holds together.
     run(&mut place.command(&["pki", "doctor"]));

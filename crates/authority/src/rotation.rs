@@ -27,7 +27,6 @@ use mastio_store::{
     updates,
 };
 
-use self::trial::Trial;
 pub use self::{
     candidate::{Candidate, CandidateError, Upload},
     cut::Rotated,
@@ -35,6 +34,7 @@ pub use self::{
     preflight::{Affected, NoContinuity, Preflight},
     trial::TrialFault,
 };
+use self::{held::Held, trial::Trial};
 pub(crate) use self::{held::Rotations, undo::undone};
 use crate::{Authority, Outage, admin::Operator};
 
@@ -109,7 +109,7 @@ pub(crate) struct Staged {
 }
 
 impl Authority {
-    /// A root that could take the place of the active one.
+    /// A root that could take the place of the active one. One that is prepared stays, to be looked at again.
     ///
     /// # Errors
     /// What speaks against it.
@@ -125,10 +125,7 @@ impl Authority {
                 trial.of(brought.ca())?;
                 Arc::new(brought)
             }
-            Source::Prepared(name) => {
-                let held = self.rotations.take(name, self.clock.elapsed());
-                held.ok_or(RotationError::NotPrepared)?
-            }
+            Source::Prepared(name) => self.prepared(name)?.candidate,
         })
     }
 
@@ -157,18 +154,22 @@ impl Authority {
         if same { Ok(held.plan) } else { Err(RotationError::OtherPlan) }
     }
 
-    /// The root of `source`, if it is not one that was shown with another plan, or in the place of another root.
+    /// The root of `source`, if it is not one that was shown with another plan. One that is prepared is used with that.
     fn candidate_for(&self, source: &Source, plan: Plan) -> Result<Arc<Candidate>, RotationError> {
-        if let Source::Prepared(name) = source {
-            let held = self.rotations.find(name, self.clock.elapsed()).ok_or(RotationError::NotPrepared)?;
-            if held.plan != plan {
-                return Err(RotationError::OtherPlan);
-            }
-            if held.instead_of != self.trust().root.thumbprint() {
-                return Err(RotationError::OtherRoot(held.instead_of));
-            }
+        let Source::Prepared(name) = source else { return self.candidate(source) };
+        if self.prepared(name)?.plan != plan {
+            return Err(RotationError::OtherPlan);
         }
-        self.candidate(source)
+        self.rotations.take(name, self.clock.elapsed()).ok_or(RotationError::NotPrepared)
+    }
+
+    /// The prepared root of this name, if it was not shown in the place of another root.
+    fn prepared(&self, name: &str) -> Result<Held, RotationError> {
+        let held = self.rotations.find(name, self.clock.elapsed()).ok_or(RotationError::NotPrepared)?;
+        match held.instead_of == self.trust().root.thumbprint() {
+            true => Ok(held),
+            false => Err(RotationError::OtherRoot(held.instead_of)),
+        }
     }
 
     /// Replaces the Org CA. Once begun it goes on to its end even if nobody waits for it. After a compromise a rotation

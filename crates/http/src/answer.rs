@@ -250,6 +250,37 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
+/// What is said of a part or member of a body that is not read there.
+pub(crate) const MISPLACED: &str =
+    "is not read from the body: parameters belong into the query, behind the ? of the address";
+
+/// The body of a route that reads none. What somebody sends in it all the same they believe to count.
+pub(crate) struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        says_nothing(&read_body(request.into_body()).await?).map(|()| Self)
+    }
+}
+
+/// Whether a body says nothing: it is empty, or `{}` or `null`, as some clients always send one.
+pub(crate) fn says_nothing(bytes: &[u8]) -> Result<(), ApiError> {
+    if bytes.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let problem = match serde_json::from_slice(bytes) {
+        Ok(Value::Null) => return Ok(()),
+        Ok(Value::Object(members)) => match members.keys().next() {
+            None => return Ok(()),
+            Some(name) => Invalid::member(name, "value_error", MISPLACED),
+        },
+        _ => Invalid::body("value_error", format!("what it says {MISPLACED}")),
+    };
+    Err(ApiError::unprocessable(vec![problem]))
+}
+
 /// How long a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 

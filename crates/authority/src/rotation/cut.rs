@@ -44,6 +44,8 @@ pub struct Rotated {
     pub superseded: Vec<Thumbprint>,
     /// Whether clients that know only the old root believe this server still, or why they do not.
     pub continuity: Result<(), NoContinuity>,
+    /// The rotation with overlap that was open, and ended with it.
+    pub ended: Option<String>,
     /// Whose certificates ended.
     pub agents: Affected,
     /// Whether it counts already: it is stored in any case, and nobody is let in before it does.
@@ -88,7 +90,7 @@ impl Authority {
             overlap = open.id, fingerprint = %rotated.fingerprint, agents = rotated.agents.total(),
             "pki.rotate: the Org CA was rotated, and the rotation with overlap ended"
         );
-        Ok(self.settled(rotated).await)
+        Ok(self.settled(Rotated { ended: Some(open.id.clone()), ..rotated }).await)
     }
 
     async fn switch(&self, staged: &Staged, operator: &Operator) -> Result<Rotated, RotationError> {
@@ -144,6 +146,7 @@ impl Authority {
             previous: trust.root.thumbprint(),
             superseded: vec![],
             continuity,
+            ended: None,
             agents,
             in_force: false,
             at: now,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Shared, caller::Admin};
-use crate::answer::{ApiError, Invalid, NoQuery, StrictJson, StrictQuery, flag};
+use crate::answer::{ApiError, Invalid, NoBody, NoQuery, StrictJson, StrictQuery, flag};
 
 /// Where a key is in its life, in a word.
 pub(crate) fn state(key: &SigningKeyRow, now: Stamp) -> &'static str {
@@ -70,6 +70,7 @@ pub(crate) async fn rotate(
     State(app): Shared,
     Admin(operator): Admin,
     StrictQuery(NoQuery {}): StrictQuery<NoQuery>,
+    NoBody: NoBody,
 ) -> Result<Json<Value>, ApiError> {
     let rotated = app.authority.rotate_signing_key(&operator).await?;
     Ok(Json(json!({
@@ -140,6 +141,7 @@ pub(crate) async fn rotate_intermediate(
     State(app): Shared,
     Admin(operator): Admin,
     StrictQuery(query): StrictQuery<IntermediateQuery>,
+    NoBody: NoBody,
 ) -> Result<Json<Value>, ApiError> {
     let question = query.question()?;
     let rotated = app.authority.rotate_intermediate(question, &operator).await.map_err(refused)?;

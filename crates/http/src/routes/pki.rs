@@ -17,9 +17,12 @@ use serde_json::{Value, json};
 
 use super::{Shared, caller::Admin, rotations};
 use crate::{
-    answer::{ApiError, Invalid, StrictQuery, flag, read_body},
+    answer::{ApiError, Invalid, MISPLACED, StrictQuery, flag, read_body, says_nothing},
     multipart,
 };
+
+/// The parts of a form that brings a root.
+const PARTS: [&str; 2] = ["ca_cert", "ca_key"];
 
 /// How to rotate, in the words of a query or of a form.
 #[derive(Debug, Default, Deserialize)]
@@ -68,14 +71,11 @@ impl Asked {
             ("", _) => return Err(unknown("mode", "must be mint or upload")),
             (name, _) => Source::Prepared(name.to_owned()),
         };
-        let part = |(name, text): &&(String, String)| {
-            ["ca_cert", "ca_key"].contains(&name.as_str()) && !text.trim().is_empty()
-        };
-        match sent.iter().find(part) {
-            Some((name, _)) => {
-                let msg = "goes with mode=upload, without candidate";
-                Err(ApiError::unprocessable(vec![Invalid::member(name, "value_error", msg)]))
+        match sent.first() {
+            Some((name, _)) if PARTS.contains(&name.as_str()) => {
+                Err(wrong_part(name, "goes with mode=upload, without candidate"))
             }
+            Some((name, _)) => Err(wrong_part(name, MISPLACED)),
             None => Ok(source),
         }
     }
@@ -90,6 +90,21 @@ fn unknown(name: &str, msg: &str) -> ApiError {
     ApiError::unprocessable(vec![Invalid::query(name, msg)])
 }
 
+fn wrong_part(name: &str, msg: &str) -> ApiError {
+    ApiError::unprocessable(vec![Invalid::member(name, "value_error", msg)])
+}
+
+/// A parameter, empty if it is left out. One that is sent empty comes from a variable that was not set: whoever sent it
+/// meant something else than to leave it out.
+fn said(name: &str, parameter: Option<String>) -> Result<String, ApiError> {
+    match parameter {
+        Some(text) if text.is_empty() => {
+            Err(unknown(name, "is empty: say what it should be, or leave it out"))
+        }
+        said => Ok(said.unwrap_or_default()),
+    }
+}
+
 /// The members of [`Asked`] are repeated here: serde refuses no unknown parameter beside a flattened struct, and a
 /// mistyped `dry_run` must not rotate.
 #[derive(Default, Deserialize)]
@@ -98,41 +113,48 @@ pub(crate) struct Query {
     #[serde(deserialize_with = "flag")]
     dry_run: bool,
     /// How many days the old root is believed after the new one became the active one, with `transition=overlap`.
-    grace_days: String,
-    mode: String,
-    transition: String,
-    reason: String,
-    candidate: String,
+    grace_days: Option<String>,
+    mode: Option<String>,
+    transition: Option<String>,
+    reason: Option<String>,
+    candidate: Option<String>,
+}
+
+impl Query {
+    fn asked(&mut self) -> Result<Asked, ApiError> {
+        Ok(Asked {
+            mode: said("mode", self.mode.take())?,
+            transition: said("transition", self.transition.take())?,
+            reason: said("reason", self.reason.take())?,
+            candidate: said("candidate", self.candidate.take())?,
+        })
+    }
 }
 
 pub(crate) async fn rotate_ca(
     State(app): Shared,
     Admin(operator): Admin,
-    StrictQuery(query): StrictQuery<Query>,
+    StrictQuery(mut query): StrictQuery<Query>,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let Query { dry_run, grace_days: days, mode, transition, reason, candidate } = query;
-    let asked = Asked { mode, transition, reason, candidate };
+    let asked = query.asked()?;
     let words = asked.words()?;
-    let sent = match multipart::is_sent(&headers) {
-        true => multipart::fields(&headers, read_body(request.into_body()).await?).await?,
-        false => vec![],
-    };
-    let source = asked.source(sent)?;
+    let source = source(&asked, &headers, request).await?;
     let plan = app.authority.plan(words, &source)?;
-    let grace_days = grace_days(plan, &days)?;
-    if dry_run {
+    let grace_days = grace_days(plan, &said("grace_days", query.grace_days)?)?;
+    if query.dry_run {
         let candidate = app.authority.candidate(&source)?;
         if plan == Plan::Overlap {
             app.authority.may_overlap()?;
             app.authority.outlives_grace(&candidate, grace_days)?;
         }
         let preflight = app.authority.preflight(&candidate, plan).await?;
-        return Ok(Json(what_would_be(
-            &preflight,
-            &app.authority.prepare(candidate, plan, preflight.previous),
-        )));
+        let name = match source {
+            Source::Prepared(name) => name,
+            Source::Mint | Source::Upload(_) => app.authority.prepare(candidate, plan, preflight.previous),
+        };
+        return Ok(Json(what_would_be(&preflight, &name)));
     }
     match plan {
         Plan::Cut(cut) => Ok(Json(what_is(&app.authority.rotate_root(source, cut, &operator).await?))),
@@ -141,6 +163,16 @@ pub(crate) async fn rotate_ca(
             Ok(Json(what_began(&app.authority.rotation(&begun.id).await?)))
         }
     }
+}
+
+/// What is asked for, with the form that brings it if there is one. A body that says something else is refused.
+async fn source(asked: &Asked, headers: &HeaderMap, request: Request) -> Result<Source, ApiError> {
+    let body = read_body(request.into_body()).await?;
+    if multipart::is_sent(headers) {
+        return asked.source(multipart::fields(headers, body).await?);
+    }
+    let source = asked.source(vec![])?;
+    says_nothing(&body).map(|()| source)
 }
 
 /// Only an overlap has a grace.
@@ -160,11 +192,11 @@ fn grace_days(plan: Plan, text: &str) -> Result<u32, ApiError> {
 fn uploaded(fields: Vec<(String, String)>) -> Result<Upload, ApiError> {
     let mut parts = HashMap::new();
     for (name, text) in fields {
-        if let Some(name) = ["ca_cert", "ca_key"].into_iter().find(|known| *known == name)
-            && parts.insert(name, text).is_some()
-        {
-            let msg = "was sent twice: send one part of this name";
-            return Err(ApiError::unprocessable(vec![Invalid::member(name, "value_error", msg)]));
+        if !PARTS.contains(&name.as_str()) {
+            return Err(wrong_part(&name, MISPLACED));
+        }
+        if parts.insert(name.clone(), text).is_some() {
+            return Err(wrong_part(&name, "was sent twice: send one part of this name"));
         }
     }
     let mut part = |name: &str| {
@@ -212,6 +244,7 @@ fn what_is(rotated: &Rotated) -> Value {
         "agents": rotated.agents,
         "tls_continuity": rotated.continuity.is_ok(),
         "no_tls_continuity_because": because(&rotated.continuity),
+        "ended_rotation_id": rotated.ended,
         "in_force": rotated.in_force,
         "rotated_at": rotated.at,
     })

@@ -20,7 +20,7 @@ use super::{
         query::{page, read},
     },
 };
-use crate::answer::{ApiError, StrictPath, StrictQuery, flag_of};
+use crate::answer::{ApiError, NoBody, NoQuery, StrictPath, StrictQuery, flag_of};
 
 /// How many rotations are listed.
 const NEWEST: u32 = 20;
@@ -81,10 +81,16 @@ pub(crate) async fn advance(
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
     StrictQuery(query): StrictQuery<AdvanceQuery>,
+    NoBody: NoBody,
 ) -> Result<Json<Value>, ApiError> {
     let force = read("force", query.force, flag_of, "use true or false")?.unwrap_or(false);
     let phase = |word: &str| Phase::parse(word).ok();
-    let from = read("from", query.from, phase, "use the phase that the rotation is in")?;
+    let from = read(
+        "from",
+        query.from,
+        phase,
+        "use the phase that the rotation is in: distribute, reissue or activated",
+    )?;
     app.authority.advance_rotation(&id, from, force, &operator).await?;
     changed(&app, &id).await
 }
@@ -93,6 +99,8 @@ pub(crate) async fn pause(
     State(app): Shared,
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
+    StrictQuery(NoQuery {}): StrictQuery<NoQuery>,
+    NoBody: NoBody,
 ) -> Result<Json<Value>, ApiError> {
     app.authority.pause_rotation(&id, true, &operator).await?;
     changed(&app, &id).await
@@ -102,6 +110,8 @@ pub(crate) async fn resume(
     State(app): Shared,
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
+    StrictQuery(NoQuery {}): StrictQuery<NoQuery>,
+    NoBody: NoBody,
 ) -> Result<Json<Value>, ApiError> {
     app.authority.pause_rotation(&id, false, &operator).await?;
     changed(&app, &id).await
@@ -111,6 +121,8 @@ pub(crate) async fn abort(
     State(app): Shared,
     Admin(operator): Admin,
     StrictPath(id): StrictPath,
+    StrictQuery(NoQuery {}): StrictQuery<NoQuery>,
+    NoBody: NoBody,
 ) -> Result<Json<Value>, ApiError> {
     app.authority.abort_rotation(&id, &operator).await?;
     changed(&app, &id).await

@@ -126,13 +126,13 @@ async fn a_trust_state_that_cannot_be_read_again_is_told_until_it_can() {
     world.authority.keep_files().await.unwrap();
     let alice = world.member("alice").await;
     assert_eq!(trust(&world, false).await, "ok");
-    sql(&world, "UPDATE pki_cas SET link_pem = 'a slip' WHERE kind = 'org_ca'");
+    sql(&world, "UPDATE pki_cas SET cert_pem = replace(cert_pem, 'BEGIN', 'a slip') WHERE kind = 'org_ca'");
     world.authority.reload().unwrap_err();
     assert!(trust(&world, true).await.starts_with("older than what is stored: pki_cas, certificate "));
     world.token(&alice).await;
     world.authority.tend().await;
     trust(&world, true).await;
-    sql(&world, "UPDATE pki_cas SET link_pem = NULL");
+    sql(&world, "UPDATE pki_cas SET cert_pem = replace(cert_pem, 'a slip', 'BEGIN')");
     world.authority.tend().await;
     assert_eq!(trust(&world, false).await, "ok");
 }
@@ -144,8 +144,8 @@ async fn a_cut_that_cannot_be_read_is_not_in_force_and_lets_nobody_in() {
     let alice = world.member("alice").await;
     sql(
         &world,
-        "CREATE TRIGGER spoil AFTER UPDATE OF state ON pki_cas WHEN NEW.state = 'superseded' BEGIN \
-         UPDATE pki_cas SET link_pem = 'spoilt' WHERE thumbprint = NEW.thumbprint; END",
+        "CREATE TRIGGER spoil AFTER UPDATE OF state ON pki_cas WHEN NEW.state = 'active' BEGIN \
+         UPDATE pki_cas SET cert_pem = replace(cert_pem, 'BEGIN', 'spoilt') WHERE thumbprint = NEW.thumbprint; END",
     );
     let cut = world.operate(SECRET, "/pki/rotate-ca?mode=mint", &Value::Null).await;
     assert_eq!((cut.status, &cut.body["in_force"]), (StatusCode::OK, &json!(false)), "{cut:?}");
@@ -154,7 +154,7 @@ async fn a_cut_that_cannot_be_read_is_not_in_force_and_lets_nobody_in() {
     let refused = world.ask(alice.peer(), login()).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
     assert!(refused.text.contains("/readyz"), "{refused:?}");
-    sql(&world, "DROP TRIGGER spoil; UPDATE pki_cas SET link_pem = NULL");
+    sql(&world, "DROP TRIGGER spoil; UPDATE pki_cas SET cert_pem = replace(cert_pem, 'spoilt', 'BEGIN')");
     world.authority.tend().await;
     assert_eq!(trust(&world, false).await, "ok");
     let refused = world.ask(alice.peer(), login()).await;

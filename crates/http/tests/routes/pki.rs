@@ -217,6 +217,56 @@ async fn a_mistyped_parameter_is_named_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_said_where_it_does_not_count_is_named_and_changes_nothing() {
+    let world = World::new().await;
+    let (before, (certificate, key)) = (world.authority.trust(), own_root(&world));
+    let refused = |answer: Answer, name: &str, why: &str| {
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{name}: {answer:?}");
+        assert!(answer.text.contains(name) && answer.text.contains(why), "{name}, {why}: {answer:?}");
+    };
+    for (query, name) in [
+        ("mode=mint&candidate=", "candidate"),
+        ("mode=mint&reason=", "reason"),
+        ("mode=mint&transition=", "transition"),
+        ("mode=mint&transition=overlap&grace_days=", "grace_days"),
+    ] {
+        refused(rotate(&world, query).await, name, "is empty");
+    }
+    let own = [("ca_cert", certificate.as_str()), ("ca_key", key.as_str()), ("dry_run", "true")];
+    refused(upload(&world, "mode=upload", &own).await, "dry_run", "query");
+    refused(upload(&world, "mode=mint", &[("reason", "compromise")]).await, "reason", "query");
+    refused(upload(&world, "mode=mint", &[("ca_cert", "")]).await, "ca_cert", "mode=upload");
+    let dry = json!({ "dry_run": true });
+    for path in [
+        "/pki/rotate-ca?mode=mint",
+        "/v1/admin/mastio-ca/rotate",
+        "/v1/admin/mastio-key/rotate",
+        "/pki/rotations/nothing/advance",
+        "/pki/rotations/nothing/abort",
+        "/pki/rotations/nothing/pause",
+        "/pki/rotations/nothing/resume",
+    ] {
+        refused(world.operate(SECRET, path, &dry).await, "dry_run", "query");
+        refused(world.operate(SECRET, path, &json!(["dry_run"])).await, "body", "query");
+    }
+    let from = world.operate(SECRET, "/pki/rotations/nothing/advance?from=foo", &Value::Null).await;
+    refused(from, "from", "distribute, reissue or activated");
+    for act in ["abort", "pause", "resume"] {
+        let path = format!("/pki/rotations/nothing/{act}?dry_run=true");
+        refused(world.operate(SECRET, &path, &Value::Null).await, "unknown field `dry_run`", "query");
+    }
+    let after = world.authority.trust();
+    assert_eq!((&after.root, after.cas.iter().count()), (&before.root, before.cas.iter().count()));
+    for path in ["/pki/rotate-ca?mode=mint&dry_run=1", "/v1/admin/mastio-ca/rotate?dry_run=1"] {
+        for body in ["", "{}", "null"] {
+            let request = Request::post(path).header("x-admin-secret", SECRET);
+            let request = request.header("content-type", "application/json").body(Body::from(body)).unwrap();
+            assert_eq!(world.ask(nobody(), request).await.status, StatusCode::OK, "{path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_commit_is_what_its_dry_run_showed() {
     let world = World::new().await;
     let before = world.authority.trust().root.clone();
@@ -236,6 +286,10 @@ async fn a_commit_is_what_its_dry_run_showed() {
         assert_eq!(refused.body["detail"]["reason"], "plan_differs", "{words}: {refused:?}");
         assert!(refused.text.contains("shown with another mode"), "{words}: {refused:?}");
     }
+    for _ in 0..2 {
+        let again = rotate(&world, &format!("{leaked}&dry_run=1")).await;
+        assert_eq!(format!("candidate={}", again.body["candidate"].as_str().unwrap()), leaked, "{again:?}");
+    }
     let garbage = rotate(&world, &format!("{plain}&mode=garbage")).await;
     assert_eq!(garbage.status, StatusCode::UNPROCESSABLE_ENTITY, "{garbage:?}");
     assert_eq!(world.authority.trust().root, before);
@@ -243,6 +297,8 @@ async fn a_commit_is_what_its_dry_run_showed() {
     assert_eq!((done.status, &done.body["tls_continuity"]), (StatusCode::OK, &json!(false)), "{done:?}");
     let because = done.body["no_tls_continuity_because"].as_str().unwrap();
     assert!(because.contains("may be known to others"), "{because}");
+    let late = rotate(&world, &format!("{plain}&dry_run=1")).await;
+    assert_eq!((late.status, &late.body["detail"]["reason"]), (StatusCode::CONFLICT, &json!("root_changed")));
 }
 
 #[tokio::test]

@@ -20,8 +20,9 @@ use super::{
 use crate::out::say;
 
 const QUESTION: &str = "This ends every agent's certificate at once; --dry-run shows how many there are.";
-const IN_A_SCRIPT: &str = "a cut ends every agent's certificate at once: look at it with --dry-run, then say --yes; or \
-     let agents move one after the other with --transition overlap";
+const COMPROMISE: &str = "This is a cut for a compromise: it ends every agent's certificate at once, nothing that the old \
+     root signed counts any more, and clients do not believe this server before they have the new trust file; --dry-run \
+     shows how many agents there are.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
@@ -98,6 +99,37 @@ impl Rotate {
         self.transition != Some(Transition::Overlap)
     }
 
+    /// What is asked before a cut.
+    fn question(&self) -> Result<String, Failure> {
+        if self.reason.is_none() {
+            return Ok(QUESTION.to_owned());
+        }
+        Ok(match rotations::open(&self.running)? {
+            Some(id) => format!("{COMPROMISE} The rotation with overlap {id} is open, and ends with it."),
+            None => COMPROMISE.to_owned(),
+        })
+    }
+
+    /// Whether the operator wants the cut.
+    fn is_agreed(&self) -> Result<bool, Failure> {
+        let question = self.question()?;
+        let instead = match self.reason {
+            None => "; or let agents move one after the other with --transition overlap",
+            Some(Reason::Compromise) => "",
+        };
+        let in_a_script =
+            format!("{question} Nothing was done: look at it with --dry-run, then say --yes{instead}");
+        agreed(&question, &in_a_script)
+    }
+
+    /// The root that is brought, if it is.
+    fn form(&self) -> Result<Option<Form>, Failure> {
+        Ok(match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some(Form::of([("ca_cert", read(cert)?), ("ca_key", read(key)?)])),
+            _ => None,
+        })
+    }
+
     fn path(&self) -> String {
         let mode = if self.cert.is_some() { "upload" } else { "mint" };
         let transition = if self.is_cut() { "cut" } else { "overlap" };
@@ -120,17 +152,15 @@ pub(crate) fn run(arguments: &Rotate) -> Result<String, Failure> {
     if let Some(contradiction) = arguments.contradiction() {
         return Err(contradiction.into());
     }
+    let form = arguments.form()?;
     let asks = arguments.is_cut() && !arguments.dry_run && !arguments.yes;
-    if asks && !agreed(QUESTION, IN_A_SCRIPT)? {
+    if asks && !arguments.is_agreed()? {
         return Err("nothing was rotated".into());
     }
     let path = arguments.path();
-    let done = match (&arguments.cert, &arguments.key) {
-        (Some(cert), Some(key)) => {
-            let form = Form::of([("ca_cert", read(cert)?), ("ca_key", read(key)?)]);
-            arguments.running.upload(&path, &form)?
-        }
-        _ => arguments.running.ask(Method::POST, &path, None)?,
+    let done = match &form {
+        Some(form) => arguments.running.upload(&path, form)?,
+        None => arguments.running.ask(Method::POST, &path, None)?,
     };
     if arguments.json {
         return Ok(done.to_string());
@@ -165,18 +195,32 @@ fn told(done: &Value) -> String {
             "rotation {} began: {new} will be the Org CA\nagents that follow by themselves fetch the new trust file now; who is left: mastio pki rotation",
             text(done, "rotation_id")
         ),
-        _ => format!(
-            "{new} is the Org CA, until {}{}\n{}",
-            text(done, "not_after"),
-            match done["in_force"].as_bool() {
-                Some(false) => "\nit is not in force yet, and nobody is let in until it is: /readyz says why",
-                _ => "",
-            },
-            counted(
-                done["agents_invalidated"].as_u64().unwrap_or(0),
-                "agent needs a new certificate",
-                "agents need new certificates"
-            )
-        ),
+        _ => cut(done),
     }
+}
+
+fn cut(done: &Value) -> String {
+    let (new, until) = (text(done, "fingerprint_sha256"), text(done, "not_after"));
+    let mut lines = vec![format!("{new} is the Org CA, until {until}")];
+    if done["in_force"] == false {
+        lines.push("it is not in force yet, and nobody is let in until it is: /readyz says why".to_owned());
+    }
+    lines.push(counted(
+        done["agents_invalidated"].as_u64().unwrap_or(0),
+        "agent needs a new certificate",
+        "agents need new certificates",
+    ));
+    lines.extend(done["no_tls_continuity_because"].as_str().map(without_link));
+    lines.extend(done["ended_rotation_id"].as_str().map(overlap_ended));
+    lines.join("\n")
+}
+
+/// What a cut without a link certificate means for clients.
+pub(super) fn without_link(why: &str) -> String {
+    format!("clients do not believe this server before they have the new trust file, /pki/ca.crt: {why}")
+}
+
+/// What a cut for a compromise did to the rotation `id`.
+pub(super) fn overlap_ended(id: &str) -> String {
+    format!("the rotation with overlap {id} was open, and ended with it")
 }

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use mastio_authority::{
     evidence,
     rotation::{Cut, Preflight, Rotated, Source as NewRoot, Upload},
@@ -17,7 +17,10 @@ use mastio_core::counted;
 use mastio_store::{Unit, sqlite::Database};
 use tempfile::TempDir;
 
-use super::{rotate::Reason, stopped};
+use super::{
+    rotate::{Reason, overlap_ended, without_link},
+    stopped,
+};
 use crate::{
     Ended,
     out::{complain, say},
@@ -25,9 +28,10 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("root").args(["mint", "cert"]).required(true)))]
 pub(crate) struct RotateOrgCa {
     /// Make the new Org CA here: P-256, with the name of the present one.
-    #[arg(long, conflicts_with_all = ["cert", "key"], required_unless_present = "cert")]
+    #[arg(long)]
     mint: bool,
     /// Your own: its certificate in PEM.
     #[arg(long, requires = "key")]
@@ -44,6 +48,9 @@ pub(crate) struct RotateOrgCa {
     /// Say what would happen, and change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// What scripts may say: nothing is asked, with or without it.
+    #[arg(long)]
+    yes: bool,
     /// The folder with proxy.env and data.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
@@ -62,7 +69,7 @@ pub(crate) fn run(arguments: &RotateOrgCa) -> Ended {
 }
 
 fn rotate(arguments: &RotateOrgCa) -> Result<(), Failure> {
-    let instead = "rotate with POST /pki/rotate-ca or at the dashboard's PKI page";
+    let instead = "rotate with mastio pki rotate or at the dashboard's PKI page";
     let mut settings = stopped::settings(&arguments.dir, instead)?;
     let source = source(arguments)?;
     let compromise = arguments.compromise || arguments.reason == Some(Reason::Compromise);
@@ -134,4 +141,10 @@ fn tell(rotated: &Rotated) {
         "start the Mastio, then give {} (rotate-cert)",
         counted(rotated.agents.total(), "agent a new certificate", "agents new certificates")
     );
+    if let Err(why) = &rotated.continuity {
+        say!("{}", without_link(&why.to_string()));
+    }
+    if let Some(id) = &rotated.ended {
+        say!("{}", overlap_ended(id));
+    }
 }

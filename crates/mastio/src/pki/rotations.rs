@@ -69,7 +69,7 @@ pub(crate) struct Advance {
     force: bool,
     /// The phase that it is to leave: it is refused if the rotation is in another one meanwhile. Whoever forces a step
     /// and does not name it is asked; a script must name it.
-    #[arg(long, value_name = "PHASE")]
+    #[arg(long, value_name = "PHASE", value_parser = ["distribute", "reissue", "activated"])]
     from: Option<String>,
     #[command(flatten)]
     one: One,
@@ -96,17 +96,22 @@ fn line(rotation: &Value) -> String {
         .to_owned()
 }
 
+/// The id of the rotation that is open, if one is.
+pub(super) fn open(running: &Running) -> Result<Option<String>, Failure> {
+    let all = running.ask(Method::GET, "/pki/rotations", None)?;
+    let mut all = all.as_array().into_iter().flatten();
+    let open = all.find(|rotation| rotation["ended_at"].is_null());
+    Ok(open.map(|rotation| text(rotation, "id").to_owned()))
+}
+
 impl One {
     /// The id that was given, or that of the rotation that is open.
     fn id(&self) -> Result<String, Failure> {
         if let Some(id) = &self.id {
             return Ok(id.clone());
         }
-        let all = self.running.ask(Method::GET, "/pki/rotations", None)?;
-        let mut all = all.as_array().into_iter().flatten();
-        let open = all.find(|rotation| rotation["ended_at"].is_null());
-        let id = open.and_then(|rotation| rotation["id"].as_str());
-        Ok(id.ok_or("no rotation is open; mastio pki rotations lists those that are over")?.to_owned())
+        let open = open(&self.running)?;
+        Ok(open.ok_or("no rotation is open; mastio pki rotations lists those that are over")?)
     }
 
     /// How it stands, with the first few of those that are left.

@@ -126,11 +126,69 @@ fn told(error: ClientError) -> Failure {
         )
         .into(),
         ClientError::Refused { status, detail, request } => {
-            let object: Value = serde_json::from_str(&detail).unwrap_or_default();
-            let told = object["hint"].as_str().zip(object["reason"].as_str());
-            let detail = told.map(|(hint, reason)| format!("{hint} ({reason})")).unwrap_or(detail);
-            ClientError::Refused { status, detail, request }.into()
+            ClientError::Refused { status, detail: called_here(in_words(detail)), request }.into()
         }
         other => other.into(),
+    }
+}
+
+/// The detail of a refusal: an object with a hint and its reason, a list of what cannot be processed, or a sentence.
+fn in_words(detail: String) -> String {
+    let value: Value = serde_json::from_str(&detail).unwrap_or_default();
+    if let Some(problems) = value.as_array() {
+        let place = |problem: &Value| {
+            let mut place = problem["loc"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            place.next_back().unwrap_or("?").to_owned()
+        };
+        let told =
+            |problem: &Value| format!("{}: {}", place(problem), problem["msg"].as_str().unwrap_or("?"));
+        return problems.iter().map(told).collect::<Vec<_>>().join("; ");
+    }
+    let told = value["hint"].as_str().zip(value["reason"].as_str());
+    told.map(|(hint, reason)| format!("{hint} ({reason})")).unwrap_or(detail)
+}
+
+/// What the API names as its own, and how that is called here.
+const CALLED_HERE: [(&str, &str); 6] = [
+    (", or POST /pki/rotations/{id}/abort", ""),
+    ("GET /pki/rotations/{id}", "mastio pki rotation"),
+    ("GET /pki/rotations ", "mastio pki rotations "),
+    ("force=true", "--force"),
+    ("from=", "--from "),
+    ("transition=cut", "--transition cut"),
+];
+
+/// A refusal in the words of the command line.
+fn called_here(refusal: String) -> String {
+    let told = CALLED_HERE.iter().fold(refusal, |told, (there, here)| told.replace(there, here));
+    match told.strip_prefix("signing halted — pending migration ") {
+        Some(id) if !id.contains(' ') => format!("{told}; mastio pki updates apply {id} ends that"),
+        _ => told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_the_api_names_what_the_command_line_has() {
+        for (detail, told) in [
+            (
+                r#"{"reason": "agents_left", "hint": "see who they are with GET /pki/rotations/{id}, or force=true"}"#,
+                "see who they are with mastio pki rotation, or --force (agents_left)",
+            ),
+            (
+                r#"[{"type": "value_error", "loc": ["query", "grace_days"], "msg": "must be 1", "input": null}]"#,
+                "grace_days: must be 1",
+            ),
+            (
+                "signing halted — pending migration m-1",
+                "signing halted — pending migration m-1; mastio pki updates apply m-1 ends that",
+            ),
+            ("invalid admin secret", "invalid admin secret"),
+        ] {
+            assert_eq!(called_here(in_words(detail.to_owned())), told);
+        }
     }
 }

@@ -91,8 +91,9 @@ pub(super) async fn rotate(
     Submitted { session, fields }: Submitted<Form>,
 ) -> Result<Response, PageError> {
     let Ok(words) = fields.asked.words() else { return Ok(go(&session, ROTATE, "error", BOTH_TICKED)) };
-    let sent = vec![("ca_cert".to_owned(), fields.ca_cert), ("ca_key".to_owned(), fields.ca_key)];
-    let Ok(source) = fields.asked.source(sent) else {
+    let sent = [("ca_cert", fields.ca_cert), ("ca_key", fields.ca_key)].into_iter();
+    let sent = sent.filter(|(_, text)| !text.trim().is_empty()).map(|(name, text)| (name.to_owned(), text));
+    let Ok(source) = fields.asked.source(sent.collect()) else {
         return Ok(go(&session, ROTATE, "error", NOTHING_SENT));
     };
     let plan = match app.authority.plan(words, &source) {
