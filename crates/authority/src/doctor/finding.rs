@@ -84,7 +84,7 @@ kinds! {
         "restore the newest backup: mastio pki lineage shows which";
     FileMissing: Problem, "file_missing",
         "a file that the server keeps is not there, or cannot be read",
-        "start the server, which writes it; if it runs, look for TLS files in its log";
+        "start the server, which writes it; restart it if it runs; if that does not help, look for TLS files in its log";
     FileDiffers: Problem, "file_differs",
         "a file does not hold what the database says",
         "start the server, which writes it anew; if it runs, look for TLS files in its log";
