@@ -74,6 +74,8 @@ async fn a_bundle_convinces_both_readers_without_the_server() {
     let theirs = python(&[script.to_str().unwrap(), &bundle, "--ca-root", &root], place.path("").as_path());
     assert!(theirs.status.success(), "{}", both(&theirs));
 
+    let without = verify(&[&bundle, "--tsa-root", "tsa-root.pem"]);
+    assert!(both(&without).starts_with("--tsa-root tsa-root.pem cannot be read: "), "{}", both(&without));
     let strict = verify(&[&bundle, "--require-timestamp"]);
     assert_eq!(strict.status.code(), Some(2), "{}", both(&strict));
     let mut bytes = std::fs::read(&bundle).unwrap();

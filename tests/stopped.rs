@@ -1,6 +1,8 @@
 //! Rotations with overlap that are ended before their time: by a compromise, in one call, and on a Mastio that is stopped.
 
 use http::Method;
+use mastio_pki::KeyPair;
+use rcgen::CertificateParams;
 use serde_json::{Value, json};
 
 use crate::harness::{Mastio, Place, both, run};
@@ -21,6 +23,15 @@ async fn begun(server: &Mastio) -> Value {
     let path = format!("/pki/rotations/{id}/advance?from=distribute&force=true");
     assert_eq!(asked(server, Method::POST, &path).await.0, 200);
     begun
+}
+
+/// What the command says of a CA of one's own.
+fn sign_ca(place: &Place) -> String {
+    let key = KeyPair::generate_p256().unwrap();
+    let request = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    place.write("own-ca.csr", request);
+    let [csr, out] = ["own-ca.csr", "own-ca.pem"].map(|name| place.path(name).to_str().unwrap().to_owned());
+    run(&mut place.command(&["pki", "sign-csr", "--ca", "--csr", &csr, "--out", &out, "--days", "30"]))
 }
 
 fn active_root(place: &Place) -> String {
@@ -72,6 +83,10 @@ async fn a_mastio_that_is_stopped_ends_its_overlap_too() {
     let place = Place::new();
     let server = place.serve().await;
     let first = begun(&server).await;
+    let old = first["previous_fingerprint_sha256"].as_str().unwrap();
+    let signed = sign_ca(&place);
+    assert!(signed.contains("below the root CN=") && signed.contains(old), "{signed}");
+    assert!(signed.contains("this root goes at the end of the rotation"), "{signed}");
     let running = place.command(&["pki", "abort", "--offline", "--yes"]).output().unwrap();
     assert_eq!(running.status.code(), Some(1), "{}", both(&running));
     assert_eq!(server.stop().await, 0);
@@ -82,7 +97,6 @@ async fn a_mastio_that_is_stopped_ends_its_overlap_too() {
     let routine = place.command(&["rotate-org-ca", "--mint"]).output().unwrap();
     assert!(routine.status.code() == Some(1) && both(&routine).contains("--offline"), "{}", both(&routine));
     let said = run(&mut place.command(&["pki", "abort", "--offline", "--yes"]));
-    let old = first["previous_fingerprint_sha256"].as_str().unwrap();
     assert!(said.contains("aborted") && said.contains(old), "{said}");
     assert_eq!(active_root(&place), old);
     let healthy = run(&mut place.command(&["pki", "doctor", "--json"]));

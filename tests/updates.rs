@@ -337,6 +337,9 @@ async fn the_command_line_does_the_same() {
     assert_eq!(command(&["wipe", "a/../b", "--yes"]).0, 2, "no name");
     assert_eq!(command(&["rollback", PATH_LEN, "--yes"]).0, 0);
     assert_eq!(command(&["wipe", PATH_LEN, "--yes"]).0, 1, "nothing to wipe");
+    place.sql(&format!("DELETE FROM pending_updates WHERE migration_id = '{PATH_LEN}'"));
+    let (_, listed) = command(&["list"]);
+    assert!(listed.contains("proposed at the next start"), "{listed}");
     place.sql("INSERT INTO migration_state_backups VALUES (x'ff', '2026-01-01T00:00:00Z', x'ff')");
     assert_eq!(command(&["wipe", "X'FF'", "--yes"]).0, 0, "what the doctor shows of an id that is no text");
 }

@@ -7,7 +7,7 @@ use mastio_pki::{ServerNames, profile};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{DAY, Sick, acme, alice, another_root, append, intermediate_of, key, now, vector};
+use super::{DAY, Sick, acme, alice, another_root, append, config, intermediate_of, key, now, vector};
 
 /// What is done to a copy, under the code that it must be found by.
 pub(super) type Damage = (&'static str, fn(&mut Sick<'_>));
@@ -149,7 +149,15 @@ pub(super) const FILES: &[Damage] = &[
         let open = fs::Permissions::from_mode(0o644);
         fs::set_permissions(sick.place.path("nginx-certs/mastio-server.key"), open).unwrap();
     }),
-    ("root_key_file", |sick| sick.place.write("nginx-certs/org-ca.key", "whatever it holds")),
+    ("root_key_file", |sick| {
+        sick.place.write("nginx-certs/org-ca.key", config(&sick.place, "org_ca_key"));
+    }),
+    ("root_key_file_former", |sick| {
+        let former = another_root();
+        sick.ca(former.certificate(), "org_ca", "superseded", &[("cut", "1")]);
+        sick.place.write("nginx-certs/org-ca.key", former.key().to_pkcs8_pem().expose_secret());
+    }),
+    ("root_key_file_other", |sick| sick.place.write("nginx-certs/org-ca.key", "whatever it holds")),
 ];
 
 pub(super) const AGENTS: &[Damage] = &[

@@ -4,7 +4,11 @@
 use mastio_core::{Clock, Event, Rng, event::catalogue};
 use mastio_custody::{Custody, CustodyError};
 use mastio_pki::{Certificate, CsrError, CsrKind, IssueError, Issuer, IssuerError, SigningRequest, sign_csr};
-use mastio_store::{Rejection, Store, Unit, WriteError, cas, keys::CaKind};
+use mastio_store::{
+    Rejection, Store, Unit, WriteError, cas,
+    keys::CaKind,
+    rotations::{self, Rotation},
+};
 
 use crate::{
     Outage,
@@ -43,7 +47,18 @@ pub enum SignError {
     Outage(#[from] Outage),
 }
 
-/// Signs `pem` with the root and returns the certificate. The signature counts only once the audit log has it, and that
+/// A request that was signed.
+#[derive(Debug)]
+pub struct Signed {
+    /// What came of it.
+    pub certificate: Certificate,
+    /// The root that signed it.
+    pub root: Certificate,
+    /// The rotation with overlap at whose end that root goes, and all below it.
+    pub ends_with: Option<Rotation>,
+}
+
+/// Signs `pem` with the root. The signature counts only once the audit log has it, and that
 /// takes it only while this root is the active one.
 ///
 /// # Errors
@@ -54,7 +69,7 @@ pub async fn sign_request(
     (clock, rng): (&dyn Clock, &dyn Rng),
     pem: &str,
     kind: &CsrKind,
-) -> Result<Certificate, SignError> {
+) -> Result<Signed, SignError> {
     let request = SigningRequest::from_pem(pem)?;
     if let Some(halt) = Halt::stored(store.database(), custody, clock.now())? {
         return Err(halt.into());
@@ -70,7 +85,12 @@ pub async fn sign_request(
     };
     let unit = Unit::of(Event::new(&event)).write(cas::is_active(issuer.certificate().thumbprint()));
     match store.submit(unit).await {
-        Ok(_) => Ok(certificate),
+        Ok(_) => {
+            let root = issuer.certificate().clone();
+            let open = rotations::open(store.database()).map_err(Outage::from)?;
+            let ends_with = open.filter(|rotation| rotation.old_root == root.thumbprint());
+            Ok(Signed { certificate, root, ends_with })
+        }
         Err(WriteError::Rejected(Rejection::Rows { .. })) => Err(SignError::Replaced),
         Err(error) => Err(Outage::from(error).into()),
     }

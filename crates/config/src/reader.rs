@@ -56,6 +56,15 @@ impl<'a> Reader<'a> {
         self.warnings.push(Problem::new(self.spelling(variable), what.to_string(), remedy));
     }
 
+    /// Notes that what every deployment sets is not set. Where there is no `proxy.env` either, this is another folder than
+    /// the operator thinks, and a value of its own would help nobody.
+    pub(crate) fn missing(&mut self, variable: &Variable, remedy: &str) {
+        match self.source.absent() {
+            Some(absent) => self.problems.insert(0, absent.clone()),
+            None => self.problem(variable, "is not set", remedy),
+        }
+    }
+
     /// Notes a problem in production when the variable is not set under any of its names.
     pub(crate) fn required_in_production(&mut self, variable: &Variable, remedy: &str) {
         if self.in_production() && !self.is_set(variable) {

@@ -49,14 +49,20 @@ pub struct Source {
     file: BTreeMap<String, SecretString>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    absent: Option<Problem>,
 }
 
 impl Source {
     /// From an environment and the text of a `proxy.env`, empty when there is none.
     pub fn new(environment: impl IntoIterator<Item = (String, String)>, proxy_env: &str) -> Self {
         let (entries, problems) = proxy_env::parse(proxy_env);
-        let mut source =
-            Self { environment: BTreeMap::new(), file: BTreeMap::new(), problems, warnings: Vec::new() };
+        let mut source = Self {
+            environment: BTreeMap::new(),
+            file: BTreeMap::new(),
+            problems,
+            warnings: Vec::new(),
+            absent: None,
+        };
         for (name, value) in environment {
             source.add_environment(&name, &value);
         }
@@ -75,12 +81,12 @@ impl Source {
     #[must_use]
     pub fn from_process(dir: &Path) -> Self {
         let path = dir.join(FILE_NAME);
-        let (text, unreadable) = match fs::read_to_string(&path) {
-            Ok(text) => (text, None),
-            Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
-            Err(error) => (String::new(), Some(error)),
+        let (text, absent, unreadable) = match fs::read_to_string(&path) {
+            Ok(text) => (text, None, None),
+            Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), Some(absent(dir)), None),
+            Err(error) => (String::new(), None, Some(error)),
         };
-        let mut source = Self::new([], &text);
+        let mut source = Self { absent, ..Self::new([], &text) };
         for (name, value) in std::env::vars_os() {
             source.add_os_environment(&name, value);
         }
@@ -143,6 +149,11 @@ impl Source {
         &self.problems
     }
 
+    /// That there is no `proxy.env`. The environment may be all there is, so this is wrong only where something is missing.
+    pub(crate) fn absent(&self) -> Option<&Problem> {
+        self.absent.as_ref()
+    }
+
     pub(crate) fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
@@ -157,6 +168,17 @@ impl Source {
     fn layers(&self) -> impl Iterator<Item = (&BTreeMap<String, SecretString>, Origin)> {
         [(&self.environment, Origin::Environment), (&self.file, Origin::ProxyEnv)].into_iter()
     }
+}
+
+fn absent(dir: &Path) -> Problem {
+    let place = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let place = place.display();
+    let what = match dir.exists() {
+        true => format!("is not in {place}"),
+        false => format!("is not in {place}, for there is no such folder"),
+    };
+    let remedy = "name the data directory with --dir, or set MCP_PROXY_ADMIN_SECRET in the environment";
+    Problem::new(FILE_NAME, what, remedy)
 }
 
 fn look_up<'a>(layer: &'a BTreeMap<String, SecretString>, origin: Origin, name: &str) -> Option<Found<'a>> {
@@ -220,14 +242,34 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_is_set_the_folder_without_a_file_is_named_and_no_secret_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = dir.path().join("nowhere");
+        for (dir, told) in
+            [(dir.path(), "; name"), (nowhere.as_path(), ", for there is no such folder; name")]
+        {
+            let refused = |environment: &[(&str, &str)]| {
+                let source = Source { absent: Some(absent(dir)), ..source(environment, "") };
+                crate::Settings::load(&source, dir).map_err(|problems| problems.to_string())
+            };
+            let said = refused(&[("MCP_PROXY_PORT", "x")]).unwrap_err();
+            let first = format!("proxy.env: is not in {}{told} the data directory with --dir", dir.display());
+            assert!(said.starts_with(&first) && !said.contains("openssl rand"), "{said}");
+            assert!(refused(&[("MCP_PROXY_ADMIN_SECRET", "0123456789abcdef")]).is_ok());
+        }
+    }
+
+    #[test]
     fn the_file_in_the_directory_is_read_and_its_mode_looked_at() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Source::from_process(dir.path()).problems().is_empty());
+        let source = Source::from_process(dir.path());
+        assert!(source.problems().is_empty() && source.absent().is_some());
         let path = dir.path().join(FILE_NAME);
         fs::write(&path, "MCP_PROXY_ORG_ID=from-file\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let source = Source::from_process(dir.path());
         assert_eq!(source.find(variable!("MCP_PROXY_ORG_ID")).unwrap().value, "from-file");
+        assert!(source.absent().is_none());
         assert!(source.warnings()[0].remedy.starts_with("chmod 600 "));
 
         fs::write(&path, b"MCP_PROXY_ORG_ID=\xff\n").unwrap();

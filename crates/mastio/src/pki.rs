@@ -15,10 +15,10 @@ mod updates;
 use std::{fs, io::Write, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use mastio_authority::sign_csr::sign_request;
+use mastio_authority::sign_csr::{Signed, sign_request};
 use mastio_config::{Settings, Source};
 use mastio_core::{AgentId, Principal, SpiffeId};
-use mastio_pki::{Certificate, CsrKind};
+use mastio_pki::CsrKind;
 
 use crate::{
     Ended,
@@ -122,9 +122,19 @@ fn ended(done: Result<String, Failure>) -> Ended {
 
 fn sign_csr(arguments: &SignCsr) -> Ended {
     match sign(arguments) {
-        Ok(certificate) => {
+        Ok(signed) => {
+            let Signed { certificate, root, ends_with } = signed;
             say!("signed {}, valid until {}", certificate.subject(), certificate.not_after());
+            say!("below the root {} ({})", root.subject(), root.thumbprint());
             say!("written to {}", arguments.out.display());
+            if let Some(rotation) = ends_with {
+                say!(
+                    "this root goes at the end of the rotation {}, now in {}, and what it signed goes with it; \
+                     what is to stay, sign again from activated on",
+                    rotation.id,
+                    rotation.phase.as_str()
+                );
+            }
             Ended::Done
         }
         Err(error) => {
@@ -136,7 +146,7 @@ fn sign_csr(arguments: &SignCsr) -> Ended {
 
 type Failure = Box<dyn std::error::Error>;
 
-fn sign(arguments: &SignCsr) -> Result<Certificate, Failure> {
+fn sign(arguments: &SignCsr) -> Result<Signed, Failure> {
     let settings = Settings::load(&Source::from_process(&arguments.dir), &arguments.dir)?.settings;
     let pem = fs::read_to_string(&arguments.csr)
         .map_err(|error| format!("{} cannot be read: {error}", arguments.csr.display()))?;
@@ -153,12 +163,12 @@ fn sign(arguments: &SignCsr) -> Result<Certificate, Failure> {
     let mut out = fs::File::create_new(&arguments.out)
         .map_err(|error| format!("{} cannot be made: {error}", arguments.out.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let certificate = runtime.block_on(sign_with_org_ca(&settings, &pem, &kind)).inspect_err(|_| {
+    let signed = runtime.block_on(sign_with_org_ca(&settings, &pem, &kind)).inspect_err(|_| {
         // The next try finds its place free.
         let _ = fs::remove_file(&arguments.out);
     })?;
-    out.write_all(certificate.pem().as_bytes())?;
-    Ok(certificate)
+    out.write_all(signed.certificate.pem().as_bytes())?;
+    Ok(signed)
 }
 
 /// Signs with the root of the deployment that `settings` describe, whether or not a server is running on it.
@@ -166,7 +176,7 @@ pub(crate) async fn sign_with_org_ca(
     settings: &Settings,
     pem: &str,
     kind: &CsrKind,
-) -> Result<Certificate, Failure> {
+) -> Result<Signed, Failure> {
     let deployment = Deployment::open(settings)?;
     let Deployment { org, custody, clock, rng, .. } = &deployment;
     if let CsrKind::Client { principal, .. } = kind

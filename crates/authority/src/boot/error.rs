@@ -89,8 +89,9 @@ pub enum BootError {
     /// Strict PKI and a root with path length 0.
     #[error(
         "MCP_PROXY_STRICT_PKI=1 refuses boot on legacy Org CA (pathLen 0): nothing below an intermediate can be \
-         verified; replace the root with POST /pki/rotate-ca on a running Mastio, or offline with \
-         cullis-proxy rotate-org-ca --mint, or unset MCP_PROXY_STRICT_PKI to start without signing"
+         verified; to keep the agents, unset MCP_PROXY_STRICT_PKI, start, mastio pki updates apply \
+         2026-04-23-org-ca-pathlen-1, and set it again; or replace the root, which cuts all of them off, with \
+         cullis-proxy rotate-org-ca --mint while it is stopped, or with POST /pki/rotate-ca once it runs"
     )]
     StrictPki,
     /// The Python implementation stopped in the middle of an update.

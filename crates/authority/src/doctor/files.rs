@@ -3,9 +3,12 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use mastio_pki::{Anchors, Certificate, KeyPair, ServerNames, pem};
-use mastio_store::keys::CaKind;
+use mastio_store::{cas::CaState, keys::CaKind};
 
-use super::{Kind, Notes, Patient, cas::Registry};
+use super::{
+    Kind, Notes, Patient,
+    cas::{KnownCa, Registry},
+};
 use crate::{
     evidence::{self, Identity},
     trust::Cas,
@@ -22,10 +25,7 @@ pub(super) fn examine(patient: &Patient<'_>, registry: &Registry, notes: &mut No
     compare(&copies.join("org-ca.pem"), &trusted, Kind::CopyDiffers, notes);
     compare(&copies.join("org-id"), &format!("{}\n", patient.org), Kind::CopyDiffers, notes);
     judge_identity(patient, &root.certificate, notes);
-    let root_key = tls.join("org-ca.key");
-    if root_key.exists() {
-        notes.find(Kind::RootKeyFile, root_key.display().to_string());
-    }
+    judge_root_key(&tls.join("org-ca.key"), registry, notes);
     judge_server(patient, registry, &root.certificate, notes)
 }
 
@@ -58,6 +58,47 @@ fn judge_identity(patient: &Patient<'_>, root: &Certificate, notes: &mut Notes) 
     }
 }
 
+/// The key file that a first start takes the Org CA from: whose it is by now.
+fn judge_root_key(path: &Path, registry: &Registry, notes: &mut Notes) {
+    if !path.exists() {
+        return;
+    }
+    judge_mode(path, notes);
+    let place = path.display();
+    let text = fs::read_to_string(path).map_err(|error| error.to_string());
+    let key = text.and_then(|pem| KeyPair::from_pem(&pem).map_err(|error| error.to_string()));
+    match key.map(|key| root_of(&key, registry)) {
+        Err(error) => notes.find(Kind::RootKeyFileOther, format!("{place}: {error}")),
+        Ok(None) => notes.find(Kind::RootKeyFileOther, format!("{place}: of no root of ours")),
+        Ok(Some(root)) if is_in_use(root) => notes.find(Kind::RootKeyFile, place.to_string()),
+        Ok(Some(root)) => {
+            let (subject, thumbprint) = (root.certificate.subject(), root.row.thumbprint);
+            let state = if root.row.compromised { "compromised" } else { root.row.state.as_str() };
+            notes.find(
+                Kind::RootKeyFileFormer,
+                format!("{place}: of the {state} root {subject} ({thumbprint})"),
+            );
+        }
+    }
+}
+
+/// The root with this key. An update may have made a root again with the key that it had: the one in use counts, then what
+/// is worst.
+fn root_of<'a>(key: &KeyPair, registry: &'a Registry) -> Option<&'a KnownCa> {
+    let roots = registry.of(CaKind::Root).filter(|root| key.matches(&root.certificate));
+    roots.min_by_key(|root| (!is_in_use(root), !root.row.compromised))
+}
+
+fn is_in_use(root: &KnownCa) -> bool {
+    matches!(root.row.state, CaState::Active | CaState::Staged)
+}
+
+fn judge_mode(key_file: &Path, notes: &mut Notes) {
+    if fs::metadata(key_file).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0) {
+        notes.find(Kind::KeyFileOpen, key_file.display().to_string());
+    }
+}
+
 fn judge_server(
     patient: &Patient<'_>,
     registry: &Registry,
@@ -81,9 +122,7 @@ fn judge_server(
     if let Some(problem) = key.and_then(|pem| mismatch(&pem, leaf)) {
         notes.find(Kind::ServerChain, format!("{}: {problem}", key_file.display()));
     }
-    if fs::metadata(&key_file).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0) {
-        notes.find(Kind::KeyFileOpen, key_file.display().to_string());
-    }
+    judge_mode(&key_file, notes);
     let intermediate = registry.active(CaKind::Intermediate).map(|ca| &ca.certificate);
     let links = registry.believed.iter().flat_map(Cas::links);
     if !above.iter().eq(intermediate.into_iter().chain(links)) {

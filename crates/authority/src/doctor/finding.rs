@@ -76,6 +76,9 @@ kinds! {
     RootKeyKept: Problem, "root_key_kept",
         "the private key of a superseded root is still stored, although no rotation needs it",
         "restore the newest backup if somebody put it there; else report it";
+    RootKeyFileFormer: Problem, "root_key_file_former",
+        "the private key of a root that was replaced lies beside the TLS files: whoever gets it can pass for this Mastio to clients that trust that root",
+        "delete it, and the backups that hold it, for nothing needs it any more: a way back that is open has the key in the database; give clients that trust only that root the trust file of today: /pki/ca.crt";
     LinkBroken: Problem, "link_broken",
         "a link certificate does not lead from its superseded root to another of ours",
         "restore the newest backup; clients that trust only that root are refused until then";
@@ -84,7 +87,7 @@ kinds! {
         "restore the newest backup: mastio pki lineage shows which";
     FileMissing: Problem, "file_missing",
         "a file that the server keeps is not there, or cannot be read",
-        "start the server, which writes it; if it runs, look for TLS files in its log";
+        "start the server, which writes it; restart it if it runs; if that does not help, look for TLS files in its log";
     FileDiffers: Problem, "file_differs",
         "a file does not hold what the database says",
         "start the server, which writes it anew; if it runs, look for TLS files in its log";
@@ -148,6 +151,9 @@ kinds! {
     RootKeyFile: Advice, "root_key_file",
         "the private key of the Org CA lies beside the TLS files",
         "take it away: the Mastio has it in its database, and a TLS sidecar must not see it";
+    RootKeyFileOther: Advice, "root_key_file_other",
+        "org-ca.key beside the TLS files is the private key of no root of this Mastio, or none that can be read",
+        "take it away: after its first start the Mastio does not read it, and a TLS sidecar must not see it";
     AgentExpired: Advice, "agent_expired",
         "an active agent's certificate is past its end",
         "let it enrol again or give it another: POST /registry/agents/{id}/rotate-cert; switch it off if it is gone";

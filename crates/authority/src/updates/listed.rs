@@ -13,6 +13,8 @@ pub struct Listed {
     pub migration: &'static dyn Migration,
     /// Where it is, if it was ever needed.
     pub row: Option<UpdateRow>,
+    /// Whether the next start proposes it: it has no row, and is needed.
+    pub proposed_next: bool,
     /// The way back, if there is one.
     pub snapshot: Option<Kept>,
     /// Leaves done and in all, while it is being applied.
@@ -44,9 +46,13 @@ impl Authority {
                 let read = Snapshot::read(row);
                 Kept { created_at: row.created_at, sealed: read.is_sealed(), wiped_after: read.wiped_after() }
             });
+            let row = rows.iter().position(|row| row.migration == id).map(|place| rows.swap_remove(place));
+            // Where it cannot be seen, the next start looks again.
+            let needed = || migration.check(database, self.custody().as_ref()).unwrap_or(true);
             Listed {
                 migration,
-                row: rows.iter().position(|row| row.migration == id).map(|place| rows.swap_remove(place)),
+                proposed_next: row.is_none() && needed(),
+                row,
                 snapshot,
                 progress: self.updating.progress.of(id),
             }

@@ -1,14 +1,23 @@
-//! What the doctor says of a rotation with overlap: while it is open, and after it was given up.
+//! What the doctor says of a rotation with overlap, while it is open and after it was given up, and of the key file that a
+//! first start took the Org CA from.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+};
 
 use mastio_authority::{
     Authority,
-    doctor::{self, Diagnosis, Patient},
+    doctor::{self, Diagnosis, Level, Patient},
 };
 use mastio_core::Clock;
+use mastio_pki::KeyPair;
 use mastio_store::rotations::Phase;
+use secrecy::ExposeSecret;
 
 use crate::{
     overlap::{DAY, Scene, brought},
+    updates::{PATH_LEN, halted, legacy},
     world::*,
 };
 
@@ -68,4 +77,32 @@ async fn a_root_that_was_given_up_before_it_served_is_missed_by_nobody() {
         let found: Vec<_> = said.findings.iter().map(|finding| finding.code).collect();
         assert_eq!(found.contains(&"link_missing"), missed, "{phase:?}: {found:?}");
     }
+}
+
+#[tokio::test]
+async fn the_key_file_of_the_first_start_is_told_by_the_root_that_it_belongs_to() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &[]).await;
+    let file = world.dir.path().join("nginx-certs/org-ca.key");
+    fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+    let told = || {
+        let findings = diagnose(&world, &authority).findings;
+        let open = findings.iter().find(|found| found.code == "key_file_open");
+        assert!(open.unwrap().examples[0].ends_with("org-ca.key"));
+        let told = findings.into_iter().find(|found| found.code.starts_with("root_key_file")).unwrap();
+        (told.code, told.level, told.examples[0].clone())
+    };
+    let (code, level, _) = told();
+    assert_eq!((code, level), ("root_key_file", Level::Advice));
+
+    authority.apply_update(PATH_LEN, Some("rekey"), &operator()).await.unwrap();
+    let (code, level, example) = told();
+    assert_eq!((code, level), ("root_key_file_former", Level::Problem));
+    assert!(example.contains("of the superseded root"), "{example}");
+    world.sql("UPDATE pki_cas SET compromised = 1 WHERE kind = 'org_ca' AND state <> 'active'");
+    assert!(told().2.contains("of the compromised root"), "{}", told().2);
+
+    let another = KeyPair::generate_p256().unwrap();
+    fs::write(&file, another.to_pkcs8_pem().expose_secret()).unwrap();
+    assert_eq!(told().0, "root_key_file_other");
 }

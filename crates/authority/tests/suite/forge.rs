@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mastio_authority::{
     Authority,
     enroll::{Brought, Possession},
-    sign_csr::{SignError, sign_request},
+    sign_csr::{SignError, Signed, sign_request},
 };
 use mastio_core::{Clock, Rng, Stamp, SystemRng};
 use mastio_pki::{Certificate, CsrKind, KeyPair};
@@ -38,7 +38,7 @@ pub(crate) async fn signed(
     authority: &Authority,
     (request, kind): (&str, &CsrKind),
     rng: &dyn Rng,
-) -> Result<Certificate, SignError> {
+) -> Result<Signed, SignError> {
     let mastio_config::Database::Sqlite(path) = world.settings(&[]).database;
     let database = mastio_store::sqlite::Database::open_for_tool(&path).unwrap();
     let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
@@ -111,7 +111,8 @@ impl Ca {
         asked.distinguished_name = params.distinguished_name.clone();
         let request = asked.serialize_request(&key).unwrap().pem().unwrap();
         let kind = CsrKind::Ca { lifetime: 24 * 30 * HOUR };
-        let certificate = signed(world, authority, (&request, &kind), &SystemRng).await.unwrap();
+        let Signed { certificate, .. } =
+            signed(world, authority, (&request, &kind), &SystemRng).await.unwrap();
         Self { certificate, params, key }
     }
 

@@ -3,9 +3,11 @@
 use mastio_authority::{Authority, sign_csr::SignError};
 use mastio_core::{Principal, Rng, SpiffeId, SystemRng};
 use mastio_pki::{CsrKind, KeyPair};
+use mastio_store::rotations::Phase;
 
 use crate::{
     forge::{HOUR, signed},
+    overlap::Scene,
     updates::*,
     world::*,
 };
@@ -51,4 +53,24 @@ async fn a_root_that_is_cut_meanwhile_has_signed_nothing() {
     let refused = signed(&world, &authority, (&request(), &of_bob(&authority)), &MeanwhileCut(&world)).await;
     assert!(matches!(refused, Err(SignError::Replaced)), "{refused:?}");
     assert_eq!(world.events("pki.csr_signed"), 0);
+}
+
+#[tokio::test]
+async fn a_root_that_goes_says_so_of_what_it_signs() {
+    let (mut scene, authority) = Scene::new().await;
+    let kind = CsrKind::Ca { lifetime: HOUR };
+    let sign = async |world: &World| {
+        let signed = signed(world, &authority, (&request(), &kind), &SystemRng).await.unwrap();
+        assert!(signed.certificate.is_signed_by(&signed.root));
+        (signed.root.thumbprint(), signed.ends_with.map(|rotation| rotation.id))
+    };
+    let old = authority.trust().root.thumbprint();
+    assert_eq!(sign(&scene.world).await, (old, None));
+    let rotation = scene.begin(&authority).await.unwrap();
+    for phase in [Phase::Distribute, Phase::Reissue] {
+        scene.until(&authority, &rotation.id, phase).await;
+        assert_eq!(sign(&scene.world).await, (old, Some(rotation.id.clone())), "{phase:?}");
+    }
+    scene.until(&authority, &rotation.id, Phase::Activated).await;
+    assert_eq!(sign(&scene.world).await, (rotation.new_root, None));
 }

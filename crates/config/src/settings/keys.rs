@@ -40,7 +40,7 @@ pub(super) const MAKE_ONE: &str = "set it to the output of `openssl rand -hex 32
 pub(super) fn admin_secret(read: &mut Reader<'_>) -> Option<SecretString> {
     let variable = variable!("MCP_PROXY_ADMIN_SECRET");
     if !read.is_set(variable) {
-        read.problem(variable, "is not set", MAKE_ONE);
+        read.missing(variable, MAKE_ONE);
         return None;
     }
     let secret = header_secret(read, variable)?;

@@ -86,7 +86,11 @@ fn row(app: &App, update: &Listed) -> Row {
             Criticality::Warning => "pending",
             Criticality::Info => "",
         },
-        status: row.map_or("not needed", |row| row.status.as_str()),
+        status: match row {
+            Some(row) => row.status.as_str(),
+            None if update.proposed_next => "proposed at the next start",
+            None => "not needed",
+        },
         detected: row.and_then(|row| row.detected_at).map(text::moment),
         applied: row.and_then(|row| row.applied_at).map(text::moment),
         error: row.and_then(|row| row.error.clone()),

@@ -86,6 +86,7 @@ fn entry(update: &Listed) -> Value {
         "preserves_enrollments": true,
         "strategies": migration.strategies(),
         "status": row.map(|row| row.status),
+        "proposed_at_next_start": update.proposed_next,
         "detected_at": row.and_then(|row| row.detected_at),
         "applied_at": row.and_then(|row| row.applied_at),
         "error": row.and_then(|row| row.error.as_deref()),

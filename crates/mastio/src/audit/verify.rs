@@ -80,10 +80,11 @@ pub(crate) struct Verify {
 pub(super) fn run(arguments: &Verify) -> Ended {
     let ended = match (&arguments.follow, &arguments.file) {
         (Some(url), _) => Kind::Log.takes(arguments).map(|()| follow::run(url, arguments)),
-        (None, None) => database(arguments.db.as_deref(), arguments),
-        (None, Some(path)) => {
-            file(path, arguments).map_err(|problem| format!("{}: {problem}", path.display()))
-        }
+        (None, None) => Kind::Database
+            .takes(arguments)
+            .and_then(|()| trusted(arguments))
+            .and_then(|trusted| database(arguments.db.as_deref(), arguments, &trusted)),
+        (None, Some(path)) => file(path, arguments),
     };
     ended.unwrap_or_else(|problem| {
         complain!("{problem}");
@@ -92,30 +93,38 @@ pub(super) fn run(arguments: &Verify) -> Ended {
 }
 
 fn file(path: &Path, arguments: &Verify) -> Result<Ended, String> {
+    let about = |problem: String| format!("{}: {problem}", path.display());
+    let (kind, mut file) = opened(path, arguments).map_err(about)?;
+    // A file that an option names is told by that option.
+    let trusted = trusted(arguments)?;
+    let judged = match kind {
+        Kind::Database | Kind::Log => return database(Some(path), arguments, &trusted).map_err(about),
+        Kind::Bundle => verify(file, &trusted).map_err(|error| error.to_string()),
+        Kind::Proof => proof(&mut file, arguments, &trusted),
+        Kind::Receipt => kind::text(&mut file).map(|text| receipt::verify_receipt(&text, &trusted)),
+    };
+    Ok(show(&judged.map_err(about)?, arguments.json))
+}
+
+fn opened(path: &Path, arguments: &Verify) -> Result<(Kind, File), String> {
     let mut file = File::open(path).map_err(|error| error.to_string())?;
     let kind = Kind::of(&mut file)?;
     kind.takes(arguments)?;
-    let report = match kind {
-        Kind::Database | Kind::Log => return database(Some(path), arguments),
-        Kind::Bundle => verify(file, &trusted(arguments)?).map_err(|error| error.to_string())?,
-        Kind::Proof => {
-            let (Some(hash), false) = (&arguments.entry_hash, arguments.log_key.is_empty()) else {
-                return Err(
-                    "a tlog-proof names neither its entry nor the log's key: pass --entry-hash and --log-key"
-                        .to_owned(),
-                );
-            };
-            receipt::verify_proof(&kind::text(&mut file)?, Some(digest(hash)?), &trusted(arguments)?)
-        }
-        Kind::Receipt => receipt::verify_receipt(&kind::text(&mut file)?, &trusted(arguments)?),
+    Ok((kind, file))
+}
+
+fn proof(file: &mut File, arguments: &Verify, trusted: &Trusted) -> Result<Report, String> {
+    let (Some(hash), false) = (&arguments.entry_hash, arguments.log_key.is_empty()) else {
+        return Err(
+            "a tlog-proof names neither its entry nor the log's key: pass --entry-hash and --log-key"
+                .to_owned(),
+        );
     };
-    Ok(show(&report, arguments.json))
+    Ok(receipt::verify_proof(&kind::text(file)?, Some(digest(hash)?), trusted))
 }
 
 /// Every chain of a database, and then its entries and its keys against what is known from elsewhere.
-fn database(path: Option<&Path>, arguments: &Verify) -> Result<Ended, String> {
-    Kind::Database.takes(arguments)?;
-    let trusted = trusted(arguments)?;
+fn database(path: Option<&Path>, arguments: &Verify, trusted: &Trusted) -> Result<Ended, String> {
     let configured_one = path.is_none();
     let path = configured(path, &arguments.dir)?;
     let (ended, chains) = verify_database(&path, &arguments.archive, arguments.json)?;
@@ -132,7 +141,7 @@ fn database(path: Option<&Path>, arguments: &Verify) -> Result<Ended, String> {
         Ok(Ended::Failed)
     };
     if !trusted.log_keys.is_empty() || !trusted.ca_roots.is_empty() {
-        match origins::held(&path, &chains, &trusted)? {
+        match origins::held(&path, &chains, trusted)? {
             Ok(known) => known.into_iter().for_each(|known| tell(format!("ok      {known}"))),
             Err(why) => return broken(format!("log key: {why}")),
         }
@@ -151,8 +160,13 @@ fn database(path: Option<&Path>, arguments: &Verify) -> Result<Ended, String> {
 }
 
 fn saved(path: &Path) -> Result<SignedCheckpoint, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    SignedCheckpoint::parse(&text).map_err(|error| format!("--against: {error}"))
+    SignedCheckpoint::parse(&read("--against", path)?).map_err(|error| format!("--against: {error}"))
+}
+
+/// The file that `option` names.
+fn read(option: &str, path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path);
+    text.map_err(|error| format!("{option} {} cannot be read: {error}", path.display()))
 }
 
 fn digest(text: &str) -> Result<[u8; 32], String> {
@@ -161,17 +175,16 @@ fn digest(text: &str) -> Result<[u8; 32], String> {
 
 /// What the auditor says to know.
 fn trusted(arguments: &Verify) -> Result<Trusted, String> {
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-    };
     let ca_roots = match &arguments.ca_root {
-        Some(path) => pem::certificates(&read(path)?).map_err(|error| format!("--ca-root: {error}"))?,
+        Some(path) => {
+            pem::certificates(&read("--ca-root", path)?).map_err(|error| format!("--ca-root: {error}"))?
+        }
         None => Vec::new(),
     };
-    let tsa_roots = match &arguments.tsa_root {
-        Some(path) => Some(Anchors::from_pem(&read(path)?).map_err(|error| format!("--tsa-root: {error}"))?),
-        None => None,
+    let anchors = |path: &PathBuf| {
+        Anchors::from_pem(&read("--tsa-root", path)?).map_err(|error| format!("--tsa-root: {error}"))
     };
+    let tsa_roots = arguments.tsa_root.as_ref().map(anchors).transpose()?;
     let against = arguments.against.as_deref().map(saved).transpose()?;
     Ok(Trusted {
         ca_roots,

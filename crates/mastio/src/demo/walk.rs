@@ -127,8 +127,8 @@ async fn own_ca(settings: &Settings) -> Result<Issuer<KeyPair>, Failure> {
     params.distinguished_name.push(DnType::CommonName, "Demo Agents CA");
     let request = params.serialize_request(&key)?.pem()?;
     let kind = CsrKind::Ca { lifetime: 30 * DAY };
-    let certificate = sign_with_org_ca(settings, &request, &kind).await.map_err(|error| error.to_string())?;
-    Ok(Issuer::new(certificate, key)?)
+    let signed = sign_with_org_ca(settings, &request, &kind).await.map_err(|error| error.to_string())?;
+    Ok(Issuer::new(signed.certificate, key)?)
 }
 
 /// An agent's key and its certificate below `ca`.

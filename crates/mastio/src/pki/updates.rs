@@ -182,7 +182,11 @@ fn line(update: &Value) -> String {
         "{}  {}  {}  {}",
         text(update, "migration_id"),
         text(update, "criticality"),
-        update["status"].as_str().unwrap_or("not needed"),
+        match update["status"].as_str() {
+            Some(status) => status,
+            None if update["proposed_at_next_start"] == true => "proposed at the next start",
+            None => "not needed",
+        },
         text(update, "description")
     )];
     if let Some((done, total)) = certificates(update) {

@@ -318,6 +318,23 @@ async fn what_is_not_needed_any_more_is_settled_unchanged() {
 }
 
 #[tokio::test]
+async fn what_is_needed_and_has_no_row_is_not_called_needless() {
+    let world = legacy();
+    let (authority, _) = halted(&world, &[], &[]).await;
+    let proposed = || -> Vec<_> {
+        authority
+            .updates()
+            .unwrap()
+            .iter()
+            .map(|update| (update.row.is_some(), update.proposed_next))
+            .collect()
+    };
+    assert_eq!(proposed(), [(true, false), (false, false)]);
+    world.sql("DELETE FROM pending_updates");
+    assert_eq!(proposed(), [(false, true), (false, false)]);
+}
+
+#[tokio::test]
 async fn strict_pki_refuses_the_way_back_to_a_root_that_it_would_not_start_with() {
     let strict = [("MCP_PROXY_STRICT_PKI", "1")];
     for strategy in ["rekey", "reissue"] {
