@@ -24,6 +24,8 @@ pub(super) async fn legacy(name: &str) -> Option<Real> {
         _ => return None,
     };
     let (place, server, alice) = updates::legacy(&[]).await;
+    // The operator takes it away, as the doctor advises: the Mastio has it.
+    std::fs::remove_file(place.path("nginx-certs/org-ca.key")).unwrap();
     let agents = vec![("old agent", alice.certificates_pem())];
     let mut made = Made { place, server, situation: Situation { agents, ..Situation::default() } };
     made.settled().await;
