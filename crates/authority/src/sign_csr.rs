@@ -58,8 +58,8 @@ pub struct Signed {
     pub ends_with: Option<Rotation>,
 }
 
-/// Signs `pem` with the root. The signature counts only once the audit log has it, and that
-/// takes it only while this root is the active one.
+/// Signs `pem` with the root. The signature counts only once the audit log has it, and that takes it only while this root
+/// is the active one.
 ///
 /// # Errors
 /// When the request does not hold, signing is halted, or the root's key is not to be had.
@@ -83,14 +83,13 @@ pub async fn sign_request(
         ca: certificate.is_ca(),
         not_after: certificate.not_after(),
     };
-    let unit = Unit::of(Event::new(&event)).write(cas::is_active(issuer.certificate().thumbprint()));
+    let root = issuer.certificate().clone();
+    // Once it counts nothing may fail any more.
+    let open = rotations::open(store.database()).map_err(Outage::from)?;
+    let ends_with = open.filter(|rotation| rotation.old_root == root.thumbprint());
+    let unit = Unit::of(Event::new(&event)).write(cas::is_active(root.thumbprint()));
     match store.submit(unit).await {
-        Ok(_) => {
-            let root = issuer.certificate().clone();
-            let open = rotations::open(store.database()).map_err(Outage::from)?;
-            let ends_with = open.filter(|rotation| rotation.old_root == root.thumbprint());
-            Ok(Signed { certificate, root, ends_with })
-        }
+        Ok(_) => Ok(Signed { certificate, root, ends_with }),
         Err(WriteError::Rejected(Rejection::Rows { .. })) => Err(SignError::Replaced),
         Err(error) => Err(Outage::from(error).into()),
     }

@@ -156,9 +156,9 @@ impl Cas {
         let mut all = Vec::with_capacity(rows.len());
         for row in rows {
             match Ca::read(row, active, custody) {
-                // History: nobody is believed by it.
-                Err(error) if row.state == CaState::Retired => {
-                    tracing::error!(%error, "a retired CA is left out");
+                // Nobody is let in by it: it must not keep those out who are.
+                Err(error) if row.state == CaState::Retired || row.cut => {
+                    tracing::error!(%error, "a CA that is believed no more is left out");
                 }
                 read => all.push(read?),
             }

@@ -59,3 +59,16 @@ async fn what_is_history_can_be_damaged_without_harm() {
     leave(authority);
     scene.world.boot(&[]).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_cut_ends_the_harm_that_a_damaged_active_root_does() {
+    let (scene, authority) = Scene::new().await;
+    scene.world.sql("UPDATE pki_cas SET cert_pem = 'garbage' WHERE state = 'active' AND kind = 'org_ca'");
+    assert!(authority.reload().is_err() && authority.stale().is_some());
+    assert!(authority.rotate_root(Source::Mint, COMPROMISE, &operator()).await.unwrap().in_force);
+    assert!(gets_in(&authority, &scene.agents[0].holder).await.is_err());
+    let carol = Holder::created(&authority, "carol").await;
+    assert_eq!(gets_in(&authority, &carol).await, Ok(()));
+    leave(authority);
+    scene.world.boot(&[]).await.unwrap();
+}

@@ -4,7 +4,7 @@
 use mastio_core::{AgentId, Jkt, SpiffeId, Stamp, Thumbprint};
 
 use super::{AgentRow, Method};
-use crate::Statement;
+use crate::{Statement, Value};
 
 /// A condition on the key whose hash is the given parameter, for the agent that is `?1`: it is not revoked, and no other
 /// active agent has it, or revoking one of the two would leave the key in use.
@@ -32,6 +32,14 @@ pub struct PinnedLeaf {
     pub not_after: Stamp,
     /// Which intermediate of ours issued it, if one did.
     pub issuer: Option<Thumbprint>,
+}
+
+impl PinnedLeaf {
+    /// `?1` to `?4` of a statement that notes it for the agent `id`, and `?5`.
+    fn values(&self, id: &AgentId, last: impl Into<Value>) -> Vec<Value> {
+        let (thumbprint, not_after) = (self.thumbprint.into(), self.not_after.into());
+        vec![id.into(), thumbprint, self.spki_sha256.as_str().into(), not_after, last.into()]
+    }
 }
 
 /// A new agent.
@@ -191,13 +199,7 @@ pub fn pin_again(id: &AgentId, stored: &str, certificates: &str, leaf: &PinnedLe
     let note = Statement::any(
         "UPDATE agent_certs SET thumbprint = ?2, spki_sha256 = ?3, not_after = ?4 WHERE agent_id = ?1 \
          AND EXISTS (SELECT 1 FROM internal_agents WHERE agent_id = ?1 AND cert_pem = ?5)",
-        vec![
-            id.into(),
-            leaf.thumbprint.into(),
-            leaf.spki_sha256.as_str().into(),
-            leaf.not_after.into(),
-            certificates.into(),
-        ],
+        leaf.values(id, certificates),
     );
     [pin, note]
 }
@@ -210,13 +212,7 @@ fn note_certificate(id: &AgentId, leaf: &PinnedLeaf) -> Statement {
              AND cut = 0 AND compromised = 0 AND state <> 'retired') \
          ON CONFLICT (agent_id) DO UPDATE SET thumbprint = excluded.thumbprint, \
          spki_sha256 = excluded.spki_sha256, not_after = excluded.not_after, issuer = excluded.issuer",
-        vec![
-            id.into(),
-            leaf.thumbprint.into(),
-            leaf.spki_sha256.as_str().into(),
-            leaf.not_after.into(),
-            leaf.issuer.into(),
-        ],
+        leaf.values(id, leaf.issuer),
     )
 }
 
@@ -229,12 +225,6 @@ pub fn note_missing_certificate(id: &AgentId, certificates: &str, leaf: &PinnedL
         "INSERT INTO agent_certs (agent_id, thumbprint, spki_sha256, not_after, issuer) SELECT ?1, ?2, ?3, ?4, \
              CASE WHEN coalesce(enrollment_method, '') NOT IN ('byoca', 'spiffe') THEN '' END \
          FROM internal_agents WHERE agent_id = ?1 AND cert_pem = ?5 ON CONFLICT (agent_id) DO NOTHING",
-        vec![
-            id.into(),
-            leaf.thumbprint.into(),
-            leaf.spki_sha256.as_str().into(),
-            leaf.not_after.into(),
-            certificates.into(),
-        ],
+        leaf.values(id, certificates),
     )
 }
